@@ -1,0 +1,5 @@
+"""How pytest checks the shapes and types in confu's signatures: beartype, with an int accepted where a float is asked."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
