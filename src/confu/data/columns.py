@@ -98,14 +98,14 @@ class TensorColumn:
         if isinstance(self.values, np.memmap) and values.is_floating_point():
             _require_finite(values, indices, modality)
         if self.scale is not None:
-            values = values.to(torch.float32) / self.scale
+            values = values.to(torch.float32).div_(self.scale)  # in place: the gathered rows are a copy
         else:
             values = values.to(torch.float32 if values.is_floating_point() else torch.int64)
         return Inputs(values if self.shape is None else values.reshape(-1, *self.shape), rows)
 
     def _gather(self, indices: Tensor) -> Tensor:
         if isinstance(self.values, np.ndarray):
-            return torch.from_numpy(np.array(self.values[indices.numpy()]))
+            return torch.from_numpy(np.asarray(self.values[indices.numpy()]))
         return self.values.index_select(0, indices)
 
 

@@ -1,5 +1,19 @@
 """Ready data sets, each a function that returns its `Splits`."""
 
+from confu.data.datasets.av_mnist import load_av_mnist
+from confu.data.datasets.av_mnist_build import build_av_mnist
+from confu.data.datasets.digit_captions import digit_captions, digit_prompt_dataset, digit_prompts, digit_vocabulary
 from confu.data.datasets.xor import all_codes, xor, xor_candidates, xor_ceiling
 
-__all__ = ["all_codes", "xor", "xor_candidates", "xor_ceiling"]
+__all__ = [
+    "all_codes",
+    "build_av_mnist",
+    "digit_captions",
+    "digit_prompt_dataset",
+    "digit_prompts",
+    "digit_vocabulary",
+    "load_av_mnist",
+    "xor",
+    "xor_candidates",
+    "xor_ceiling",
+]
