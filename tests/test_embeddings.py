@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confu._typing import Subset
-from confu.embeddings import EmbeddingTable, written_whole
+from confu.embeddings import EmbeddingTable
+from confu.files import written_whole
 
 IMAGE, AUDIO, BOTH = Subset("image"), Subset("audio"), Subset("image", "audio")
 

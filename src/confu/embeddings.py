@@ -1,9 +1,7 @@
 """A table of embeddings: what a model made of a data set, by row id and subset, readable without the model."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,32 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from confu._typing import Subset
+from confu.files import written_whole
 
 FORMAT = "confu.embeddings"
 FORMAT_VERSION = 1
 _METADATA_KEY = b"confu"
 _ID, _LABEL = "id", "label"
-
-
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it replaces `path`, on an error nothing stays behind.
-
-    The temporary file lies in the same folder because a rename is atomic only within one file system.
-
-    Args:
-        path: where the file shall be; its folder is made if there is none.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 (says what it does)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,7 +111,7 @@ class Plan:
 
     @classmethod
     def parse(cls, terms: Mapping[str, float] | Iterable[str], modalities: Sequence[str] | None = None) -> "Plan":
-        """A plan of hand-picked terms: `{"image ~ text": 1.0, "image+audio ~ text": 0.5}`, or a list, each of weight 1."""
+        """A plan of hand-picked terms: `{"image ~ text": 1, "image+audio ~ text": 0.5}`, or a list for weight 1."""
         pairs = terms.items() if isinstance(terms, Mapping) else ((text, 1.0) for text in terms)
         parsed = tuple(Term.parse(text, weight) for text, weight in pairs)
         found = dict.fromkeys(name for term in parsed for side in (term.left, term.right) for name in side)

@@ -1,0 +1,39 @@
+"""confu: align three or more kinds of data in one embedding space by contrastive fusion (arXiv 2511.21331)."""
+
+from confu._typing import Batch, Embeddings, Inputs, Subset
+from confu.embeddings import EmbeddingTable
+from confu.evaluation import evaluate_retrieval, evaluate_zero_shot, versions
+from confu.inference import embed
+from confu.losses import CLIPLoss, ConFuLoss, LossOutput
+from confu.models import MultimodalModel, load_model
+from confu.nn import Temperature, build_encoder
+from confu.plan import Plan, Term, confu_plan, disjoint_plan, pairwise_plan, target_plan
+from confu.training import ContrastiveObjective, TrainSettings, fit
+
+__all__ = [
+    "Batch",
+    "CLIPLoss",
+    "ConFuLoss",
+    "ContrastiveObjective",
+    "EmbeddingTable",
+    "Embeddings",
+    "Inputs",
+    "LossOutput",
+    "MultimodalModel",
+    "Plan",
+    "Subset",
+    "Temperature",
+    "Term",
+    "TrainSettings",
+    "build_encoder",
+    "confu_plan",
+    "disjoint_plan",
+    "embed",
+    "evaluate_retrieval",
+    "evaluate_zero_shot",
+    "fit",
+    "load_model",
+    "pairwise_plan",
+    "target_plan",
+    "versions",
+]

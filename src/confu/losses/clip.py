@@ -1,0 +1,43 @@
+"""CLIP's loss for two modalities, and for every pair of three or more (tri-modal CLIP)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from confu._typing import Embeddings
+from confu.losses.base import LossOutput, plan_info_nce, to_output
+from confu.nn import Temperature
+from confu.plan import pairwise_plan
+
+
+class CLIPLoss(nn.Module):
+    """CLIP: the mean of the symmetric InfoNCE of every pair of modalities (Eq. 3 divided by the number of pairs).
+
+    With two modalities it is CLIP, with three what the paper calls Tri-CLIP. It equals `ConFuLoss` of the
+    `pairwise_plan` with the released weighting.
+
+    Args:
+        modalities: two or more names.
+        temperature: τ, a number that stays fixed, or a `Temperature`; CLIP itself learns it from 0.07.
+
+    Reference: Radford et al. 2021, arXiv 2103.00020.
+
+    >>> z = nn.functional.normalize(torch.ones(4, 2), dim=1)
+    >>> from confu._typing import Subset
+    >>> out = CLIPLoss(("image", "text"))(Embeddings({Subset("image"): z, Subset("text"): z}))
+    >>> round(out.total.item(), 4)   # nothing told apart: log 4
+    1.3863
+    """
+
+    def __init__(self, modalities: Sequence[str], temperature: float | Temperature = 0.07) -> None:
+        super().__init__()
+        self.plan = pairwise_plan(modalities)
+        self.temperature = temperature if isinstance(temperature, Temperature) else Temperature(temperature)
+
+    def forward(self, embeddings: Embeddings) -> LossOutput:
+        """The loss of a batch's embeddings."""
+        temperature = self.temperature()
+        losses = plan_info_nce(embeddings, self.plan, temperature)
+        total = torch.stack([loss for loss, _ in losses.values()]).sum() / len(self.plan.terms)
+        return to_output(losses, self.plan, total, temperature)

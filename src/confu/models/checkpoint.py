@@ -1,0 +1,132 @@
+"""Models on disk: `model.safetensors` and, beside it, `model.json` with the plan and the settings that rebuild it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from confu.files import write_json, written_whole
+from confu.models.multimodal import MultimodalModel
+from confu.nn.encoders import build_encoder
+from confu.plan import Plan
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+def save_model(model: MultimodalModel, folder: Path | str) -> None:
+    """Write a model so that `load_model` makes one that gives bitwise the same embeddings.
+
+    Each file is written whole or not at all. Encoders that say their `settings` are rebuilt from them; any other
+    must be given to `load_model`.
+
+    Args:
+        model: to save.
+        folder: made if it is not there; a model in it is replaced.
+    """
+    folder = Path(folder)
+    plan = model.plan.to_dict()
+    description = {
+        "format": FORMAT,
+        "plan": plan,
+        "model": model.settings,
+        "encoders": {name: getattr(encoder, "settings", None) for name, encoder in model.encoders.items()},
+    }
+    # The weights carry their plan, so that files of two models that were mixed up are noticed.
+    weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    with written_whole(folder / WEIGHTS) as temporary:
+        save_file(weights, str(temporary), metadata={"plan": json.dumps(plan)})
+    write_json(folder / DESCRIPTION, description)
+
+
+def load_model(
+    folder: Path | str, encoders: Mapping[str, nn.Module] | None = None, device: str | torch.device = "cpu"
+) -> MultimodalModel:
+    """Read a model that `save_model` wrote, in evaluation mode. Nothing in the files is executed.
+
+    Args:
+        folder: with `model.safetensors` and `model.json`, or a run folder, whose best model is taken.
+        encoders: modules for the modalities whose encoders are not confu's own; their weights are overwritten.
+        device: where to put it.
+
+    Raises:
+        ValueError: if a file is missing, cut short, or of another plan, or if an encoder has to be given.
+    """
+    folder = Path(folder)
+    if not (folder / DESCRIPTION).exists() and (folder / "best" / DESCRIPTION).exists():
+        folder = folder / "best"
+    description = _read_description(folder / DESCRIPTION)
+    plan = Plan.from_dict(description["plan"])
+    built = {}
+    for name, settings in description["encoders"].items():
+        if encoders is not None and name in encoders:
+            built[name] = encoders[name]
+        elif settings is not None:
+            built[name] = build_encoder(settings)
+        else:
+            raise ValueError(
+                f"{folder / DESCRIPTION}: the encoder of {name!r} is not one of confu's own; give it as "
+                f"load_model(folder, encoders={{{name!r}: ...}})"
+            )
+    model = MultimodalModel(plan, built, **description["model"])
+    load_weights(model, folder / WEIGHTS)
+    return model.to(device).eval()
+
+
+def load_weights(model: MultimodalModel, file: Path | str) -> None:
+    """Load a weights file into a model of the same plan and sizes; the model is untouched if that fails.
+
+    Raises:
+        ValueError: if the file is missing, damaged, or of another plan or other sizes.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise ValueError(f"{file}: no such weights file; expected the {WEIGHTS} that save_model wrote")
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            stored = (opened.metadata() or {}).get("plan")
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is not a dict
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: not a whole safetensors file ({error}); copy it again or train again") from error
+    if stored is not None and Plan.from_dict(json.loads(stored)) != model.plan:
+        raise ValueError(
+            f"{file}: these weights are of another plan.\nIn the file:\n{Plan.from_dict(json.loads(stored))}\n"
+            f"Of the model:\n{model.plan}\nBuild the model with the plan of the file, or load it with load_model."
+        )
+    own = model.state_dict()
+    differ = [
+        f"{name}: {_shape(weights.get(name))} in the file, {_shape(own.get(name))} in the model"
+        for name in sorted(own.keys() | weights.keys())
+        if _shape(weights.get(name)) != _shape(own.get(name))
+    ]
+    if differ:
+        shown = "\n  ".join(differ[:8] + ([f"and {len(differ) - 8} more"] if len(differ) > 8 else []))
+        raise ValueError(
+            f"{file}: these weights are of a model with other sizes or parts:\n  {shown}\n"
+            "Build the model with the same encoders, dim and fusion, or load it with load_model."
+        )
+    model.load_state_dict(weights)
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "nothing" if tensor is None else str(tuple(tensor.shape))
+
+
+def _read_description(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ValueError(f"{file}: not found; expected a folder written by save_model, or the `best` of a run folder")
+    try:
+        description = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}: not valid JSON ({error}); copy it again or train again") from error
+    if description.get("format") != FORMAT:
+        raise ValueError(
+            f"{file}: format {description.get('format')!r}, but this version of confu reads format {FORMAT}; "
+            "load it with the version that wrote it"
+        )
+    return description

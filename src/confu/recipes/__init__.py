@@ -1,0 +1,1 @@
+"""The paper's experiments as typed functions: `confu reproduce` runs them."""

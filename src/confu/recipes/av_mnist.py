@@ -1,0 +1,268 @@
+"""AV-MNIST (Section 5.1, Table 1): what is the digit, from a weak image, a noisy voice, or both?"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from confu._typing import Subset
+from confu.checks import check_known
+from confu.data import Splits
+from confu.data.datasets import digit_prompt_dataset, digit_vocabulary, load_av_mnist
+from confu.embeddings import EmbeddingTable
+from confu.evaluation import ReportRow, evaluate_retrieval, evaluate_zero_shot, summarise
+from confu.evaluation.plots import bars
+from confu.inference import embed
+from confu.losses import CLIPLoss, ConFuLoss
+from confu.models import LateFusionClassifier, MultimodalModel, load_model
+from confu.nn import Temperature
+from confu.nn.encoders import build_encoder
+from confu.plan import Plan, confu_plan, pairwise_plan
+from confu.recipes.published import AV_MNIST, AV_MNIST_SUPERVISED
+from confu.recipes.run import Outcome, Run
+from confu.recipes.supervised import classifier_accuracy
+from confu.recipes.tables import ResultTable, percent, without_gaps
+from confu.training import ContrastiveObjective, SupervisedObjective, TrainSettings
+
+Size = Literal["smoke", "small", "paper"]
+NAMES = ("image", "audio", "text")
+TEXT = Subset("text")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Encoders and training of a size; the same for every method.
+
+    Attributes:
+        encoders: settings of each modality's encoder (see `confu.nn.encoders.build_encoder`).
+        train: epochs, batch size, learning rate and precision.
+        dim: size of the common space.
+        learned_temperature: learn it from 0.07, or keep it there.
+        limit: rows of train, validation and test at most; None for all.
+    """
+
+    encoders: Mapping[str, Mapping[str, Any]]
+    train: TrainSettings
+    dim: int = 256
+    learned_temperature: bool = False
+    limit: tuple[int, int, int] | None = None
+
+
+SMALL_ENCODERS = {
+    "image": {"kind": "mlp", "in_dim": 784, "hidden_dims": [256], "out_dim": 256},
+    "audio": {"kind": "conv", "channels": [16, 32, 64, 128], "out_dim": 256, "first_kernel": 5},
+    "text": {"kind": "tokens", "vocab_size": len(digit_vocabulary()), "width": 64, "layers": 2, "out_dim": 256},
+}
+PAPER_ENCODERS = {
+    "image": {"kind": "resnet", "depth": 18, "in_channels": 1, "out_dim": 256},
+    "audio": {"kind": "resnet", "depth": 18, "in_channels": 1, "out_dim": 256},
+    "text": {
+        "kind": "bert", "vocab_size": len(digit_vocabulary()), "hidden_size": 384, "layers": 6, "heads": 12,
+        "out_dim": 256,
+    },
+}  # fmt: skip
+
+SCALES: dict[str, Scale] = {
+    # A minute: does everything run? The numbers mean little.
+    "smoke": Scale(SMALL_ENCODERS, TrainSettings(epochs=1, lr=1e-3), limit=(2_560, 512, 1_000)),
+    # All rows; encoders that two cores train in minutes.
+    "small": Scale(SMALL_ENCODERS, TrainSettings(epochs=6, lr=1e-3, warmup_steps=100)),
+    # Appendix A.3: ResNet-18 and a six-layer BERT from scratch, 30 epochs, batch 256, learning rate 1e-4.
+    "paper": Scale(PAPER_ENCODERS, TrainSettings(epochs=30, lr=1e-4, batch_size=256)),
+}
+
+# The models that a method trains: a plan each. CLIP has a model for each of its two queries.
+METHODS: dict[str, dict[str, Plan]] = {
+    "confu": {"": confu_plan(NAMES)},
+    "tri-clip": {"": pairwise_plan(NAMES)},
+    "clip": {"-image": pairwise_plan(("image", "text")), "-audio": pairwise_plan(("audio", "text"))},
+}
+SUPERVISED = {"-image": ("image",), "-audio": ("audio",), "-both": ("image", "audio")}
+
+
+def contrastive_runs(
+    method: str, data: Path, seed: int = 0, size: Size = "small", limit: int | None = None, epochs: int | None = None
+) -> list[Run]:
+    """The runs of a contrastive method: one model, or for CLIP one for each pair with text.
+
+    Args:
+        method: one of `METHODS`.
+        data: folder of AV-MNIST, as `confu data av-mnist` builds it or MultiBench distributes it.
+        seed: of the weights and the order of the rows.
+        size: of encoders and training.
+        limit: train on the first rows only.
+        epochs: instead of the size's.
+    """
+    check_known("method", method, METHODS)
+    return [
+        _run(method + suffix, data, seed, size, limit, epochs, plan.modalities,
+             objective=partial(_contrastive, plan), measure=partial(_measure_zero_shot, method, seed),
+             monitor=_monitor_zero_shot)
+        for suffix, plan in METHODS[method].items()
+    ]  # fmt: skip
+
+
+def supervised_runs(
+    data: Path, seed: int = 0, size: Size = "small", limit: int | None = None, epochs: int | None = None
+) -> list[Run]:
+    """The classifiers with the same encoders and the same training: image, audio, and late fusion, the ceiling."""
+    return [supervised_run(suffix, data, seed, size, limit, epochs) for suffix in SUPERVISED]
+
+
+def supervised_run(
+    which: str, data: Path, seed: int = 0, size: Size = "small", limit: int | None = None, epochs: int | None = None,
+    name: str | None = None,
+) -> Run:  # fmt: skip
+    """One of the classifiers; `which` is a key of `SUPERVISED`, `name` that of the run, if not the usual one."""
+    names = SUPERVISED[which]
+    return _run(
+        name or "supervised" + which, data, seed, size, limit, epochs, names,
+        objective=partial(_supervised, names), measure=partial(_measure_supervised, names, seed, SCALES[size]),
+        monitor=None,
+    )  # fmt: skip
+
+
+def _run(
+    name: str, data: Path, seed: int, size: Size, limit: int | None, epochs: int | None, modalities: Sequence[str],
+    objective: Any, measure: Any, monitor: Any,
+) -> Run:  # fmt: skip
+    scale = SCALES[size]
+    train = scale.train.model_copy(update={"seed": seed} | ({} if epochs is None else {"epochs": epochs}))
+    limits = scale.limit or (None, None, None)
+    rows = {"train_limit": limit or limits[0], "validation_limit": limits[1], "test_limit": limits[2]}
+    suffix = "".join(f"-{key}{value}" for key, value in (("n", limit), ("e", epochs)) if value is not None)
+    description = {
+        "recipe": "av-mnist", "size": size, "method": name, "data": _identity(data), **rows,
+        "encoders": {modality: dict(scale.encoders[modality]) for modality in modalities},
+        "dim": scale.dim, "learned_temperature": scale.learned_temperature,
+    }  # fmt: skip
+    return Run(
+        name=f"av-mnist/{size}/{name}{suffix}-s{seed}",
+        description=description,
+        train=train,
+        splits=partial(load_av_mnist, data, modalities=tuple(modalities), **rows),
+        objective=partial(objective, scale),
+        measure=measure,
+        monitor=monitor,
+    )
+
+
+def _contrastive(plan: Plan, scale: Scale) -> nn.Module:
+    encoders = {name: build_encoder(scale.encoders[name]) for name in plan.modalities}
+    model = MultimodalModel(plan, encoders, dim=scale.dim)
+    temperature = Temperature(0.07, learned=scale.learned_temperature)
+    loss = ConFuLoss(plan, temperature) if plan.fused_subsets else CLIPLoss(plan.modalities, temperature)
+    return ContrastiveObjective(model, loss)
+
+
+def _supervised(names: Sequence[str], scale: Scale) -> nn.Module:
+    encoders = {name: build_encoder(scale.encoders[name]) for name in names}
+    return SupervisedObjective(LateFusionClassifier(encoders, num_classes=10))
+
+
+def _monitor_zero_shot(objective: nn.Module, splits: Splits) -> dict[str, float]:
+    """Zero-shot accuracy on validation rows, for the curves and for the time that an accuracy takes."""
+    assert isinstance(objective, ContrastiveObjective)
+    rows = _zero_shot(objective.model, embed(objective.model, splits.validation), "", 0)
+    return {f"accuracy {row.query}": row.value for row in rows}
+
+
+def _zero_shot(model: MultimodalModel, table: EmbeddingTable, method: str, seed: int) -> list[ReportRow]:
+    prompts = embed(model, digit_prompt_dataset(), subsets=[TEXT])
+    assert prompts.labels is not None
+    queries = [Subset(name) for name in model.plan.modalities if name != "text"]
+    if len(queries) == 2:
+        queries.append(Subset("image", "audio"))
+    return evaluate_zero_shot(table, prompts[TEXT], prompts.labels, TEXT, queries, method, seed).rows
+
+
+def _measure_zero_shot(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
+    model = load_model(folder / "best")
+    table = embed(model, splits.test)
+    table.save(folder / "test.parquet")
+    return _zero_shot(model, table, method, seed) + evaluate_retrieval(table, method=method, seed=seed)
+
+
+def _measure_supervised(names: Sequence[str], seed: int, scale: Scale, folder: Path, splits: Splits) -> list[ReportRow]:
+    objective = _supervised(names, scale)
+    assert isinstance(objective, SupervisedObjective)
+    objective.load(folder / "best")
+    accuracy = classifier_accuracy(objective.model, splits.test)
+    return [ReportRow("accuracy", "+".join(names), "label", accuracy, len(splits.test), "supervised", seed)]
+
+
+def reproduce_av_mnist(
+    size: Size, methods: Sequence[str], seeds: Sequence[int], runs: Path, data: Path,
+    limit: int | None = None, epochs: int | None = None, progress: bool = True,
+) -> Outcome:  # fmt: skip
+    """Table 1: zero-shot accuracy from audio, image, and both, beside supervised classifiers with the same encoders.
+
+    Args:
+        size: of encoders and training.
+        methods: names in `METHODS`, and `"supervised"`.
+        seeds: one run each.
+        runs: folder of the runs; finished ones are read.
+        data: folder of AV-MNIST.
+        limit: train on the first rows only.
+        epochs: instead of the size's.
+        progress: whether to draw progress bars.
+    """
+    outcome = Outcome(size)
+    rows = {}
+    for method in methods:
+        make = supervised_runs if method == "supervised" else partial(contrastive_runs, method)
+        found = [run for seed in seeds for run in make(data=data, seed=seed, size=size, limit=limit, epochs=epochs)]
+        summaries = summarise(outcome.execute(found, runs, progress))
+        published = AV_MNIST_SUPERVISED if method == "supervised" else AV_MNIST[method]
+        cells = {name: percent(summaries, method, query, published.get(query)) for name, query in COLUMNS.items()}
+        rows[LABELS.get(method, method)] = without_gaps(cells)
+    table = ResultTable(
+        "AV-MNIST: accuracy (%), ours (published)", tuple(COLUMNS), rows, _notes(size, seeds, limit, epochs)
+    )
+    nan = float("nan")
+    means = {label: [cells[c].mean if c in cells else nan for c in COLUMNS] for label, cells in rows.items()}
+    stds = {label: [(cells[c].std or nan) if c in cells else nan for c in COLUMNS] for label, cells in rows.items()}
+    outcome.add("av-mnist", table, bars(list(COLUMNS), means, stds))
+    return outcome
+
+
+COLUMNS = {"A": "audio", "V": "image", "A+V": "image+audio", "mean(A, V)": "mean(image, audio)"}
+LABELS = {"supervised": "supervised (ceiling)"}
+
+
+def _notes(size: Size, seeds: Sequence[int], limit: int | None, epochs: int | None) -> tuple[str, ...]:
+    train = SCALES[size].train
+    notes = [
+        f"size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}, {len(seeds)} "
+        "seeds; the epoch with the lowest validation loss, test rows looked at once",
+        "supervised: classifiers on the labels with the same encoders and training; A+V is late fusion",
+        "mean(A, V) is the mean of the two embeddings, without a fusion network",
+        "the published data set mixes ESC-50 into its spoken digits; ours may mix other recordings, calibrated to the "
+        "published accuracy of an audio classifier",
+        "paper: ResNet-18 and BERT, 30 epochs, learning rate 1e-4"
+        + ("" if size == "paper" else "; here small encoders"),
+    ]
+    if limit is not None:
+        notes.append(f"trained on the first {limit} rows only: not comparable")
+    return tuple(notes)
+
+
+def _identity(data: Path) -> dict[str, Any]:
+    """What tells one build of the data from another, without naming the folder that it happens to lie in."""
+    labels = data / "train_labels.npy"
+    if not labels.is_file():
+        raise ValueError(
+            f"{data}: no AV-MNIST there (train_labels.npy is missing). Build it with\n"
+            f"  confu data av-mnist --mnist DIR --speech DIR --noise DIR --out {data}\n"
+            "or give the folder of MultiBench's avmnist files with --data"
+        )
+    identity: dict[str, Any] = {"labels": hashlib.sha256(labels.read_bytes()).hexdigest()[:16]}
+    settings = data / "dataset.json"
+    if settings.is_file():
+        identity["built"] = json.loads(settings.read_text())["settings"]
+    return identity

@@ -1,0 +1,154 @@
+"""One run of a recipe: train, embed the test set once, measure, and keep the report; a finished run is reused."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from torch import nn
+
+from confu.data import Splits
+from confu.evaluation import Report, ReportRow, versions
+from confu.evaluation.plots import save_figure
+from confu.files import written_whole
+from confu.recipes.tables import ResultTable
+from confu.training import FitResult, TrainSettings, fit
+from confu.training.state import claim_folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run and how it is measured.
+
+    Attributes:
+        name: of its folder.
+        description: with `train`, everything that makes this run what it is; JSON-able.
+        train: how to train.
+        splits: makes the data.
+        objective: makes the model and its loss; called after the seed is set.
+        measure: reads the best weights from the run folder, and the data; the only place that looks at the test set.
+        monitor: numbers to log after each epoch, from the objective and the data; never from the test set.
+        threads: how many torch uses; None leaves it as it is.
+    """
+
+    name: str
+    description: dict[str, Any]
+    train: TrainSettings
+    splits: Callable[[], Splits]
+    objective: Callable[[], nn.Module]
+    measure: Callable[[Path, Splits], list[ReportRow]]
+    monitor: Callable[[nn.Module, Splits], dict[str, float]] | None = None
+    threads: int | None = None
+
+
+class Outcome:
+    """What a reproduction found: its reports, and a table and a figure by name.
+
+    Args:
+        size: of the experiment, for the record.
+    """
+
+    def __init__(self, size: str) -> None:
+        self.size = size
+        self.reports: list[Report] = []
+        self.tables: dict[str, ResultTable] = {}
+        self.figures: dict[str, Figure] = {}
+
+    def execute(self, runs: Iterable[Run], folder: Path, progress: bool) -> list[Report]:
+        """Execute runs, one after the other, and keep their reports."""
+        found = []
+        for run in runs:
+            if progress:
+                Console(stderr=True).print(f"[bold]{run.name}[/bold]  seed {run.train.seed}", highlight=False)
+            found.append(execute(run, folder, progress))
+        self.reports += found
+        return found
+
+    def add(self, name: str, table: ResultTable, figure: Figure) -> None:
+        """Keep a table and its figure."""
+        self.tables[name], self.figures[name] = table, figure
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write `NAME.md`, `NAME.png` and `NAME.svg` for each table; returns what was written."""
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name, table in self.tables.items():
+            for suffix in (".png", ".svg"):
+                save_figure(self.figures[name], folder / f"{name}{suffix}")
+                written.append(folder / f"{name}{suffix}")
+            with written_whole(folder / f"{name}.md") as partial:
+                partial.write_text(table.to_markdown(), encoding="utf-8")
+            written.append(folder / f"{name}.md")
+        return written
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number with its settings and versions, for JSON."""
+        return {
+            "size": self.size,
+            "tables": {name: table.to_dict() for name, table in self.tables.items()},
+            "versions": versions(),
+            "cpus": os.cpu_count(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+            "reports": [report.to_dict() for report in self.reports],
+        }
+
+
+def execute(run: Run, runs: Path, progress: bool = True) -> Report:
+    """Train and measure a run under `runs`, or read the report of it if it is there with the same settings.
+
+    A run that was interrupted goes on.
+
+    Raises:
+        ValueError: as `confu.training.fit`.
+    """
+    folder = runs / run.name
+    file = folder / "report.json"
+    description = {"run": run.name, **run.description}
+    claim_folder(folder, {"train": run.train.model_dump(), **description})
+    if file.exists():
+        return Report.load(file)
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    splits = run.splits()
+    torch.manual_seed(run.train.seed)
+    objective = run.objective()
+    parameters = sum(parameter.numel() for parameter in objective.parameters())
+    monitor = run.monitor
+    result = fit(
+        objective,
+        splits.train,
+        splits.validation,
+        run.train,
+        folder,
+        description,
+        monitor=None if monitor is None else lambda: monitor(objective, splits),
+        progress=progress,
+    )
+    started = time.perf_counter()
+    rows = run.measure(folder, splits)
+    settings = {
+        "train": run.train.model_dump(),
+        **description,
+        "trained": _trained(result, parameters, time.perf_counter() - started),
+    }
+    report = Report(rows, settings, versions())
+    report.save(file)
+    return report
+
+
+def _trained(result: FitResult, parameters: int, measure_seconds: float) -> dict[str, Any]:
+    return {
+        "parameters": parameters,
+        "steps": result.steps,
+        "best_epoch": result.best_epoch,
+        "best_validation_loss": result.best_loss,
+        "train_seconds": round(result.seconds, 1),
+        "measure_seconds": round(measure_seconds, 1),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,71 @@
+"""The record of a run: JSON lines always, TensorBoard where it is installed."""
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class RunLog:
+    """Appends records to `log.jsonl`, and mirrors their numbers to TensorBoard if that is installed.
+
+    A run that goes on after a crash repeats the steps since its last checkpoint; it gives the position that the log
+    had then, so that no record stands twice.
+
+    Args:
+        folder: of the run.
+        position: bytes of the log to keep.
+        step: first step that will be logged again; TensorBoard drops what it has from there.
+    """
+
+    def __init__(self, folder: Path, position: int = 0, step: int = 0) -> None:
+        self._file = (folder / "log.jsonl").open("ab")
+        self._file.truncate(position)
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError:
+            self._board = None
+        else:
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Append `{"kind": ..., "step": ..., **values}`; nested dictionaries of numbers become TensorBoard tags."""
+        self._file.write((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
+        if self._board is not None:
+            for tag, value in _flatten(values, kind):
+                self._board.add_scalar(tag, value, step)
+
+    def position(self) -> int:
+        """Bytes written so far, all of them on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_log(folder: Path | str, kind: str | None = None) -> list[dict[str, Any]]:
+    """The records of a run, all or those of one kind (`"train"`, `"validation"`)."""
+    lines = (Path(folder) / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [record for record in records if kind is None or record["kind"] == kind]
+
+
+def _flatten(values: dict[str, Any], prefix: str) -> list[tuple[str, float]]:
+    found = []
+    for name, value in values.items():
+        tag = f"{prefix}/{name}"
+        if isinstance(value, dict):
+            found += _flatten(value, tag)
+        elif isinstance(value, int | float):
+            found.append((tag, float(value)))
+    return found

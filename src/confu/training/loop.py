@@ -1,0 +1,232 @@
+"""The training loop: one, explicit, for every method; killed at any moment it goes on and ends with the same weights.
+
+Everything that decides a step is a function of the settings, the position and the saved state: the order of the rows
+comes from (seed, epoch), dropout from a random state that the checkpoint holds. So the steps between the last
+checkpoint and a crash are repeated exactly. On CPU the weights at the end are bitwise those of an unbroken run.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from confu._typing import Batch
+from confu.data import Dataset
+from confu.evaluation.report import versions
+from confu.files import write_json
+from confu.losses import LossOutput
+from confu.training.display import Display
+from confu.training.log import RunLog
+from confu.training.objective import clamp_temperatures
+from confu.training.optim import build_optimizer, build_schedule
+from confu.training.settings import TrainSettings
+from confu.training.state import claim_folder, load_state, save_state
+
+BEST, LAST = "best", "last"
+
+
+class Objective(Protocol):
+    """A module that gives the loss of a batch and can write its model to a folder."""
+
+    def __call__(self, batch: Batch) -> LossOutput:
+        """The loss of a batch."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the model."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+        folder: the run folder; `best` and `last` in it hold the weights.
+        best_epoch: the epoch, from 1, whose validation loss was lowest.
+        best_loss: that loss.
+        steps: optimizer steps in all.
+        seconds: wall time of the training steps, over all the pieces of an interrupted run; repeated steps count twice.
+    """
+
+    folder: Path
+    best_epoch: int
+    best_loss: float
+    steps: int
+    seconds: float
+
+
+def fit(
+    objective: nn.Module,
+    train: Dataset,
+    validation: Dataset,
+    settings: TrainSettings,
+    folder: Path | str,
+    description: dict[str, Any] | None = None,
+    monitor: Callable[[], dict[str, float]] | None = None,
+    progress: bool = True,
+) -> FitResult:
+    """Train until the last epoch; the epoch with the lowest validation loss is the model.
+
+    Called again with the same arguments it goes on from the last checkpoint, or returns at once if the run is done.
+    The objective is left with its last weights; read the best from `folder/best`.
+
+    Args:
+        objective: an `Objective`, with its weights already initialised.
+        train: rows to learn from, in an order drawn anew each epoch.
+        validation: rows that choose the epoch, in fixed batches of the training batch size (InfoNCE depends on it);
+            a last, smaller batch is left out.
+        settings: how to train.
+        folder: of the run, made if it is not there: `settings.json`, `versions.json`, `log.jsonl`, `state.pt`,
+            `best/` and `last/`.
+        description: further settings that make this run what it is, e.g. those of the recipe; they must not change
+            between the pieces of a run.
+        monitor: called after every validation with the model in evaluation mode; its numbers are logged.
+        progress: whether to draw a progress bar.
+
+    Raises:
+        ValueError: if the folder holds a run of other settings, if there are fewer rows than a batch holds, if the
+            loss stops being finite (the last checkpoint stays), or if there is more than one process.
+    """
+    folder = Path(folder)
+    rows, batch_size = len(train), settings.batch_size
+    if rows < batch_size:
+        raise ValueError(f"the training set has {rows} rows, fewer than batch_size {batch_size}; lower batch_size")
+    if len(validation) < 2:
+        raise ValueError(f"the validation set has {len(validation)} rows; at least 2 are needed to compare epochs")
+    accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise ValueError(
+            f"training on {accelerator.num_processes} processes is not supported yet: each would use the negatives of "
+            "its own rows only. Start one process."
+        )
+    claim_folder(folder, {"train": settings.model_dump(), **(description or {})})
+    write_json(folder / "versions.json", versions())
+
+    torch.manual_seed(settings.seed)
+    steps_per_epoch = rows // batch_size
+    optimizer = build_optimizer(objective, settings)
+    schedule = build_schedule(optimizer, settings, settings.epochs * steps_per_epoch)
+    objective, optimizer = accelerator.prepare(objective, optimizer)
+    own: Any = accelerator.unwrap_model(objective)
+    at: dict[str, Any] = load_state(folder, own, optimizer, schedule) or {
+        "epoch": 0, "step": 0, "best_loss": float("inf"), "best_epoch": 0, "seconds": 0.0, "log": 0, "finished": False
+    }  # fmt: skip
+    if at["finished"]:
+        return _result(folder, at, steps_per_epoch)
+
+    first = at["epoch"] * steps_per_epoch + at["step"]
+    with RunLog(folder, at["log"], first) as log, Display(settings, steps_per_epoch, progress) as display:
+        while at["epoch"] < settings.epochs:
+            order = _order(rows, settings.seed, at["epoch"])
+            objective.train()
+            while at["step"] < steps_per_epoch:
+                started = time.perf_counter()
+                chosen = order[at["step"] * batch_size : (at["step"] + 1) * batch_size]
+                out = _step(objective, train.batch(chosen).to(accelerator.device), optimizer, accelerator, settings)
+                clamp_temperatures(own)
+                schedule.step()
+                at["step"] += 1
+                at["seconds"] += time.perf_counter() - started
+                step = at["epoch"] * steps_per_epoch + at["step"]
+                due = step % settings.checkpoint_every == 0
+                if step % settings.log_every == 0 or due or at["step"] == steps_per_epoch:
+                    record = _numbers(out)
+                    _check_loss(record, step, folder)
+                    log.write("train", step, epoch=at["epoch"] + 1, lr=schedule.get_last_lr()[0], **record)
+                    display.step(at["epoch"], at["step"], record)
+                if due and at["step"] < steps_per_epoch:
+                    at["log"] = log.position()
+                    save_state(folder, own, optimizer, schedule, at)
+            record = _validate(objective, validation, accelerator, settings)
+            if monitor is not None:
+                record["metrics"] |= monitor()
+            step = (at["epoch"] + 1) * steps_per_epoch
+            log.write("validation", step, epoch=at["epoch"] + 1, seconds=at["seconds"], **record)
+            display.validation(at["epoch"], record, at["seconds"])
+            if record["total"] < at["best_loss"]:
+                at["best_loss"], at["best_epoch"] = record["total"], at["epoch"] + 1
+                own.save(folder / BEST)
+            at["epoch"], at["step"] = at["epoch"] + 1, 0
+            if at["epoch"] == settings.epochs:
+                own.save(folder / LAST)
+                at["finished"] = True
+            at["log"] = log.position()
+            save_state(folder, own, optimizer, schedule, at)
+    return _result(folder, at, steps_per_epoch)
+
+
+def _step(
+    objective: nn.Module, batch: Batch, optimizer: Any, accelerator: Accelerator, settings: TrainSettings
+) -> LossOutput:
+    optimizer.zero_grad(set_to_none=True)
+    with _precision(accelerator, settings):
+        out = objective(batch)
+    accelerator.backward(out.total)
+    optimizer.step()
+    return out
+
+
+def _validate(
+    objective: nn.Module, validation: Dataset, accelerator: Accelerator, settings: TrainSettings
+) -> dict[str, Any]:
+    objective.eval()
+    order = _order(len(validation), 0, 0)  # fixed, and mixed: the rows of a set may be sorted by class
+    size = min(settings.batch_size, len(validation))
+    starts = range(0, len(order) - size + 1, size)
+    with torch.no_grad(), _precision(accelerator, settings):
+        batches = (validation.batch(order[start : start + size]).to(accelerator.device) for start in starts)
+        return _mean([_numbers(objective(batch)) for batch in batches])
+
+
+def _precision(accelerator: Accelerator, settings: TrainSettings) -> contextlib.AbstractContextManager[Any]:
+    if settings.precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(accelerator.device.type, dtype=torch.bfloat16)
+
+
+def _order(rows: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
+
+
+def _numbers(out: LossOutput) -> dict[str, Any]:
+    return {
+        "total": float(out.total.detach()),
+        "terms": {name: float(value) for name, value in out.terms.items()},
+        "metrics": {name: float(value) for name, value in out.metrics.items()},
+    }
+
+
+def _mean(records: list[dict[str, Any]]) -> dict[str, Any]:
+    def mean(values: list[dict[str, float]]) -> dict[str, float]:
+        found: dict[str, list[float]] = {}  # a term without complete rows is missing from a batch
+        for value in values:
+            for name, number in value.items():
+                found.setdefault(name, []).append(number)
+        return {name: sum(numbers) / len(numbers) for name, numbers in found.items()}
+
+    return {
+        "total": sum(record["total"] for record in records) / len(records),
+        "terms": mean([record["terms"] for record in records]),
+        "metrics": mean([record["metrics"] for record in records]),
+    }
+
+
+def _check_loss(record: dict[str, Any], step: int, folder: Path) -> None:
+    total = record["total"]
+    if total - total != 0:  # NaN or infinite
+        terms = ", ".join(f"{name} {value:.3g}" for name, value in record["terms"].items())
+        raise ValueError(
+            f"the loss is {total} at step {step} ({terms}). The checkpoint before it is kept in {folder}. "
+            "Lower the learning rate, add warm-up steps, or check the inputs for NaN."
+        )
+
+
+def _result(folder: Path, at: dict[str, Any], steps_per_epoch: int) -> FitResult:
+    return FitResult(folder, at["best_epoch"], at["best_loss"], at["epoch"] * steps_per_epoch, at["seconds"])

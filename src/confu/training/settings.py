@@ -1,0 +1,30 @@
+"""What can be set about a training run."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainSettings(BaseModel):
+    """Settings of `fit`; unknown names are refused. The defaults are those of the paper's AV-MNIST (Appendix A.3)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(default=30, ge=1, description="passes over the training set")
+    batch_size: int = Field(
+        default=256, ge=2, description="rows a step; a last, smaller batch is left out of the epoch"
+    )
+    lr: float = Field(default=1e-4, gt=0, description="peak learning rate of AdamW")
+    min_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end of the cosine")
+    warmup_steps: int = Field(default=0, ge=0, description="steps of linear rise before the cosine")
+    weight_decay: float = Field(default=1e-4, ge=0, description="of AdamW, on every weight but the temperature")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16 is autocast; weights stay float32"
+    )
+    seed: int = Field(
+        default=0, ge=0, description="of the order of the rows and of dropout; the caller seeds the weights"
+    )
+    checkpoint_every: int = Field(
+        default=200, ge=1, description="steps between checkpoints: the most work a crash can cost"
+    )
+    log_every: int = Field(default=10, ge=1, description="steps between two lines of the training log")

@@ -1,0 +1,93 @@
+"""The state of a run on disk: everything that decides how it goes on, written whole or not at all."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from confu.files import write_json, written_whole
+
+STATE, SETTINGS = "state.pt", "settings.json"
+
+
+def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Make a run folder, or make sure that the run in it has these settings.
+
+    Raises:
+        ValueError: if it holds a run of other settings, naming each that differs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / SETTINGS
+    wanted = json.loads(json.dumps(settings))
+    if not file.exists():
+        if (folder / STATE).exists():
+            raise ValueError(f"{folder} holds {STATE} but no {SETTINGS}: not a whole run folder. Choose another one.")
+        write_json(file, wanted)
+        return
+    try:
+        found = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}: not valid JSON ({error}); delete the folder to start the run again") from error
+    if differ := list(_differences(found, wanted)):
+        raise ValueError(
+            f"{folder} holds a run with other settings: {'; '.join(differ)}. "
+            "Choose another folder, or delete this one to start again."
+        )
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = list(dict.fromkeys([*found, *wanted]))
+        return [
+            text
+            for key in keys
+            for text in _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
+
+
+def save_state(
+    folder: Path, objective: nn.Module, optimizer: Optimizer, schedule: LRScheduler, progress: dict[str, Any]
+) -> None:
+    """Write weights, optimizer, schedule, random state and position; the last file stays until this one is whole."""
+    content = {
+        "objective": objective.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "progress": progress,
+    }
+    with written_whole(folder / STATE) as temporary:
+        torch.save(content, temporary)
+
+
+def load_state(
+    folder: Path, objective: nn.Module, optimizer: Optimizer, schedule: LRScheduler
+) -> dict[str, Any] | None:
+    """Put a run back to where `save_state` left it, and return its position; None if there is nothing to go on from.
+
+    Raises:
+        ValueError: if the file is damaged or of another model.
+    """
+    file = folder / STATE
+    if not file.exists():
+        return None
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        objective.load_state_dict(content["objective"])
+        optimizer.load_state_dict(content["optimizer"])
+        schedule.load_state_dict(content["schedule"])
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{file}: this checkpoint does not fit the run ({error}). Delete the folder to start the run again."
+        ) from error
+    torch.set_rng_state(content["random"])
+    if content["random_cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(content["random_cuda"])
+    return content["progress"]
