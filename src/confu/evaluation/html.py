@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from confu.embeddings import written_whole
+from confu.files import written_whole
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from confu.embeddings import written_whole
+from confu.files import written_whole
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#8a6d00", "#332288", "#5c5c5c")
 """Distinguishable with the common colour blindnesses (after Okabe and Ito), each at least 3:1 against white."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from confu.embeddings import written_whole
+from confu.files import written_whole
 
 FORMAT = "confu.report"
 FORMAT_VERSION = 1
