@@ -1,0 +1,45 @@
+# Each target makes .venv if there is none and installs what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test lint docs clean
+
+help:
+	@echo "make demo   train ConFu on small real images, sounds and words; write an HTML report"
+	@echo "make test   lint, types, layers, tests and doctests"
+	@echo "make docs   build the documentation into site/"
+	@echo "make clean  remove .venv and what the tools left behind"
+
+demo: .venv/demo.stamp
+	$(BIN)/confu demo
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pyright
+
+docs: .venv/docs.stamp
+	$(BIN)/zensical build --clean
+
+clean:
+	rm -rf .venv site .pytest_cache .ruff_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e ".[digits]"
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+.venv/docs.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e ".[docs]"
+	@touch $@
