@@ -1,0 +1,18 @@
+"""Building blocks with weights: encoders, fusion networks, the temperature."""
+
+from confu.nn.encoders import ENCODERS, build_encoder
+from confu.nn.feature_mask import FeatureMask
+from confu.nn.fusion import FUSIONS, BilinearFusion, MLPFusion, ReleasedFusion, build_fusion
+from confu.nn.temperature import Temperature
+
+__all__ = [
+    "ENCODERS",
+    "FUSIONS",
+    "BilinearFusion",
+    "FeatureMask",
+    "MLPFusion",
+    "ReleasedFusion",
+    "Temperature",
+    "build_encoder",
+    "build_fusion",
+]
