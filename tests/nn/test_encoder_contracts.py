@@ -1,0 +1,97 @@
+"""Every registered encoder passes the same checks."""
+
+import pytest
+import torch
+
+from confu.nn.encoders import ENCODERS, build_encoder
+from contracts import ENCODER_CHECKS, EncoderCase
+
+
+def images(batch):
+    return torch.randn(batch, 1, 20, 17, generator=torch.Generator().manual_seed(3))
+
+
+def sequences(batch):
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(2, 7, (batch, 1), generator=generator)
+    return {"values": torch.randn(batch, 6, 5, generator=generator), "mask": torch.arange(6) < lengths}
+
+
+def tokens(batch):
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(2, 7, (batch, 1), generator=generator)
+    return {
+        "input_ids": torch.randint(0, 11, (batch, 6), generator=generator),
+        "attention_mask": (torch.arange(6) < lengths).long(),
+    }
+
+
+SEQUENCE = {"kind": "sequence", "in_dim": 5, "width": 12, "heads": 3, "layers": 2, "hidden_dim": 16}
+TOKENS = {"kind": "tokens", "vocab_size": 11, "width": 8, "heads": 2, "layers": 2, "max_length": 6}
+RESNET = {"hidden_sizes": [8, 16], "depths": [1, 1], "embedding_size": 8, "num_channels": 1, "layer_type": "basic"}
+BERT = {"vocab_size": 11, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 16}
+
+CASES = [
+    EncoderCase("mlp", {"kind": "mlp", "in_dim": 340, "hidden_dims": [16, 12], "out_dim": 6, "dropout": 0.1}, images),
+    EncoderCase("mlp-linear", {"kind": "mlp", "in_dim": 340, "out_dim": 6}, images),
+    EncoderCase("conv", {"kind": "conv", "channels": [8, 12], "out_dim": 6}, images),
+    EncoderCase(
+        "conv-wide", {"kind": "conv", "channels": [6, 8], "first_kernel": 7, "first_stride": 4, "norm": "group"}, images
+    ),
+    EncoderCase("conv-plain", {"kind": "conv", "channels": [8], "kernel": 5, "stride": 1, "norm": "none"}, images),
+    EncoderCase("sequence", SEQUENCE, sequences),
+    EncoderCase(
+        "sequence-last",
+        {**SEQUENCE, "pooling": "last", "positions": False, "norm_first": True, "out_dim": 7},
+        sequences,
+    ),
+    EncoderCase("sequence-no-mask", SEQUENCE, lambda batch: sequences(batch)["values"]),
+    EncoderCase("tokens", TOKENS, tokens),
+    EncoderCase("tokens-out", {**TOKENS, "out_dim": 5, "dropout": 0.1, "hidden_dim": 9}, tokens),
+    EncoderCase("resnet", {"kind": "resnet", "config": RESNET, "out_dim": 6}, images),
+    EncoderCase(
+        "resnet-bottleneck", {"kind": "resnet", "config": {**RESNET, "layer_type": "bottleneck"}, "out_dim": 6}, images
+    ),
+    # Softmax does not change when the same number is added to every score, so a key's bias does nothing.
+    EncoderCase("bert", {"kind": "bert", "config": BERT, "out_dim": 6}, tokens, unused=("key.bias",)),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("check", ENCODER_CHECKS, ids=lambda check: check.__name__)
+def test_contract(check, case):
+    if case.settings["kind"] in ("resnet", "bert"):
+        pytest.importorskip("transformers")
+    check(case)
+
+
+def test_every_kind_is_tested():
+    assert {case.settings["kind"] for case in CASES} == set(ENCODERS)
+
+
+def test_unknown_kind_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"encoder kind 'resnt' is not known; did you mean 'resnet'\? Known: 'mlp'"):
+        build_encoder({"kind": "resnt"})
+
+
+def test_settings_without_kind():
+    with pytest.raises(ValueError, match="must name its kind, one of 'mlp'"):
+        build_encoder({"in_dim": 5})
+
+
+def test_unknown_setting():
+    with pytest.raises(ValueError, match=r"setting of the 'mlp' encoder 'hiden_dims' is not known; did you mean"):
+        build_encoder({"kind": "mlp", "in_dim": 5, "hiden_dims": [3]})
+
+
+def test_lacking_setting():
+    with pytest.raises(ValueError, match="the 'sequence' encoder needs the setting 'in_dim'"):
+        build_encoder({"kind": "sequence"})
+
+
+def test_settings_are_not_shared_with_the_caller():
+    settings = {"kind": "mlp", "in_dim": 5, "hidden_dims": [3], "out_dim": 2}
+    encoder = build_encoder(settings)
+    settings["hidden_dims"].append(4)
+    assert encoder.settings["hidden_dims"] == [3]
+    assert settings["kind"] == "mlp"

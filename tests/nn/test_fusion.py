@@ -1,0 +1,127 @@
+"""Every registered fusion network passes the same checks; and what each does beyond them."""
+
+import pytest
+import torch
+
+from confu.nn.feature_mask import FeatureMask
+from confu.nn.fusion import FUSIONS, BilinearFusion, MLPFusion, ReleasedFusion, build_fusion
+from contracts import FUSION_CHECKS, FusionCase
+
+CASES = [FusionCase(kind, in_dims) for kind in FUSIONS for in_dims in ((6, 9), (6, 9, 4))]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}-{len(case.in_dims)}")
+@pytest.mark.parametrize("check", FUSION_CHECKS, ids=lambda check: check.__name__)
+def test_contract(check, case):
+    check(case)
+
+
+def test_unknown_kind_names_the_known_ones():
+    with pytest.raises(
+        ValueError, match=r"fusion kind 'blinear' is not known; did you mean 'bilinear'.*'mlp', 'released'"
+    ):
+        build_fusion("blinear", [2, 3], 4, 5)
+
+
+def test_released_fusion_against_its_formula():
+    fusion = ReleasedFusion([2, 3], dim=4, hidden_dim=8).eval()
+    h = [torch.randn(6, 2), torch.randn(6, 3)]
+    first, second = (layer for layer in fusion.layers if isinstance(layer, torch.nn.Linear))
+    hidden = (torch.cat(h, 1) @ first.weight.T + first.bias).clamp(min=0)
+    output = hidden @ second.weight.T + second.bias
+    torch.testing.assert_close(fusion(h), torch.where(output > 0, output, 0.2 * output))
+    assert [layer.p for layer in fusion.layers if isinstance(layer, torch.nn.Dropout)] == [0.1, 0.1]
+
+
+def test_released_and_mlp_fusion_have_the_same_parameters():
+    shapes = [
+        [parameter.shape for parameter in build_fusion(kind, [2, 3], 4, 8).parameters()] for kind in ("released", "mlp")
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_mlp_fusion_does_not_drop_by_default():
+    fusion, h = MLPFusion([2, 3], dim=4).train(), [torch.randn(6, 2), torch.randn(6, 3)]
+    assert torch.equal(fusion(h), fusion(h))
+    dropping = MLPFusion([2, 3], dim=4, dropout=0.5).train()
+    assert not torch.equal(dropping(h), dropping(h))
+
+
+def test_bilinear_fusion_against_its_formula():
+    fusion, h = BilinearFusion([2, 3, 4], dim=5, hidden_dim=8), [torch.randn(6, n) for n in (2, 3, 4)]
+    product = torch.ones(6, 8)
+    for factor, features in zip(fusion.factors, h, strict=True):
+        scaled = features / features.square().mean(dim=1, keepdim=True).sqrt()
+        product = product * 3**0.5 * (scaled @ factor.weight.T + factor.bias)
+    torch.testing.assert_close(fusion(h), product @ fusion.output.weight.T, atol=1e-5, rtol=1e-4)
+
+
+def test_bilinear_fusion_does_not_depend_on_the_scale_of_features():
+    fusion, h = BilinearFusion([2, 3], dim=5, hidden_dim=8), [torch.randn(6, 2), torch.randn(6, 3)]
+    torch.testing.assert_close(fusion([100 * h[0], 0.1 * h[1]]), fusion(h), atol=1e-5, rtol=1e-3)
+
+
+def test_bilinear_fusion_is_symmetric():
+    """Modalities in another order, with their factors, give the same."""
+    fusion, h = BilinearFusion([4, 4, 4], dim=5, hidden_dim=8), [torch.randn(6, 4) for _ in range(3)]
+    other = BilinearFusion([4, 4, 4], dim=5, hidden_dim=8)
+    order = [2, 0, 1]
+    for i, j in enumerate(order):
+        other.factors[i].load_state_dict(fusion.factors[j].state_dict())
+    other.output.load_state_dict(fusion.output.state_dict())
+    torch.testing.assert_close(other([h[j] for j in order]), fusion(h))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "released"])
+def test_concatenating_fusion_is_symmetric(kind):
+    """Modalities in another order, with their columns of the first layer, give the same."""
+    fusion, h = build_fusion(kind, [2, 3], 5, 8).eval(), [torch.randn(6, 2), torch.randn(6, 3)]
+    other = build_fusion(kind, [3, 2], 5, 8).eval()
+    state = dict(fusion.state_dict())
+    state["layers.0.weight"] = state["layers.0.weight"][:, [2, 3, 4, 0, 1]]
+    other.load_state_dict(state)
+    torch.testing.assert_close(other([h[1], h[0]]), fusion(h))
+
+
+@pytest.mark.parametrize("modalities", [2, 4, 7])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_bilinear_product_neither_vanishes_nor_explodes(modalities, scale):
+    torch.manual_seed(0)
+    fusion = BilinearFusion([32] * modalities, dim=16, hidden_dim=512)
+    h = [scale * torch.randn(64, 32) for _ in range(modalities)]
+    assert 0.3 < fusion(h).square().mean().sqrt() < 3
+
+
+def test_bilinear_takes_a_row_of_zeros():
+    """As the mask can make one."""
+    fusion = BilinearFusion([2, 3], dim=4, hidden_dim=8)
+    h = [torch.zeros(6, 2, requires_grad=True), torch.randn(6, 3)]
+    fusion(h).sum().backward()
+    assert fusion(h).isfinite().all()
+    assert h[0].grad.isfinite().all()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.9])
+def test_feature_mask_drops_its_ratio_and_rescales(ratio):
+    torch.manual_seed(0)
+    mask, ones = FeatureMask(ratio).train(), torch.ones(500, 400)
+    masked = mask(ones)
+    assert (masked == 0).float().mean().item() == pytest.approx(ratio, abs=0.005)
+    torch.testing.assert_close(masked.unique(), torch.tensor([0.0, 1 / (1 - ratio)] if ratio else [1.0]))
+    assert masked.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(mask.eval()(ones), ones)
+
+
+def test_feature_mask_is_drawn_for_each_modality_row_and_feature():
+    torch.manual_seed(0)
+    mask, ones = FeatureMask(0.5).train(), torch.ones(300, 200)
+    first, second = (mask(ones) > 0).float(), (mask(ones) > 0).float()
+    assert (first * second).mean().item() == pytest.approx(0.25, abs=0.01)
+    for axis in (0, 1):
+        assert first.mean(dim=axis).std() < 0.06  # neither whole rows nor whole columns
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
+def test_feature_mask_refuses_ratios_outside(ratio):
+    with pytest.raises(ValueError, match=r"ratio is the share that is dropped and must be in \[0, 1\)"):
+        FeatureMask(ratio)
