@@ -4,7 +4,7 @@ A column answers three questions: how many rows it has (`len`), whether its valu
 encoder gets for some rows (`take`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -43,6 +43,7 @@ class TensorColumn:
         missing: (n,) bool, True where a row lacks this modality; its values are never looked at.
         scale: the stored value that shall become 1.0, e.g. 255 for uint8 pixels. The batch then holds float32.
         shape: the shape of one row in a batch, if it differs from the stored one, e.g. (1, 28, 28) for 784 pixels.
+        augment: changes the stored values of a batch at random before they are scaled, from torch's random state.
 
     >>> column = TensorColumn(torch.tensor([[0], [255], [51]], dtype=torch.uint8), scale=255)
     >>> column.take(torch.tensor([2, 1]), "image").values.tolist()
@@ -55,6 +56,7 @@ class TensorColumn:
         missing: Bool[Tensor, " n"] | None = None,
         scale: float | None = None,
         shape: tuple[int, ...] | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not len(values.shape):
             raise ValueError("values: expected an array with one entry a row; got a single number")
@@ -71,6 +73,7 @@ class TensorColumn:
         self.missing = missing
         self.scale = scale
         self.shape = shape
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.values)
@@ -97,6 +100,8 @@ class TensorColumn:
         values = self._gather(indices)
         if isinstance(self.values, np.memmap) and values.is_floating_point():
             _require_finite(values, indices, modality)
+        if self.augment is not None:
+            values = self.augment(values)
         if self.scale is not None:
             values = values.to(torch.float32).div_(self.scale)  # in place: the gathered rows are a copy
         else:

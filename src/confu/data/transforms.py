@@ -1,7 +1,7 @@
 """From waveforms to pictures of sound."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 RATE = 8000  # Hz
@@ -39,3 +39,22 @@ def log_spectrogram(waveforms: Float[Tensor, "n samples"]) -> UInt8[Tensor, "n b
     loudest = power.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
     decibels = 10 * torch.log10((power / loudest).clamp_min(10 ** (-_FLOOR_DB / 10)))
     return ((1 + decibels / _FLOOR_DB) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def shift_time(pictures: Shaped[Tensor, "n bins frames"], most: int = 16) -> Shaped[Tensor, "n bins frames"]:
+    """Shift each spectrogram in time by up to `most` frames either way; what leaves at one end enters at the other.
+
+    An augmentation: a recording that is heard at many moments is not learned by heart. The shifts come from torch's
+    random state, so that a resumed training repeats them.
+
+    Args:
+        pictures: of any type, time last.
+        most: frames, 0 or more.
+
+    >>> shift_time(torch.arange(6).reshape(1, 2, 3), most=0).tolist()
+    [[[0, 1, 2], [3, 4, 5]]]
+    """
+    shifts = torch.randint(-most, most + 1, (len(pictures), 1, 1), device=pictures.device)
+    frames = pictures.shape[2]
+    source = (torch.arange(frames, device=pictures.device) - shifts) % frames
+    return pictures.gather(2, source.expand_as(pictures))

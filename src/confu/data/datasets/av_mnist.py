@@ -1,6 +1,7 @@
 """AV-MNIST: weakened digits, spoken digits in noise, and captions. Reads MultiBench's files and our own."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from confu.data.columns import Column, TensorColumn
 from confu.data.dataset import ArrayDataset, Splits
 from confu.data.datasets.digit_captions import DIGIT_WORDS, TEMPLATES, digit_captions
 from confu.data.text import Tokenizer
+from confu.data.transforms import shift_time
 
 MODALITIES = ("image", "audio", "text")
 _PIXELS = {"image": 28 * 28, "audio": 112 * 112}
@@ -38,6 +40,7 @@ def load_av_mnist(
     tokenizer: Tokenizer | None = None,
     deduplicate: bool = True,
     caption_seed: int = 0,
+    time_shift: int = 0,
 ) -> Splits:
     """Load AV-MNIST from a folder in MultiBench's layout, as published or as `build_av_mnist` writes it.
 
@@ -55,6 +58,7 @@ def load_av_mnist(
         tokenizer: of the text encoder, by default `digit_vocabulary()`.
         deduplicate: encode captions that repeat in a batch once; see `CaptionColumn`.
         caption_seed: of the draw of templates.
+        time_shift: shift the training spectrograms at random by up to so many of their 112 frames (`shift_time`).
 
     Returns:
         Splits with `image` (n, 1, 28, 28) and `audio` (n, 1, 112, 112), float in 0 to 1, and `text` tokens.
@@ -80,7 +84,9 @@ def load_av_mnist(
                 columns[modality] = digit_captions(labels, (caption_seed, seed), templates, tokenizer, deduplicate)
             else:
                 values = parts[part][0][modality][rows]
-                columns[modality] = TensorColumn(values, scale=255, shape=_SHAPES[modality])
+                shifted = modality == "audio" and name == "train" and time_shift > 0
+                augment = partial(_shift_audio, most=time_shift) if shifted else None
+                columns[modality] = TensorColumn(values, scale=255, shape=_SHAPES[modality], augment=augment)
         return ArrayDataset(columns, labels, [f"{name}-{row}" for row in range(len(labels))], DIGIT_WORDS)
 
     parts = {part: _read_part(folder, part, modalities, mmap) for part in ("train", "test")}
@@ -91,6 +97,10 @@ def load_av_mnist(
         validation=split("validation", "train", first, first + _limit("validation", validation_limit, rows - first), 1),
         test=split("test", "test", 0, _limit("test", test_limit, len(parts["test"][1])), 2),
     )
+
+
+def _shift_audio(values: Tensor, most: int) -> Tensor:
+    return shift_time(values.reshape(-1, 112, 112), most)
 
 
 def _limit(name: str, limit: int | None, rows: int) -> int:

@@ -18,9 +18,9 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class ConvEncoder(nn.Module):
-    """A small strided convolutional network with a global mean at the end.
+    """A small strided convolutional network with a pooled end.
 
-        x -> [Conv -> Norm -> ReLU] for each of `channels` -> mean over height and width -> Linear
+        x -> mean of first_pool x first_pool -> [Conv -> Norm -> ReLU] for each of `channels` -> pooling -> Linear
 
     The activations lie in memory with the channels last, which is faster on CPU; the weights stay as they are, so
     that they are saved like any others.
@@ -37,9 +37,15 @@ class ConvEncoder(nn.Module):
         first_kernel: odd size of the first convolution; for wide spectrograms 7 with a stride of 4 saves much time.
         first_stride: its stride.
         norm: "batch" (its statistics mix the rows of a batch in training), "group" or "none".
+        first_pool: average so many pixels each way before the first convolution: most of the time goes into it.
+        pooling: "mean" over height and width, or "max-time", the maximum over the width alone: in a spectrogram it
+            does not matter when something sounds, but how high. It needs `height`.
+        height: of the inputs; only for "max-time".
+        dropout: of the pooled maps.
 
     Raises:
-        ValueError: for a size below one, an even kernel, no channels or an unknown norm.
+        ValueError: for a size below one, an even kernel, no channels, an unknown norm or pooling, or a height that is
+            missing or not that of the inputs.
     """
 
     def __init__(
@@ -52,9 +58,17 @@ class ConvEncoder(nn.Module):
         first_kernel: int = 3,
         first_stride: int = 2,
         norm: str = "batch",
+        first_pool: int = 1,
+        pooling: str = "mean",
+        height: int | None = None,
+        dropout: float = 0.0,
     ):
         super().__init__()
         check_positive(in_channels=in_channels, out_dim=out_dim, stride=stride, first_stride=first_stride)
+        check_positive(first_pool=first_pool)
+        check_known("pooling", pooling, ("mean", "max-time"))
+        if (height is None) == (pooling == "max-time"):
+            raise ValueError(f"height (of the inputs) goes with pooling 'max-time'; got {height} with {pooling!r}")
         check_positive(**{f"channels[{i}]": size for i, size in enumerate(channels)})
         if not channels:
             raise ValueError("channels must name at least one convolution's output channels; got none")
@@ -74,10 +88,16 @@ class ConvEncoder(nn.Module):
             "first_kernel": first_kernel,
             "first_stride": first_stride,
             "norm": norm,
+            "first_pool": first_pool,
+            "pooling": pooling,
+            "height": height,
+            "dropout": dropout,
         }
+        self.pooling, self.height = pooling, height
         self.in_channels, self.out_dim = in_channels, out_dim
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [nn.AvgPool2d(first_pool)] if first_pool > 1 else []
         before, size, step = in_channels, first_kernel, first_stride
+        rows = 1 if height is None else height // first_pool
         for after in channels:
             # A normalisation takes the mean away, and a bias with it.
             layers += [
@@ -85,9 +105,10 @@ class ConvEncoder(nn.Module):
                 NORMS[norm](after),
                 nn.ReLU(),
             ]
+            rows = (rows - 1) // step + 1
             before, size, step = after, kernel, stride
         self.layers = nn.Sequential(*layers)
-        self.output = nn.Linear(before, out_dim)
+        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(before * rows, out_dim))
 
     def forward(
         self, values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch height width"]
@@ -99,8 +120,10 @@ class ConvEncoder(nn.Module):
             raise ValueError(
                 f"values must be (batch, {self.in_channels}, height, width); got shape {tuple(values.shape)}"
             )
+        if self.height is not None and values.shape[2] != self.height:
+            raise ValueError(f"values must have the height {self.height}; got shape {tuple(values.shape)}")
         maps = self.layers(values.to(memory_format=torch.channels_last))
-        return self.output(maps.mean(dim=(2, 3)))
+        return self.output(maps.mean(dim=(2, 3)) if self.pooling == "mean" else maps.amax(dim=3).flatten(1))
 
 
 def _groups(channels: int) -> int:
