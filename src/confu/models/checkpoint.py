@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from confu.checks import check_known
 from confu.files import write_json, written_whole
 from confu.models.multimodal import MultimodalModel
 from confu.nn.encoders import build_encoder
@@ -62,6 +63,8 @@ def load_model(
         folder = folder / "best"
     description = _read_description(folder / DESCRIPTION)
     plan = Plan.from_dict(description["plan"])
+    for name in encoders or {}:
+        check_known("encoder of modality", name, plan.modalities)
     built = {}
     for name, settings in description["encoders"].items():
         if encoders is not None and name in encoders:
@@ -122,11 +125,14 @@ def _read_description(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: not found; expected a folder written by save_model, or the `best` of a run folder")
     try:
         description = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not valid JSON ({error}); copy it again or train again") from error
-    if description.get("format") != FORMAT:
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT:
         raise ValueError(
-            f"{file}: format {description.get('format')!r}, but this version of confu reads format {FORMAT}; "
+            f"{file}: format {found!r}, but this version of confu reads format {FORMAT}; "
             "load it with the version that wrote it"
         )
+    if missing := [name for name in ("plan", "model", "encoders") if name not in description]:
+        raise ValueError(f"{file}: lacks {', '.join(missing)}; copy it again or train again")
     return description

@@ -144,6 +144,8 @@ def _check_encoders(encoders: Mapping[str, nn.Module], modalities: Iterable[str]
     for name in modalities:
         if name not in encoders:
             raise ValueError(f"the plan has the modality {name!r} but no encoder was given for it")
+        if hasattr(nn.ModuleDict(), name):  # torch keeps modules as attributes, and fails late and without saying why
+            raise ValueError(f"the modality {name!r} has a name that torch uses itself; rename it, e.g. '{name}_input'")
         width = getattr(encoders[name], "out_dim", None)
         if not isinstance(width, int):
             raise ValueError(

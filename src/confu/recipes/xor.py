@@ -64,13 +64,13 @@ class Method:
     plan: Plan
     fusion: str = "mlp"
     lr: float = 1e-4
-    learned_temperature: bool = False
+    temperature_lr: float | None = None  # None: the temperature stays at 0.07
 
 
 METHODS: dict[str, Method] = {
     "confu": Method(confu_plan(NAMES)),
     "confu-released": Method(confu_plan(NAMES), fusion="released"),
-    "confu-bilinear": Method(confu_plan(NAMES), fusion="bilinear", lr=1e-3, learned_temperature=True),
+    "confu-bilinear": Method(confu_plan(NAMES), fusion="bilinear", lr=1e-3, temperature_lr=1e-2),
     "tri-clip": Method(pairwise_plan(NAMES)),
     "clip": Method(Plan.parse(["x1 ~ x2", "x3 ~ x2"], modalities=NAMES)),
 }
@@ -99,6 +99,7 @@ def xor_run(method: str, p: float = 1.0, dim: int = 128, seed: int = 0, size: Si
             epochs=scale.epochs,
             batch_size=scale.batch_size,
             lr=max(spec.lr, scale.lr_at_least),
+            temperature_lr=spec.temperature_lr,
             seed=seed,
             log_every=20,
         ),
@@ -112,7 +113,7 @@ def xor_run(method: str, p: float = 1.0, dim: int = 128, seed: int = 0, size: Si
 def _objective(spec: Method, dim: int) -> nn.Module:
     encoders = {name: MLPEncoder(5, [128], 128) for name in NAMES}
     model = MultimodalModel(spec.plan, encoders, dim=dim, fusion=spec.fusion)
-    return ContrastiveObjective(model, ConFuLoss(spec.plan, Temperature(0.07, learned=spec.learned_temperature)))
+    return ContrastiveObjective(model, ConFuLoss(spec.plan, Temperature(0.07, learned=spec.temperature_lr is not None)))
 
 
 def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:

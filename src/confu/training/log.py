@@ -17,10 +17,19 @@ class RunLog:
         folder: of the run.
         position: bytes of the log to keep.
         step: first step that will be logged again; TensorBoard drops what it has from there.
+
+    Raises:
+        ValueError: if the log is shorter than `position`.
     """
 
     def __init__(self, folder: Path, position: int = 0, step: int = 0) -> None:
         self._file = (folder / "log.jsonl").open("ab")
+        if (size := self._file.tell()) < position:
+            self._file.close()
+            raise ValueError(
+                f"{folder / 'log.jsonl'} holds {size} bytes, but {position} when the checkpoint was written: part of it "
+                "is gone. Put it back, or delete the folder to start the run again."
+            )
         self._file.truncate(position)
         try:
             from torch.utils.tensorboard.writer import SummaryWriter

@@ -129,6 +129,7 @@ def fit(
             while at["step"] < steps_per_epoch:
                 started = time.perf_counter()
                 chosen = order[at["step"] * batch_size : (at["step"] + 1) * batch_size]
+                lr = schedule.get_last_lr()[0]
                 out = _step(objective, train.batch(chosen).to(accelerator.device), optimizer, accelerator, settings)
                 clamp_temperatures(own)
                 schedule.step()
@@ -139,15 +140,18 @@ def fit(
                 if step % settings.log_every == 0 or due or at["step"] == steps_per_epoch:
                     record = _numbers(out)
                     _check_loss(record, step, folder)
-                    log.write("train", step, epoch=at["epoch"] + 1, lr=schedule.get_last_lr()[0], **record)
+                    log.write("train", step, epoch=at["epoch"] + 1, lr=lr, **record)
                     display.step(at["epoch"], at["step"], record)
                 if due and at["step"] < steps_per_epoch:
+                    _check_weights(own, step, folder)
                     at["log"] = log.position()
                     save_state(folder, own, optimizer, schedule, at)
+            step = (at["epoch"] + 1) * steps_per_epoch
+            _check_weights(own, step, folder)
             record = _validate(objective, validation, accelerator, settings)
+            _check_loss(record, step, folder, "validation loss")
             if monitor is not None:
                 record["metrics"] |= monitor()
-            step = (at["epoch"] + 1) * steps_per_epoch
             log.write("validation", step, epoch=at["epoch"] + 1, seconds=at["seconds"], **record)
             display.validation(at["epoch"], record, at["seconds"])
             if record["total"] < at["best_loss"]:
@@ -218,13 +222,23 @@ def _mean(records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _check_loss(record: dict[str, Any], step: int, folder: Path) -> None:
+def _check_loss(record: dict[str, Any], step: int, folder: Path, what: str = "loss") -> None:
     total = record["total"]
     if total - total != 0:  # NaN or infinite
         terms = ", ".join(f"{name} {value:.3g}" for name, value in record["terms"].items())
         raise ValueError(
-            f"the loss is {total} at step {step} ({terms}). The checkpoint before it is kept in {folder}. "
+            f"the {what} is {total} at step {step} ({terms}). The checkpoint before it is kept in {folder}. "
             "Lower the learning rate, add warm-up steps, or check the inputs for NaN."
+        )
+
+
+def _check_weights(module: nn.Module, step: int, folder: Path) -> None:
+    # A finite loss can have a gradient that is not; a checkpoint of such weights would replace the last good one.
+    bad = [name for name, weight in module.named_parameters() if not bool(weight.isfinite().all())]
+    if bad:
+        raise ValueError(
+            f"{len(bad)} weights are NaN or infinite after step {step}, the first {bad[0]!r}. The checkpoint before it "
+            f"is kept in {folder}. Lower the learning rate, add warm-up steps, or check the inputs."
         )
 
 

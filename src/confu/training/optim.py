@@ -11,7 +11,10 @@ from confu.training.settings import TrainSettings
 
 
 def build_optimizer(objective: nn.Module, settings: TrainSettings) -> AdamW:
-    """AdamW over every trainable parameter; a learned temperature has no weight decay, which would pull it to one."""
+    """AdamW over every trainable parameter; a learned temperature has no weight decay, which would pull it to one.
+
+    The temperature is one number that a whole batch agrees on: it may have a larger learning rate of its own.
+    """
     temperatures = {
         id(parameter)
         for part in objective.modules()
@@ -21,8 +24,9 @@ def build_optimizer(objective: nn.Module, settings: TrainSettings) -> AdamW:
     trainable = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if id(p) not in temperatures], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if id(p) in temperatures], "weight_decay": 0.0},
-    ]
+        {"params": [p for p in trainable if id(p) in temperatures], "weight_decay": 0.0,
+         "lr": settings.temperature_lr or settings.lr},
+    ]  # fmt: skip
     optimizer = AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=True)
     check_every_parameter_is_trained(objective, optimizer)
     return optimizer

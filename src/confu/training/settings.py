@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainSettings(BaseModel):
@@ -15,6 +15,7 @@ class TrainSettings(BaseModel):
         default=256, ge=2, description="rows a step; a last, smaller batch is left out of the epoch"
     )
     lr: float = Field(default=1e-4, gt=0, description="peak learning rate of AdamW")
+    temperature_lr: float | None = Field(default=None, gt=0, description="of a learned temperature, if not lr")
     min_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end of the cosine")
     warmup_steps: int = Field(default=0, ge=0, description="steps of linear rise before the cosine")
     weight_decay: float = Field(default=1e-4, ge=0, description="of AdamW, on every weight but the temperature")
@@ -28,3 +29,9 @@ class TrainSettings(BaseModel):
         default=200, ge=1, description="steps between checkpoints: the most work a crash can cost"
     )
     log_every: int = Field(default=10, ge=1, description="steps between two lines of the training log")
+
+    @model_validator(mode="after")
+    def _falls(self) -> "TrainSettings":
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr} is above lr {self.lr}: the learning rate would rise; lower min_lr")
+        return self

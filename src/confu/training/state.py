@@ -83,11 +83,12 @@ def load_state(
         objective.load_state_dict(content["objective"])
         optimizer.load_state_dict(content["optimizer"])
         schedule.load_state_dict(content["schedule"])
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        random, random_cuda, progress = content["random"], content["random_cuda"], content["progress"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file}: this checkpoint does not fit the run ({error}). Delete the folder to start the run again."
         ) from error
-    torch.set_rng_state(content["random"])
-    if content["random_cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(content["random_cuda"])
-    return content["progress"]
+    torch.set_rng_state(random)
+    if random_cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(random_cuda)
+    return progress
