@@ -203,10 +203,11 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
         raise ValueError(f"{option} takes numbers with commas between them, e.g. 0,0.5,1; got {text!r}") from None
 
 
-def _version(show: bool) -> None:
+def _version(show: bool) -> bool:
     if show:
         console.print(json.dumps(confu.versions(), indent=2), highlight=False)
         raise typer.Exit
+    return show
 
 
 @app.callback()

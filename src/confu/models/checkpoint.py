@@ -13,7 +13,7 @@ from torch import nn
 from confu.checks import check_known
 from confu.files import write_json, written_whole
 from confu.models.multimodal import MultimodalModel
-from confu.nn.encoders import build_encoder
+from confu.nn.encoders import ENCODERS, build_encoder
 from confu.plan import Plan
 
 FORMAT = 1
@@ -23,7 +23,7 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 def save_model(model: MultimodalModel, folder: Path | str) -> None:
     """Write a model so that `load_model` makes one that gives bitwise the same embeddings.
 
-    Each file is written whole or not at all. Encoders that say their `settings` are rebuilt from them; any other
+    Each file is written whole or not at all. Encoders of confu's own kinds are rebuilt from their settings; any other
     must be given to `load_model`.
 
     Args:
@@ -36,7 +36,7 @@ def save_model(model: MultimodalModel, folder: Path | str) -> None:
         "format": FORMAT,
         "plan": plan,
         "model": model.settings,
-        "encoders": {name: getattr(encoder, "settings", None) for name, encoder in model.encoders.items()},
+        "encoders": {name: _settings(encoder) for name, encoder in model.encoders.items()},
     }
     # The weights carry their plan, so that files of two models that were mixed up are noticed.
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
@@ -114,6 +114,13 @@ def load_weights(model: MultimodalModel, file: Path | str) -> None:
             "Build the model with the same encoders, dim and fusion, or load it with load_model."
         )
     model.load_state_dict(weights)
+
+
+def _settings(encoder: nn.Module) -> dict[str, Any] | None:
+    """An encoder's settings if they rebuild it: those of a subclass of ours, or of a stranger, would not."""
+    settings = getattr(encoder, "settings", None)
+    rebuilt = isinstance(settings, dict) and ENCODERS.get(settings.get("kind", "")) is type(encoder)
+    return settings if rebuilt else None
 
 
 def _shape(tensor: torch.Tensor | None) -> str:

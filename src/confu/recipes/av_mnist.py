@@ -255,8 +255,8 @@ LABELS = {"supervised": "supervised (ceiling)"}
 def _notes(size: Size, seeds: Sequence[int], limit: int | None, epochs: int | None) -> tuple[str, ...]:
     train = SCALES[size].train
     notes = [
-        f"size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}, {len(seeds)} "
-        "seeds; the epoch with the lowest validation loss, test rows looked at once",
+        f"size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}, seeds "
+        f"{', '.join(map(str, seeds))}; the epoch with the lowest validation loss, test rows looked at once",
         "supervised: classifiers on the labels with the same encoders and training; A+V is late fusion",
         "mean(A, V) is the mean of the two embeddings, without a fusion network",
         "the published data set mixes ESC-50 into its spoken digits; ours may mix other recordings, calibrated to the "

@@ -49,9 +49,9 @@ class ResultTable:
     def to_rich(self) -> Table:
         """The rows for the terminal; the title and the notes are printed around it, where they do not wrap."""
         table = Table()
-        table.add_column("method")
+        table.add_column("method", no_wrap=True)
         for column in self.columns:
-            table.add_column(column, justify="right", no_wrap=True)
+            table.add_column(column, justify="right")
         for label in self.rows:
             table.add_row(label, *self.cells(label))
         return table

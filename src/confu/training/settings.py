@@ -20,7 +20,7 @@ class TrainSettings(BaseModel):
     warmup_steps: int = Field(default=0, ge=0, description="steps of linear rise before the cosine")
     weight_decay: float = Field(default=1e-4, ge=0, description="of AdamW, on every weight but the temperature")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16 is autocast; weights stay float32"
+        default="float32", description="bfloat16 is autocast; weights stay float32"
     )
     seed: int = Field(
         default=0, ge=0, description="of the order of the rows and of dropout; the caller seeds the weights"

@@ -1,7 +1,6 @@
 """The state of a run on disk: everything that decides how it goes on, written whole or not at all."""
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +79,18 @@ def load_state(
         return None
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes torch's reader raise nearly anything, KeyError and OSError too
+        # Of torch's text only the first sentence: the rest of it advises to load without weights_only.
+        raise ValueError(
+            f"{file}: damaged, or not a checkpoint of confu ({str(error).split('. ')[0]}). "
+            "Delete the folder to start the run again."
+        ) from error
+    try:
         objective.load_state_dict(content["objective"])
         optimizer.load_state_dict(content["optimizer"])
         schedule.load_state_dict(content["schedule"])
         random, random_cuda, progress = content["random"], content["random_cuda"], content["progress"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file}: this checkpoint does not fit the run ({error}). Delete the folder to start the run again."
         ) from error
