@@ -158,7 +158,7 @@ def reproduce_xor(
             cells[f"p = {p:g}"] = percent(summarise(found), method, fused_query(method))
         rows[method] = without_gaps(cells)
     notes = (
-        f"dimension {dim}, seeds {", ".join(map(str, seeds))}, {SCALES[size].num_test:,} test rows, 32 candidates, chance 3.1 %",
+        f"dimension {dim}, seeds {_list(seeds)}, {SCALES[size].num_test:,} test rows, 32 candidates, chance 3.1 %",
         "ceiling: (1 + 31 p) / 32, what the best predictor reaches; a finite test set moves it by about 0.7",
         "the paper shows Fig 3 as a plot only: ConFu rises to 100 at p = 1, Tri-CLIP stays at chance (about 3)",
         "clip and tri-clip answer with the mean of the embeddings of x1 and x3",
@@ -194,7 +194,7 @@ def reproduce_xor_dimension(
             cells[f"dim {dim}"] = percent(summarise(found), method, fused_query(method))
         rows[method] = without_gaps(cells)
     notes = (
-        f"p = 1, seeds {", ".join(map(str, seeds))}, {SCALES[size].epochs} epochs, encoders 5 -> 128 -> 128 at every dimension",
+        f"p = 1, seeds {_list(seeds)}, {SCALES[size].epochs} epochs, encoders 5 -> 128 -> 128 at every dimension",
         f"the paper's Fig 6: ConFu needs dimension {XOR_SMALLEST_DIMENSION['confu']} to reach 100",
         "confu: two-layer MLP with a linear output; confu-released: the released code's MLP; confu-bilinear: low-rank "
         "bilinear, learning rate 1e-3, learned temperature",
@@ -202,6 +202,10 @@ def reproduce_xor_dimension(
     table = ResultTable("XOR at p = 1: accuracy by dimension (%)", tuple(f"dim {dim}" for dim in dims), rows, notes)
     outcome.add("xor-dimension", table, lines(dims, _bands(rows, methods), x_label="embedding dimension", log_x=True))
     return outcome
+
+
+def _list(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _bands(rows: dict[str, dict[str, Cell]], methods: Sequence[str]) -> dict[str, tuple[list[float], list[float]]]:

@@ -27,8 +27,8 @@ class RunLog:
         if (size := self._file.tell()) < position:
             self._file.close()
             raise ValueError(
-                f"{folder / 'log.jsonl'} holds {size} bytes, but {position} when the checkpoint was written: part of it "
-                "is gone. Put it back, or delete the folder to start the run again."
+                f"{folder / 'log.jsonl'} holds {size} bytes, but {position} when the checkpoint was written: part of "
+                "it is gone. Put it back, or delete the folder to start the run again."
             )
         self._file.truncate(position)
         try:
