@@ -1,0 +1,25 @@
+"""Settings of every test: one thread, so that numbers do not depend on the machine, and no chatter."""
+
+import os
+import sys
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard loads TensorFlow where that is installed
+
+import pytest
+import torch
+from jaxtyping import config
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def as_users_run(monkeypatch):
+    """Without the checks of shapes in signatures, which only pytest turns on: confu itself must raise the errors."""
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
+
+
+@pytest.fixture
+def without_tensorboard(monkeypatch):
+    """As where TensorBoard is not installed; its files also cost more time than a tiny training."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
