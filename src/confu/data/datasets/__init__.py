@@ -3,6 +3,7 @@
 from confu.data.datasets.av_mnist import load_av_mnist
 from confu.data.datasets.av_mnist_build import build_av_mnist
 from confu.data.datasets.digit_captions import digit_captions, digit_prompt_dataset, digit_prompts, digit_vocabulary
+from confu.data.datasets.digits import digits
 from confu.data.datasets.xor import all_codes, xor, xor_candidates, xor_ceiling
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "digit_prompt_dataset",
     "digit_prompts",
     "digit_vocabulary",
+    "digits",
     "load_av_mnist",
     "xor",
     "xor_candidates",
