@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from confu.data.transforms import log_spectrogram
+from confu.data.transforms import log_spectrogram, shift_time
 
 
 def slow_log_spectrogram(waveform):
@@ -42,3 +42,23 @@ def test_silence_is_black():
 def test_another_length_is_refused():
     with pytest.raises(ValueError, match="expected 8000 samples"):
         log_spectrogram(torch.zeros(1, 7999))
+
+
+def test_a_time_shift_turns_each_picture_round_on_its_own():
+    torch.manual_seed(0)
+    pictures = torch.arange(40 * 2 * 9).reshape(40, 2, 9)
+    shifted = shift_time(pictures, most=3)
+    found = set()
+    for before, after in zip(pictures, shifted, strict=True):
+        fitting = [shift for shift in range(-3, 4) if torch.equal(after, before.roll(shift, dims=1))]
+        assert len(fitting) == 1
+        found.add(fitting[0])
+    assert found == set(range(-3, 4))
+
+
+def test_a_time_shift_repeats_with_torchs_random_state():
+    pictures = torch.randn(5, 2, 9)
+    state = torch.random.get_rng_state()
+    first = shift_time(pictures, most=3)
+    torch.random.set_rng_state(state)
+    assert torch.equal(shift_time(pictures, most=3), first)

@@ -157,6 +157,19 @@ def test_limits_take_the_first_rows(built):
         load_av_mnist(built, train_limit=0)
 
 
+def test_a_time_shift_changes_the_training_sounds_only(built):
+    still, shifted = load_av_mnist(built), load_av_mnist(built, time_shift=20)
+    for name in SPLITS:
+        before, after = (everything(getattr(splits, name)).inputs for splits in (still, shifted))
+        assert torch.equal(before["image"].values, after["image"].values)
+        same = torch.equal(before["audio"].values, after["audio"].values)
+        assert same == (name != "train")
+    sounds = [everything(splits.train).inputs["audio"].values.sort(dim=3).values for splits in (still, shifted)]
+    assert torch.equal(*sounds)
+    with pytest.raises(ValueError, match="time_shift: expected 0 to 112"):
+        load_av_mnist(built, time_shift=-1)
+
+
 def copy(built, target):
     for path in built.rglob("*.npy"):
         (target / path.relative_to(built)).parent.mkdir(exist_ok=True)

@@ -64,7 +64,8 @@ def load_av_mnist(
         Splits with `image` (n, 1, 28, 28) and `audio` (n, 1, 112, 112), float in 0 to 1, and `text` tokens.
 
     Raises:
-        ValueError: a folder or file is missing, damaged, or of another shape; an unknown modality.
+        ValueError: a folder or file is missing, damaged, or of another shape; an unknown modality; a
+            time shift outside the sound.
 
     Reference: section 5.2, appendices A.3 and D.3.
     """
@@ -74,6 +75,8 @@ def load_av_mnist(
     unknown = [name for name in modalities if name not in MODALITIES]
     if unknown or not modalities:
         raise ValueError(f"modalities: expected some of {', '.join(MODALITIES)}; got {list(modalities)}")
+    if not 0 <= time_shift <= 112:
+        raise ValueError(f"time_shift: expected 0 to 112 frames; got {time_shift}")
 
     def split(name: str, part: str, start: int, stop: int, seed: int) -> ArrayDataset:
         rows = slice(start, stop)
