@@ -27,7 +27,7 @@ docs: .venv/docs.stamp
 	$(BIN)/zensical build --clean
 
 clean:
-	rm -rf .venv site .pytest_cache .ruff_cache
+	rm -rf .venv .cache site .pytest_cache .ruff_cache
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -84,7 +84,7 @@ def test_lambda_outside_the_unit_interval_is_refused(fused_weight):
 
 
 def test_confu_plan_of_four_names_the_builder_to_use():
-    with pytest.raises(ValueError, match="got 4.*disjoint_plan"):
+    with pytest.raises(ValueError, match=r"got 4.*disjoint_plan"):
         confu_plan(NAMES[:4])
 
 

@@ -1,4 +1,4 @@
-"""How pytest checks the shapes and types in confu's signatures: beartype, with an int accepted where a float is asked."""
+"""How pytest checks the shapes and types in confu's signatures: beartype, an int passing where a float is asked."""
 
 from beartype import BeartypeConf, beartype
 

@@ -68,7 +68,10 @@ def plan(
     kind: Annotated[
         str, typer.Option(help="confu (Eq. 7), pairwise (Eq. 3), disjoint (Eq. 15) or target (Eq. 16).")
     ] = "confu",
-    fused_weight: Annotated[float, typer.Option(help="λ of Eq. 7, for confu and disjoint.")] = 0.5,
+    fused_weight: Annotated[
+        float | None,
+        typer.Option(help="λ of Eq. 7, for confu (0.5 by default) and disjoint (all weights 1 by default)."),
+    ] = None,
     max_order: Annotated[int | None, typer.Option(help="Most modalities in a subset, for disjoint.")] = None,
     target: Annotated[
         str | None, typer.Option(help="The modality to reach, for target; the last one by default.")
@@ -78,7 +81,7 @@ def plan(
     from confu.checks import check_known
 
     builders = {
-        "confu": lambda: confu.confu_plan(modalities, fused_weight),
+        "confu": lambda: confu.confu_plan(modalities, 0.5 if fused_weight is None else fused_weight),
         "pairwise": lambda: confu.pairwise_plan(modalities),
         "disjoint": lambda: confu.disjoint_plan(modalities, max_order=max_order, fused_weight=fused_weight),
         "target": lambda: confu.target_plan(modalities, target or modalities[-1]),

@@ -19,7 +19,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Always the same name: what a killed process left is overwritten by the next one.
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
         with temporary.open("rb+") as file:

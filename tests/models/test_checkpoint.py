@@ -12,7 +12,7 @@ from torch import nn
 from confu._typing import Batch, Inputs
 from confu.models import MultimodalModel, checkpoint, load_model, load_weights, save_model
 from confu.nn.encoders import ENCODERS, MLPEncoder, build_encoder
-from confu.plan import Plan, confu_plan
+from confu.plan import Plan, confu_plan, pairwise_plan
 from models.parts import NAMES, dataset, encoders, model
 
 RESNET = {"hidden_sizes": [8], "depths": [1], "embedding_size": 8, "num_channels": 1, "layer_type": "basic"}
@@ -263,3 +263,14 @@ def test_the_weights_file_names_its_plan_and_holds_every_parameter(tmp_path):
     stored = load_file(tmp_path / "model.safetensors")
     assert stored.keys() == net.state_dict().keys()
     assert json.loads((tmp_path / "model.json").read_text())["plan"] == net.plan.to_dict()
+
+
+def test_files_of_two_models_of_one_plan_are_not_mixed(tmp_path):
+    """Same plan, same sizes, another setting: only the description that the weights carry can tell."""
+    plan = pairwise_plan(("a", "b"))
+    for folder, mask_ratio in (("one", 0.0), ("two", 0.5)):
+        encoders = {name: MLPEncoder(4, [8], 8) for name in plan.modalities}
+        save_model(MultimodalModel(plan, encoders, dim=4, mask_ratio=mask_ratio), tmp_path / folder)
+    (tmp_path / "one" / "model.json").write_bytes((tmp_path / "two" / "model.json").read_bytes())
+    with pytest.raises(ValueError, match=r"was not saved together with this model\.json"):
+        load_model(tmp_path / "one")

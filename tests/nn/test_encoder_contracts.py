@@ -38,6 +38,20 @@ CASES = [
     EncoderCase(
         "conv-wide", {"kind": "conv", "channels": [6, 8], "first_kernel": 7, "first_stride": 4, "norm": "group"}, images
     ),
+    EncoderCase(
+        "conv-time",
+        {
+            "kind": "conv",
+            "channels": [8, 12],
+            "first_pool": 2,
+            "pooling": "max-time",
+            "height": 20,
+            "dropout": 0.1,
+            "feature_norm": True,
+            "out_dim": 6,
+        },
+        images,
+    ),
     EncoderCase("conv-plain", {"kind": "conv", "channels": [8], "kernel": 5, "stride": 1, "norm": "none"}, images),
     EncoderCase("sequence", SEQUENCE, sequences),
     EncoderCase(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from confu.nn.encoders import ConvEncoder, MLPEncoder, SequenceEncoder, TokenEncoder
+from confu.nn.encoders import ConvEncoder, MLPEncoder, SequenceEncoder, TokenEncoder, build_encoder
 from confu.nn.mlp import mlp
 from confu.nn.transformer import TransformerStack, last_step, masked_mean, sinusoids, step_positions
 
@@ -196,3 +196,18 @@ def test_tokens_refuse_bad_ids(ids, message):
 def test_tokens_refuse_a_row_of_padding():
     with pytest.raises(ValueError, match="attention_mask must leave at least one real step in every row; row 0"):
         small_tokens()(torch.tensor([[1, 2]]), torch.tensor([[0, 0]]))
+
+
+def test_max_time_pooling_forgets_when_and_keeps_how_high():
+    encoder = build_encoder(
+        {"kind": "conv", "channels": [8], "norm": "none", "stride": 1, "first_stride": 1, "pooling": "max-time",
+         "height": 16, "out_dim": 4}
+    )  # fmt: skip
+    early, late, high = torch.zeros(3, 1, 1, 16, 32)
+    early[..., 5, 8], late[..., 5, 20], high[..., 11, 8] = 1.0, 1.0, 1.0
+    assert torch.allclose(encoder(early), encoder(late), atol=1e-6)
+    assert not torch.allclose(encoder(early), encoder(high), atol=1e-3)
+    with pytest.raises(ValueError, match=r"must have the height 16; got shape \(1, 1, 8, 32\)"):
+        encoder(torch.zeros(1, 1, 8, 32))
+    with pytest.raises(ValueError, match="goes with pooling 'max-time'"):
+        build_encoder({"kind": "conv", "pooling": "max-time"})

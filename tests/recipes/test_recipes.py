@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from data.fixtures import write_sources
 from typer.testing import CliRunner
 
 from confu.cli import app, main
@@ -13,6 +12,7 @@ from confu.evaluation import Report
 from confu.recipes import av_mnist
 from confu.recipes.run import execute
 from confu.recipes.xor import METHODS, fused_query, xor_run
+from data.fixtures import write_sources
 
 
 def invoke(*arguments):
@@ -110,7 +110,10 @@ def test_paper_size_uses_the_papers_encoders_and_settings():
         (["reproduce", "xor", "--methods", "confuu"], "'confuu' is not known; did you mean 'confu'"),
         (["reproduce", "xor", "--size", "smoke", "--p", "a,b"], "--p takes numbers with commas"),
         (["plan", "image", "audio", "text", "--fused-weight", "2"], r"\[0, 1\], got 2"),
-        (["data", "av-mnist", "--mnist", "no", "--speech", "no", "--noise", "no", "--out", "out"], "no: no such folder"),
+        (
+            ["data", "av-mnist", "--mnist", "no", "--speech", "no", "--noise", "no", "--out", "out"],
+            "no: no such folder",
+        ),
     ],
 )
 def test_a_wrong_input_ends_in_one_line_and_exit_code_2(arguments, message, tmp_path, monkeypatch, capsys):

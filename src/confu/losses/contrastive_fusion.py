@@ -22,7 +22,7 @@ class ConFuLoss(nn.Module):
         temperature: τ, a number that stays fixed (0.07 as in the released code), or a `Temperature` to share or learn.
         weighting: `"paper"` adds the weighted terms (Eq. 7). `"released"` divides that sum as the released code does:
             by the number of pairs of single modalities, plus the number of fused terms if there are any (6 for
-            `confu_plan`, 3 at λ = 0). With AdamW the two differ only through its epsilon and the weight decay.
+            `confu_plan`, 3 at λ = 0). With AdamW the two differ only through its epsilon.
         symmetric: both directions of each term, as the released code; False for one, Eq. 2 and 5 as printed.
 
     Returns (forward):

@@ -38,10 +38,10 @@ def save_model(model: MultimodalModel, folder: Path | str) -> None:
         "model": model.settings,
         "encoders": {name: _settings(encoder) for name, encoder in model.encoders.items()},
     }
-    # The weights carry their plan, so that files of two models that were mixed up are noticed.
+    # The weights carry all that stands beside them, so that files of two models that were mixed up are noticed.
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     with written_whole(folder / WEIGHTS) as temporary:
-        save_file(weights, str(temporary), metadata={"plan": json.dumps(plan)})
+        save_file(weights, str(temporary), metadata={"description": json.dumps(description)})
     write_json(folder / DESCRIPTION, description)
 
 
@@ -77,29 +77,29 @@ def load_model(
                 f"load_model(folder, encoders={{{name!r}: ...}})"
             )
     model = MultimodalModel(plan, built, **description["model"])
-    load_weights(model, folder / WEIGHTS)
+    stored = load_weights(model, folder / WEIGHTS)
+    if stored not in (None, description):
+        raise ValueError(
+            f"{folder}: {WEIGHTS} was not saved together with this {DESCRIPTION}; copy both again from one model"
+        )
     return model.to(device).eval()
 
 
-def load_weights(model: MultimodalModel, file: Path | str) -> None:
+def load_weights(model: MultimodalModel, file: Path | str) -> dict[str, Any] | None:
     """Load a weights file into a model of the same plan and sizes; the model is untouched if that fails.
+
+    Returns:
+        What `model.json` held when the file was saved; None if the file is not from `save_model`.
 
     Raises:
         ValueError: if the file is missing, damaged, or of another plan or other sizes.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise ValueError(f"{file}: no such weights file; expected the {WEIGHTS} that save_model wrote")
-    try:
-        with safe_open(str(file), framework="pt") as opened:
-            stored = (opened.metadata() or {}).get("plan")
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is not a dict
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file}: not a whole safetensors file ({error}); copy it again or train again") from error
-    if stored is not None and Plan.from_dict(json.loads(stored)) != model.plan:
+    weights, description = _read_weights(Path(file))
+    stored = None if description is None else Plan.from_dict(description["plan"])
+    if stored is not None and stored != model.plan:
         raise ValueError(
-            f"{file}: these weights are of another plan.\nIn the file:\n{Plan.from_dict(json.loads(stored))}\n"
-            f"Of the model:\n{model.plan}\nBuild the model with the plan of the file, or load it with load_model."
+            f"{file}: these weights are of another plan.\nIn the file:\n{stored}\nOf the model:\n{model.plan}\n"
+            "Build the model with the plan of the file, or load it with load_model."
         )
     own = model.state_dict()
     differ = [
@@ -114,6 +114,20 @@ def load_weights(model: MultimodalModel, file: Path | str) -> None:
             "Build the model with the same encoders, dim and fusion, or load it with load_model."
         )
     model.load_state_dict(weights)
+    return description
+
+
+def _read_weights(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
+    """The tensors of a safetensors file, and the description that `save_model` put into it."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such weights file; expected the {WEIGHTS} that save_model wrote")
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            description = (opened.metadata() or {}).get("description")
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, it is not a dict
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: not a whole safetensors file ({error}); copy it again or train again") from error
+    return weights, None if description is None else json.loads(description)
 
 
 def _settings(encoder: nn.Module) -> dict[str, Any] | None:

@@ -66,6 +66,7 @@ SMALL_ENCODERS: dict[str, dict[str, Any]] = {
         "first_kernel": 5,
         "pooling": "max-time",
         "height": 112,
+        "feature_norm": True,
         "dropout": 0.2,
     },
     "text": {"kind": "tokens", "vocab_size": len(digit_vocabulary()), "width": 64, "layers": 2, "out_dim": 256},

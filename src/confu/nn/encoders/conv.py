@@ -42,6 +42,8 @@ class ConvEncoder(nn.Module):
             does not matter when something sounds, but how high. It needs `height`.
         height: of the inputs; only for "max-time".
         dropout: of the pooled maps.
+        feature_norm: normalise the features over the batch and rectify them, so that what reads them starts from one
+            scale; a training that has to find something faint starts much faster.
 
     Raises:
         ValueError: for a size below one, an even kernel, no channels, an unknown norm or pooling, or a height that is
@@ -62,6 +64,7 @@ class ConvEncoder(nn.Module):
         pooling: str = "mean",
         height: int | None = None,
         dropout: float = 0.0,
+        feature_norm: bool = False,
     ):
         super().__init__()
         check_positive(in_channels=in_channels, out_dim=out_dim, stride=stride, first_stride=first_stride)
@@ -92,12 +95,13 @@ class ConvEncoder(nn.Module):
             "pooling": pooling,
             "height": height,
             "dropout": dropout,
+            "feature_norm": feature_norm,
         }
         self.pooling, self.height = pooling, height
         self.in_channels, self.out_dim = in_channels, out_dim
-        layers: list[nn.Module] = [nn.AvgPool2d(first_pool)] if first_pool > 1 else []
+        layers: list[nn.Module] = [nn.AvgPool2d(first_pool, ceil_mode=True)] if first_pool > 1 else []
         before, size, step = in_channels, first_kernel, first_stride
-        rows = 1 if height is None else height // first_pool
+        rows = 1 if height is None else -(-height // first_pool)
         for after in channels:
             # A normalisation takes the mean away, and a bias with it.
             layers += [
@@ -108,7 +112,10 @@ class ConvEncoder(nn.Module):
             rows = (rows - 1) // step + 1
             before, size, step = after, kernel, stride
         self.layers = nn.Sequential(*layers)
-        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(before * rows, out_dim))
+        last = [nn.BatchNorm1d(out_dim), nn.ReLU()] if feature_norm else []
+        # Without a bias before the normalisation, which would take it away.
+        linear = nn.Linear(before * rows, out_dim, bias=not feature_norm)
+        self.output = nn.Sequential(nn.Dropout(dropout), linear, *last)
 
     def forward(
         self, values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch height width"]
