@@ -20,7 +20,7 @@ class TinyModel(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.plan = Plan.parse(["image ~ text", "image+audio ~ text"])
+        self.plan = Plan.parse(["image ~ text", "audio ~ text", "image+audio ~ text"])
         self.layers = nn.ModuleDict({name: nn.Linear(6, 4) for name in self.plan.modalities})
         self.dropout = nn.Dropout(0.5)
         self.frozen = nn.Dropout(0.5).eval()
@@ -120,7 +120,7 @@ def test_bad_arguments_are_refused():
         embed(model, data, batch_size=0)
     with pytest.raises(ValueError, match="no rows to embed"):
         embed(model, TinyData(n=0))
-    with pytest.raises(ValueError, match=r"no fusion network for text\+audio; it embeds .*image\+audio"):
+    with pytest.raises(ValueError, match=r"not trained to embed text\+audio; it embeds .*image\+audio"):
         embed(model, data, subsets=["audio+text"])
     with pytest.raises(ValueError, match="the data set has no text, which text needs; it has image, audio"):
         embed(model, data, subsets=[Subset("text")])

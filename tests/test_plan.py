@@ -100,9 +100,14 @@ def test_plan_round_trips_through_json():
 
 
 def test_subsets_are_in_the_plans_order_singles_first():
-    plan = Plan.parse(["text ~ audio+image", "image ~ text"], modalities=("image", "audio", "text"))
+    plan = Plan.parse(["text ~ audio+image", "audio ~ text", "image ~ text"], modalities=("image", "audio", "text"))
     assert [str(s) for s in plan.subsets] == ["image", "audio", "text", "image+audio"]
     assert str(plan.subset("audio+image")) == "image+audio"
+
+
+def test_a_modality_that_is_only_fused_has_no_embedding_of_its_own():
+    plan = Plan.parse(["text ~ audio+image", "image ~ text"])
+    assert {str(subset) for subset in plan.subsets} == {"text", "image", "audio+image"}
 
 
 def test_print_says_the_cost():

@@ -149,7 +149,7 @@ def data_av_mnist(
     out: Annotated[Path, typer.Option(help="Folder to make; in MultiBench's layout.")] = Path("data/av-mnist"),
     snr_db: Annotated[
         float, typer.Option(help="Speech against noise, in dB; `confu data av-mnist-calibrate` finds it.")
-    ] = -13.0,
+    ] = -13.5,
     seed: Annotated[int, typer.Option(help="Of the pairing of images, recordings and noise.")] = 0,
 ) -> None:
     """Build AV-MNIST: weakened digits, spoken digits in noise, captions (55,000 / 5,000 / 10,000 rows)."""
@@ -169,16 +169,16 @@ def data_av_mnist_calibrate(
     ),
     target: Annotated[float, typer.Option(help="Published accuracy of an audio classifier, in percent.")] = 42.0,
     tolerance: Annotated[float, typer.Option(help="Stop within so many points of it.")] = 1.5,
-    levels: Annotated[str, typer.Option(help="Two first noise levels in dB, with a comma.")] = "-10,-14",
+    levels: Annotated[str, typer.Option(help="The first noise levels in dB, with commas.")] = "-12,-15",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings at each level; their mean counts.")] = 2,
     size: Annotated[Size, typer.Option(help="Whose audio encoder and training to use.")] = Size.small,
     runs: RUNS = Path("runs"),
 ) -> None:
     """Find the noise at which a supervised audio classifier is as good as the published one, and draw the curve."""
     from confu.recipes.calibrate import calibrate
 
-    found = calibrate(
-        mnist, speech, noise, out, target, tolerance, _numbers(levels, "--levels") or [], size.value, runs
-    )
+    first = _numbers(levels, "--levels") or []
+    found = calibrate(mnist, speech, noise, out, target, tolerance, first, size.value, runs, range(seeds))
     console.print(found.to_rich())
     console.print(
         f"Next: confu data av-mnist --mnist {mnist} --speech {speech} --noise {noise} --snr-db {found.snr_db:g}",

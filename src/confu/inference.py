@@ -37,7 +37,7 @@ def _chosen(plan: Plan, dataset: Dataset, subsets: Iterable[Subset | str] | None
         for subset in chosen:
             if subset not in plan.subsets:
                 raise ValueError(
-                    f"the model has no fusion network for {subset}; it embeds {', '.join(map(str, plan.subsets))}"
+                    f"the model was not trained to embed {subset}; it embeds {', '.join(map(str, plan.subsets))}"
                 )
             if missing := subset - there:
                 raise ValueError(

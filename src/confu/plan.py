@@ -119,9 +119,11 @@ class Plan:
 
     @property
     def subsets(self) -> tuple[Subset, ...]:
-        """Every subset of any term and every single modality, the small ones first."""
+        """Every subset of any term, the small ones first: what the plan trains an embedding of.
+
+        A modality that takes part in fused subsets only has none of its own.
+        """
         found = {side: None for term in self.terms for side in (term.left, term.right)}
-        found |= {Subset(name): None for name in self.modalities}
         return tuple(sorted(map(self._ordered, found), key=lambda subset: (len(subset), self._position(subset))))
 
     @property

@@ -52,7 +52,9 @@ class MultimodalModel(nn.Module):
             "dim": dim, "fusion": fusion, "fusion_dim": fusion_dim, "mask_ratio": mask_ratio
         }  # fmt: skip
         self.encoders = nn.ModuleDict({name: encoders[name] for name in plan.modalities})
-        self.projections = nn.ModuleDict({name: nn.Linear(widths[name], dim) for name in plan.modalities})
+        self.projections = nn.ModuleDict(
+            {name: nn.Linear(widths[name], dim) for subset in plan.subsets if not subset.is_fused for name in subset}
+        )
         self.fusers = nn.ModuleDict(
             {
                 str(subset): build_fusion(fusion, [widths[name] for name in subset], dim, fusion_dim, mask_ratio)
@@ -61,7 +63,7 @@ class MultimodalModel(nn.Module):
         )
 
     def supports(self, subset: Subset | str) -> bool:
-        """Whether this model embeds the subset: any single modality of the plan, and the plan's fused subsets."""
+        """Whether this model embeds the subset: whether it stands in a term of the plan."""
         return Subset.parse(subset) in self.plan.subsets
 
     def forward(self, batch: Batch, subsets: Iterable[Subset | str] | None = None) -> Embeddings:
@@ -81,7 +83,7 @@ class MultimodalModel(nn.Module):
         for subset in wanted:
             if not self.supports(subset):
                 raise ValueError(
-                    f"this model has no fusion network for {subset}; it embeds "
+                    f"this model was not trained to embed {subset}; it embeds "
                     f"{', '.join(map(str, self.plan.subsets))}. Add a term with {subset} to the plan and train again."
                 )
         names = [name for name in self.plan.modalities if any(name in subset for subset in wanted)]
