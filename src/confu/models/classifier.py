@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from confu._typing import Batch
-from confu.models.multimodal import _check_encoders
+from confu.models.multimodal import check_encoders
 
 
 class LateFusionClassifier(nn.Module):
@@ -24,7 +24,7 @@ class LateFusionClassifier(nn.Module):
 
     def __init__(self, encoders: Mapping[str, nn.Module], num_classes: int, hidden_dim: int = 512) -> None:
         super().__init__()
-        widths = _check_encoders(encoders, encoders)
+        widths = check_encoders(encoders, encoders)
         self.settings: dict[str, Any] = {"num_classes": num_classes, "hidden_dim": hidden_dim}
         self.encoders = nn.ModuleDict(dict(encoders))
         self.head = nn.Sequential(

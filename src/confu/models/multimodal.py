@@ -44,7 +44,7 @@ class MultimodalModel(nn.Module):
         mask_ratio: float = 0.0,
     ) -> None:
         super().__init__()
-        widths = _check_encoders(encoders, plan.modalities)
+        widths = check_encoders(encoders, plan.modalities)
         self.plan = plan
         self.dim = dim
         self._widths = widths
@@ -139,7 +139,8 @@ def _spread(vectors: Tensor, rows: Tensor, complete: Mask | None, size: int) -> 
     return vectors.new_zeros(size, vectors.shape[1]).index_copy(0, where, vectors[rows[where]])
 
 
-def _check_encoders(encoders: Mapping[str, nn.Module], modalities: Iterable[str]) -> dict[str, int]:
+def check_encoders(encoders: Mapping[str, nn.Module], modalities: Iterable[str]) -> dict[str, int]:
+    """Check that every modality has an encoder that says its size, and return the sizes by name."""
     for name in encoders:
         check_known("encoder of modality", name, modalities)
     widths = {}

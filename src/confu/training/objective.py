@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -58,8 +59,16 @@ class SupervisedObjective(nn.Module):
             save_file(weights, str(temporary))
 
     def load(self, folder: Path) -> None:
-        """Read weights that `save` wrote."""
-        self.model.load_state_dict(load_file(str(folder / "classifier.safetensors")))
+        """Read weights that `save` wrote.
+
+        Raises:
+            ValueError: if the file is missing, cut short, or of another classifier.
+        """
+        file = folder / "classifier.safetensors"
+        try:
+            self.model.load_state_dict(load_file(str(file)))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise ValueError(f"{file}: not whole weights of this classifier ({error}); train it again") from error
 
 
 def clamp_temperatures(module: nn.Module) -> None:
