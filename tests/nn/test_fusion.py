@@ -47,6 +47,36 @@ def test_mlp_fusion_does_not_drop_by_default():
     assert not torch.equal(dropping(h), dropping(h))
 
 
+@pytest.mark.parametrize("kind", ["mlp", "released"])
+def test_depth_is_the_number_of_hidden_layers(kind):
+    fusion = build_fusion(kind, [2, 3], dim=4, hidden_dim=8, depth=3)
+    linear = [layer for layer in fusion.layers if isinstance(layer, torch.nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [(5, 8), (8, 8), (8, 8), (8, 4)]
+    assert fusion([torch.randn(6, 2), torch.randn(6, 3)]).shape == (6, 4)
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_depth_one_is_the_default(kind):
+    torch.manual_seed(0)
+    default = build_fusion(kind, [2, 3], 4, 8).state_dict()
+    torch.manual_seed(0)
+    one = build_fusion(kind, [2, 3], 4, 8, depth=1).state_dict()
+    assert default.keys() == one.keys()
+    assert all(torch.equal(default[name], one[name]) for name in default)
+
+
+def test_bilinear_fusion_has_no_depth():
+    with pytest.raises(ValueError, match=r"the bilinear fusion has one product only; got depth 2\..*take fusion 'mlp'"):
+        build_fusion("bilinear", [2, 3], 4, 8, depth=2)
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+@pytest.mark.parametrize("depth", [0, -1])
+def test_depth_below_one_is_refused(kind, depth):
+    with pytest.raises(ValueError, match=f"depth must be a whole number of at least 1; got {depth}"):
+        build_fusion(kind, [2, 3], 4, 8, depth=depth)
+
+
 def test_bilinear_fusion_against_its_formula():
     fusion, h = BilinearFusion([2, 3, 4], dim=5, hidden_dim=8), [torch.randn(6, n) for n in (2, 3, 4)]
     product = torch.ones(6, 8)

@@ -51,18 +51,23 @@ class ReleasedFusion(nn.Module):
         dim: size of the output.
         hidden_dim: size of the hidden layer; 512 in all scripts of the released code.
         mask_ratio: share of each modality's features that is dropped in training, see `FeatureMask`.
+        depth: number of hidden layers, each of `hidden_dim`.
 
     Raises:
-        ValueError: for fewer than two modalities, a size below one or a ratio outside [0, 1).
+        ValueError: for fewer than two modalities, a size or depth below one or a ratio outside [0, 1).
 
-    Reference: Eq. 4 of the ConFu paper, "2-layer MLP".
+    Reference: Eq. 4 of the ConFu paper, "2-layer MLP": depth 1.
     """
 
-    def __init__(self, in_dims: Sequence[int], dim: int, hidden_dim: int = 512, mask_ratio: float = 0.0):
+    def __init__(
+        self, in_dims: Sequence[int], dim: int, hidden_dim: int = 512, mask_ratio: float = 0.0, depth: int = 1
+    ):
         super().__init__()
+        check_positive(depth=depth)
         self.in_dims = _checked_dims(in_dims)
         self.mask = FeatureMask(mask_ratio)
-        self.layers = nn.Sequential(*mlp(sum(in_dims), [hidden_dim], dim, 0.1), nn.LeakyReLU(0.2), nn.Dropout(0.1))
+        layers = mlp(sum(in_dims), [hidden_dim] * depth, dim, 0.1)
+        self.layers = nn.Sequential(*layers, nn.LeakyReLU(0.2), nn.Dropout(0.1))
 
     def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
         """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
@@ -71,9 +76,9 @@ class ReleasedFusion(nn.Module):
 
 
 class MLPFusion(nn.Module):
-    """A two-layer MLP of the concatenated features, with a linear output.
+    """An MLP of the concatenated features, of two layers if not told otherwise, with a linear output.
 
-        W_2 ReLU(W_1 [h_1, h_2, ...] + b_1) + b_2
+        W_2 ReLU(W_1 [h_1, h_2, ...] + b_1) + b_2        for depth 1
 
     >>> MLPFusion([4, 6, 5], dim=3)([torch.zeros(2, 4), torch.zeros(2, 6), torch.zeros(2, 5)]).shape
     torch.Size([2, 3])
@@ -83,12 +88,13 @@ class MLPFusion(nn.Module):
         dim: size of the output.
         hidden_dim: size of the hidden layer.
         mask_ratio: share of each modality's features that is dropped in training, see `FeatureMask`.
-        dropout: share of the hidden layer that is dropped in training.
+        dropout: share of each hidden layer that is dropped in training.
+        depth: number of hidden layers, each of `hidden_dim`.
 
     Raises:
-        ValueError: for fewer than two modalities, a size below one or a share outside [0, 1).
+        ValueError: for fewer than two modalities, a size or depth below one or a share outside [0, 1).
 
-    Reference: Eq. 4 of the ConFu paper.
+    Reference: Eq. 4 of the ConFu paper, "2-layer MLP": depth 1.
     """
 
     def __init__(
@@ -98,11 +104,13 @@ class MLPFusion(nn.Module):
         hidden_dim: int = 512,
         mask_ratio: float = 0.0,
         dropout: float = 0.0,
+        depth: int = 1,
     ):
         super().__init__()
+        check_positive(depth=depth)
         self.in_dims = _checked_dims(in_dims)
         self.mask = FeatureMask(mask_ratio)
-        self.layers = mlp(sum(in_dims), [hidden_dim], dim, dropout)
+        self.layers = mlp(sum(in_dims), [hidden_dim] * depth, dim, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
         """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
@@ -159,7 +167,9 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_fusion(kind: str, in_dims: Sequence[int], dim: int, hidden_dim: int, mask_ratio: float = 0.0) -> nn.Module:
+def build_fusion(
+    kind: str, in_dims: Sequence[int], dim: int, hidden_dim: int, mask_ratio: float = 0.0, depth: int = 1
+) -> nn.Module:
     """A fusion network by its registered name.
 
     >>> type(build_fusion("mlp", [4, 6], dim=3, hidden_dim=8)).__name__
@@ -171,6 +181,7 @@ def build_fusion(kind: str, in_dims: Sequence[int], dim: int, hidden_dim: int, m
         dim: size of the output.
         hidden_dim: size of the hidden layer, or rank.
         mask_ratio: share of each modality's features that is dropped in training.
+        depth: number of hidden layers of the MLPs; 1, the paper's, is the only one for `"bilinear"`.
 
     Returns:
         A module that maps a list of (batch, in_dim) to (batch, dim).
@@ -179,7 +190,15 @@ def build_fusion(kind: str, in_dims: Sequence[int], dim: int, hidden_dim: int, m
         ValueError: for an unknown kind, or sizes that the network refuses.
     """
     check_known("fusion kind", kind, FUSIONS)
-    return FUSIONS[kind](in_dims=in_dims, dim=dim, hidden_dim=hidden_dim, mask_ratio=mask_ratio)
+    check_positive(depth=depth)
+    if kind == "bilinear" and depth != 1:
+        raise ValueError(
+            f"depth is the number of hidden layers of an MLP, and the bilinear fusion has one product only; got depth "
+            f"{depth}. Leave depth at 1, or take fusion 'mlp'"
+        )
+    # Only where it is asked for: a network without hidden layers need not know the word.
+    deeper = {} if depth == 1 else {"depth": depth}
+    return FUSIONS[kind](in_dims=in_dims, dim=dim, hidden_dim=hidden_dim, mask_ratio=mask_ratio, **deeper)
 
 
 def _checked_dims(in_dims: Sequence[int]) -> tuple[int, ...]:
