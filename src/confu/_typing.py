@@ -11,6 +11,9 @@ from torch import Tensor
 Vectors = Float[Tensor, "batch dim"]
 Mask = Bool[Tensor, " batch"]
 
+SCORES = ("cosine", "multilinear", "volume", "area")
+"""How a method compares embeddings: two at a time (CLIP, ConFu), or all at once (Symile, GRAM, TRIANGLE)."""
+
 
 class Subset(frozenset[str]):
     """A non-empty set of modality names, e.g. `image+audio`.

@@ -84,7 +84,14 @@ def test_every_fusion_kind_comes_back_bitwise(fusion, tmp_path):
     save_model(net, tmp_path)
     loaded = load_model(tmp_path)
     assert same_embeddings(net, loaded, dataset().batch(torch.arange(12)))
-    assert loaded.settings == {"dim": 7, "fusion": fusion, "fusion_dim": 9, "mask_ratio": 0.25}
+    assert loaded.settings == {
+        "dim": 7,
+        "fusion": fusion,
+        "fusion_dim": 9,
+        "mask_ratio": 0.25,
+        "fusion_depth": 1,
+        "score": "cosine",
+    }
 
 
 class Own(nn.Module):

@@ -49,9 +49,32 @@ def info_nce(
         queries, targets = queries[present], targets[present]
     check_rows(len(queries), 2, "InfoNCE, which needs a negative for each row,")
     # Scaling one (batch, dim) side is cheaper than scaling the (batch, batch) scores.
-    scores = (queries / temperature) @ targets.T
+    return info_nce_of_scores((queries / temperature) @ targets.T, symmetric=symmetric)
+
+
+def info_nce_of_scores(
+    scores: Float[Tensor, "batch batch"], *, symmetric: bool = True, label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    r"""InfoNCE of any score between queries and targets, already divided by the temperature.
+
+    Args:
+        scores: (batch, batch), higher is more alike; row m is query m, column m its target.
+        symmetric: also let each target find its query, and take the mean of the two directions.
+        label_smoothing: share of the probability that every target of the batch is given alike; the released code of
+            GRAM and TRIANGLE, and that of ConFu for them, has 0.1.
+
+    Returns:
+        A scalar in nats.
+
+    Raises:
+        ValueError: for fewer than two rows.
+
+    >>> round(info_nce_of_scores(torch.zeros(4, 4)).item(), 4)   # nothing told apart: log 4
+    1.3863
+    """
+    check_rows(len(scores), 2, "InfoNCE, which needs a negative for each row,")
     positives = torch.arange(len(scores), device=scores.device)
-    loss = F.cross_entropy(scores, positives)
+    loss = F.cross_entropy(scores, positives, label_smoothing=label_smoothing)
     if symmetric:
-        loss = (loss + F.cross_entropy(scores.T, positives)) / 2
+        loss = (loss + F.cross_entropy(scores.T, positives, label_smoothing=label_smoothing)) / 2
     return loss

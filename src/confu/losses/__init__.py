@@ -3,5 +3,8 @@
 from confu.losses.base import LossOutput
 from confu.losses.clip import CLIPLoss
 from confu.losses.contrastive_fusion import ConFuLoss
+from confu.losses.gram import GRAMLoss
+from confu.losses.symile import SymileLoss
+from confu.losses.triangle import TRIANGLELoss
 
-__all__ = ["CLIPLoss", "ConFuLoss", "LossOutput"]
+__all__ = ["CLIPLoss", "ConFuLoss", "GRAMLoss", "LossOutput", "SymileLoss", "TRIANGLELoss"]

@@ -1,11 +1,14 @@
 """What every loss returns, and the InfoNCE of each term of a plan."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Embeddings
+from confu._typing import Embeddings, Subset
+from confu.checks import check_known, check_rows
 from confu.functional import info_nce, total_correlation_bound
 from confu.plan import Plan, Term
 
@@ -66,6 +69,71 @@ def plan_info_nce(
             "negatives. Use a batch of at least 2 rows, or fewer rows with missing modalities."
         )
     return losses
+
+
+def complete_vectors(embeddings: Embeddings, modalities: Sequence[str], what: str) -> dict[str, Tensor]:
+    """The embeddings of each modality in the rows that have them all, for a loss that compares all at once.
+
+    Args:
+        embeddings: of every modality on its own.
+        modalities: the names.
+        what: who asks, for the message.
+
+    Returns:
+        modality -> (rows, dim).
+
+    Raises:
+        ValueError: if a modality has no embedding, or fewer than two rows have them all.
+    """
+    singles = [Subset(name) for name in modalities]
+    for single in singles:
+        if single not in embeddings.vectors:
+            raise ValueError(
+                f"{what} needs embeddings of {single}, but there are only those of {', '.join(map(str, embeddings))}"
+            )
+    present = embeddings.complete(*singles)
+    found = {str(one): embeddings[one] if present is None else embeddings[one][present] for one in singles}
+    check_rows(len(found[modalities[0]]), 2, f"{what}, on rows that have all of {', '.join(modalities)},")
+    return found
+
+
+def check_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple.
+
+    Raises:
+        ValueError: unless there are at least two, each once.
+    """
+    names = Subset(*modalities)
+    if len(names) < 2:
+        raise ValueError(f"a contrastive loss aligns at least two modalities; got {list(modalities)}")
+    return names.names
+
+
+def chosen_anchors(anchors: Sequence[str] | None, modalities: Sequence[str]) -> tuple[str, ...]:
+    """The anchors that were named, or all modalities.
+
+    Raises:
+        ValueError: if one is not a modality, or none is named.
+    """
+    if anchors is None:
+        return tuple(modalities)
+    if not anchors or len(set(anchors)) != len(anchors):
+        raise ValueError(f"anchors must name one or more modalities, each once, or be None for all; got {anchors!r}")
+    for anchor in anchors:
+        check_known("anchor", anchor, modalities)
+    return tuple(anchors)
+
+
+def mean_of_anchors(losses: dict[str, Tensor], modalities: Sequence[str], rows: int, temperature: Tensor) -> LossOutput:
+    """The output of a loss that is the mean over anchors, each named `text ~ (image, audio)`."""
+    terms = {f"{anchor} ~ ({', '.join(one for one in modalities if one != anchor)})": loss
+             for anchor, loss in losses.items()}  # fmt: skip
+    return LossOutput(
+        total=torch.stack(list(terms.values())).mean(),
+        terms={name: loss.detach() for name, loss in terms.items()},
+        rows=dict.fromkeys(terms, rows),
+        metrics={"temperature": temperature.detach()},
+    )
 
 
 def to_output(losses: dict[Term, tuple[Tensor, int]], plan: Plan, total: Tensor, temperature: Tensor) -> LossOutput:

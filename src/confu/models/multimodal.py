@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from confu._typing import Batch, Embeddings, Inputs, Mask, Subset
+from confu._typing import SCORES, Batch, Embeddings, Inputs, Mask, Subset
 from confu.checks import check_known
 from confu.nn.fusion import build_fusion
 from confu.plan import Plan
@@ -29,9 +29,14 @@ class MultimodalModel(nn.Module):
         fusion: kind of fusion network, `"mlp"`, `"released"` or `"bilinear"` (see `confu.nn.fusion`).
         fusion_dim: width inside the fusion networks.
         mask_ratio: share of each modality's features dropped before fusion in training (Appendix B.3).
+        fusion_depth: hidden layers of the fusion networks; 1 is the paper's two-layer MLP.
+        score: how embeddings are compared by the method that trains this model: `"cosine"` (CLIP, ConFu),
+            `"multilinear"` (Symile), `"volume"` (GRAM) or `"area"` (TRIANGLE). The model itself does not use it;
+            it travels with the embeddings, so that they are evaluated in the way that they were trained for.
 
     Raises:
-        ValueError: if the encoders are not those of the plan's modalities, or one has no `out_dim`.
+        ValueError: if the encoders are not those of the plan's modalities, one has no `out_dim`, or the score is
+            unknown.
     """
 
     def __init__(
@@ -42,14 +47,19 @@ class MultimodalModel(nn.Module):
         fusion: str = "mlp",
         fusion_dim: int = 512,
         mask_ratio: float = 0.0,
+        fusion_depth: int = 1,
+        score: str = "cosine",
     ) -> None:
         super().__init__()
+        check_known("score", score, SCORES)
         widths = check_encoders(encoders, plan.modalities)
         self.plan = plan
         self.dim = dim
+        self.score = score
         self._widths = widths
         self.settings: dict[str, Any] = {
-            "dim": dim, "fusion": fusion, "fusion_dim": fusion_dim, "mask_ratio": mask_ratio
+            "dim": dim, "fusion": fusion, "fusion_dim": fusion_dim, "mask_ratio": mask_ratio,
+            "fusion_depth": fusion_depth, "score": score,
         }  # fmt: skip
         self.encoders = nn.ModuleDict({name: encoders[name] for name in plan.modalities})
         self.projections = nn.ModuleDict(
@@ -57,7 +67,9 @@ class MultimodalModel(nn.Module):
         )
         self.fusers = nn.ModuleDict(
             {
-                str(subset): build_fusion(fusion, [widths[name] for name in subset], dim, fusion_dim, mask_ratio)
+                str(subset): build_fusion(
+                    fusion, [widths[name] for name in subset], dim, fusion_dim, mask_ratio, fusion_depth
+                )
                 for subset in plan.fused_subsets
             }
         )

@@ -1,0 +1,91 @@
+"""Symile's contrast of an anchor with tuples of the other modalities."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from confu._typing import Vectors
+from confu.checks import check_known, check_rows
+from confu.functional.scores import check_sides
+
+NEGATIVES = ("n", "n_squared")
+
+
+def symile_contrast(
+    anchor: Vectors,
+    others: Sequence[Vectors],
+    temperature: float | Float[Tensor, ""] = 0.07,
+    *,
+    negatives: str = "n",
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, ""]:
+    r"""Each anchor must find its own tuple of the other modalities by the multilinear inner product.
+
+    $$\frac1N \sum_i -\log \frac{\exp(\langle a_i, y_i, z_i \rangle / \tau)}{\exp(\langle a_i, y_i, z_i \rangle / \tau)
+    + \sum_{(j,k)} \exp(\langle a_i, y_j, z_k \rangle / \tau)}$$
+
+    Symile is the mean of this over all modalities as the anchor; `SymileLoss` takes it.
+
+    Args:
+        anchor: (batch, dim).
+        others: one or more (batch, dim); row i of each belongs to row i of the anchor.
+        temperature: τ > 0, a number or a scalar tensor that gets a gradient.
+        negatives: `"n"` shuffles each of the others once and compares every anchor with those N - 1 tuples, O(N^2)
+            scores for a batch. `"n_squared"` compares with every combination of the others' rows, O(N^(M-1)) for each
+            anchor: more negatives, N times the work for three modalities. The names are those of Symile's package.
+        generator: of the shuffles; None is torch's global one. By chance a shuffled tuple is a true one, as in Symile.
+
+    Returns:
+        A scalar in nats.
+
+    Raises:
+        ValueError: if shapes differ, there are fewer than two rows, or `negatives` is unknown.
+
+    Reference: Saporta et al. 2024, arXiv 2411.01053, Eq. 3 and Section 3.2 (negatives); the package `symile` 0.1.0,
+    which forms all N^2 products at once; here they are taken shift by shift, and recomputed in backward.
+
+    >>> z = torch.eye(4)
+    >>> round(symile_contrast(z, [z, z], temperature=1.0, negatives="n_squared").item(), 4)   # -log(e / (e + 15))
+    1.8746
+    """
+    check_known("negatives", negatives, NEGATIVES)
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_sides([anchor], others)
+    check_rows(len(anchor), 2, "Symile, which needs a negative for each row,")
+    if any(len(other) != len(anchor) for other in others):
+        raise ValueError(f"anchor and others must have the same rows; got {[len(one) for one in (anchor, *others)]}")
+    scaled = anchor / temperature
+    own = (scaled * reduce(torch.mul, others)).sum(dim=1)
+    if negatives == "n_squared":
+        return (_log_sum_of_all(scaled, list(others)) - own).mean()
+    # The others are shuffled one by one, so that a negative is a tuple of unrelated rows.
+    device = None if generator is None else generator.device
+    shuffled = [other[torch.randperm(len(other), generator=generator, device=device).to(other.device)]
+                for other in others]  # fmt: skip
+    scores = scaled @ reduce(torch.mul, shuffled).T
+    scores = torch.where(torch.eye(len(anchor), dtype=torch.bool, device=anchor.device), own[:, None], scores)
+    return F.cross_entropy(scores, torch.arange(len(anchor), device=anchor.device))
+
+
+def _log_sum_of_all(scaled: Tensor, others: list[Tensor]) -> Tensor:
+    """(batch,): log of the sum of exp scores over every combination of the others' rows, the true one included."""
+    (*first, last), n = others, len(scaled)
+    total = torch.full((n,), -torch.inf, dtype=scaled.dtype, device=scaled.device)
+    for number in range(n ** len(first)):
+        shifts = [number // n**place % n for place in range(len(first))]
+        # Only the (batch,) sums of a shift are kept; its (batch, batch) scores are made again in backward.
+        total = torch.logaddexp(total, checkpoint(_log_sum_of_shift, scaled, first, last, shifts, use_reentrant=False))
+    return total
+
+
+def _log_sum_of_shift(scaled: Tensor, first: list[Tensor], last: Tensor, shifts: list[int]) -> Tensor:
+    product = last
+    for other, shift in zip(first, shifts):
+        product = product * other.roll(shift, dims=0)
+    return (scaled @ product.T).logsumexp(dim=1)

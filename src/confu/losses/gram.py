@@ -1,0 +1,68 @@
+"""GRAM: two or more modalities at once, by the volume that their embeddings span."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from confu._typing import Embeddings
+from confu.functional import gram_contrast
+from confu.losses.base import (
+    LossOutput,
+    check_modalities,
+    chosen_anchors,
+    complete_vectors,
+    mean_of_anchors,
+)
+from confu.nn import Temperature
+
+
+class GRAMLoss(nn.Module):
+    """GRAM: the mean over anchors of `gram_contrast`.
+
+    Args:
+        modalities: two or more names; rows that lack one are left out.
+        temperature: τ, a number that stays fixed, or a `Temperature`. None learns it from 0.07, as GRAM does.
+        anchors: the modalities that must find the tuple of the others, and be found by it. None is every one: with a
+            single anchor the pair of the others is never told apart from a pair of strangers. GRAM itself anchors on
+            text, the baseline of the ConFu paper on its first modality.
+        label_smoothing: 0.1 in the released code.
+
+    Reference: Cicchetti et al. 2024, arXiv 2412.11959.
+
+    >>> import torch
+    >>> from confu._typing import Subset
+    >>> z = torch.eye(4)
+    >>> out = GRAMLoss(("a", "b"), temperature=1.0)(Embeddings({Subset(name): z for name in "ab"}))
+    >>> round(out.total.item(), 4), list(out.terms)
+    (0.7437, ['a ~ (b)', 'b ~ (a)'])
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        temperature: float | Temperature | None = None,
+        anchors: Sequence[str] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.modalities = check_modalities(modalities)
+        self.anchors = chosen_anchors(anchors, modalities)
+        if temperature is None:
+            temperature = Temperature(0.07, learned=True)
+        self.temperature = temperature if isinstance(temperature, Temperature) else Temperature(temperature)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, embeddings: Embeddings) -> LossOutput:
+        """The loss of a batch's embeddings."""
+        temperature = self.temperature()
+        vectors = complete_vectors(embeddings, self.modalities, "GRAM")
+        losses = {
+            name: gram_contrast(
+                vectors[name],
+                [other for one, other in vectors.items() if one != name],
+                temperature,
+                label_smoothing=self.label_smoothing,
+            )
+            for name in self.anchors
+        }
+        return mean_of_anchors(losses, self.modalities, len(vectors[self.anchors[0]]), temperature)
