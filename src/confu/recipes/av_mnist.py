@@ -14,15 +14,13 @@ from confu._typing import Subset
 from confu.checks import check_known
 from confu.data import Splits
 from confu.data.datasets import digit_prompt_dataset, digit_vocabulary, load_av_mnist
-from confu.embeddings import EmbeddingTable
-from confu.evaluation import ReportRow, evaluate_retrieval, evaluate_zero_shot, summarise
+from confu.evaluation import ReportRow, evaluate_retrieval, summarise
 from confu.evaluation.plots import bars
 from confu.inference import embed
-from confu.losses import CLIPLoss, ConFuLoss
 from confu.models import LateFusionClassifier, MultimodalModel, load_model
-from confu.nn import Temperature
 from confu.nn.encoders import build_encoder
-from confu.plan import Plan, confu_plan, pairwise_plan
+from confu.recipes.benchmark import Benchmark, zero_shot
+from confu.recipes.methods import METHODS, Tweaks, build_objective, paper_name, suffix, tweaked
 from confu.recipes.published import AV_MNIST, AV_MNIST_SUPERVISED
 from confu.recipes.run import Outcome, Run
 from confu.recipes.supervised import classifier_accuracy
@@ -93,35 +91,60 @@ SCALES: dict[str, Scale] = {
     "paper": Scale(PAPER_ENCODERS, TrainSettings(epochs=30, lr=1e-4, batch_size=256)),
 }
 
-# The models that a method trains: a plan each. CLIP has a model for each of its two queries.
-METHODS: dict[str, dict[str, Plan]] = {
-    "confu": {"": confu_plan(NAMES)},
-    "tri-clip": {"": pairwise_plan(NAMES)},
-    "clip": {"-image": pairwise_plan(("image", "text")), "-audio": pairwise_plan(("audio", "text"))},
-}
+# The modalities of each model that a method trains: CLIP has a model for each of its two queries.
+MODELS: dict[str, dict[str, tuple[str, ...]]] = {"clip": {"-image": ("image", "text"), "-audio": ("audio", "text")}}
 SUPERVISED = {"-image": ("image",), "-audio": ("audio",), "-both": ("image", "audio")}
 
 
 def contrastive_runs(
-    method: str, data: Path, seed: int = 0, size: Size = "small", limit: int | None = None, epochs: int | None = None
+    method: str,
+    data: Path,
+    seed: int = 0,
+    size: Size = "small",
+    limit: int | None = None,
+    epochs: int | None = None,
+    tweaks: Tweaks | None = None,
 ) -> list[Run]:
     """The runs of a contrastive method: one model, or for CLIP one for each pair with text.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `confu.recipes.methods.METHODS`.
         data: folder of AV-MNIST, as `confu data av-mnist` builds it or MultiBench distributes it.
         seed: of the weights and the order of the rows.
         size: of encoders and training.
         limit: train on the first rows only.
         epochs: instead of the size's.
+        tweaks: changed settings, by the names in `confu.recipes.methods.TWEAKS`.
     """
     check_known("method", method, METHODS)
     return [
-        _run(method + suffix, data, seed, size, limit, epochs, plan.modalities,
-             objective=partial(_contrastive, plan), measure=partial(_measure_zero_shot, method, seed),
-             monitor=_monitor_zero_shot)
-        for suffix, plan in METHODS[method].items()
+        _run(method + ending, data, seed, size, limit, epochs, names,
+             objective=partial(_contrastive, method, names, dict(tweaks or {})),
+             measure=partial(_measure_zero_shot, method, seed), monitor=_monitor_zero_shot,
+             method=method, tweaks=dict(tweaks or {}))
+        for ending, names in MODELS.get(method, {"": NAMES}).items()
     ]  # fmt: skip
+
+
+def av_mnist_benchmark(
+    data: Path, size: Size = "small", limit: int | None = None, epochs: int | None = None
+) -> Benchmark:
+    """AV-MNIST as a benchmark: the digit is read from the image, the voice, and both."""
+
+    def runs(method: str, seed: int, tweaks: Tweaks) -> list[Run]:
+        return contrastive_runs(method, data, seed, size, limit, epochs, tweaks)
+
+    def splits(modalities: Sequence[str], seed: int) -> Splits:
+        return load_av_mnist(data, modalities=tuple(modalities), **_row_limits(SCALES[size], limit))
+
+    return Benchmark(
+        name="av-mnist", size=size, modalities=NAMES, target=TEXT,
+        queries=(Subset("audio"), Subset("image"), Subset("image", "audio")),
+        runs=runs, splits=splits, prompts=digit_prompt_dataset, methods=tuple(METHODS),
+        letters={"audio": "A", "image": "V", "image+audio": "A+V", "mean(image, audio)": "mean(A, V)"},
+        published=AV_MNIST,
+        notes=_notes(size, limit, epochs),
+    )  # fmt: skip
 
 
 def supervised_runs(
@@ -146,21 +169,22 @@ def supervised_run(
 
 def _run(
     name: str, data: Path, seed: int, size: Size, limit: int | None, epochs: int | None, modalities: Sequence[str],
-    objective: Any, measure: Any, monitor: Any,
+    objective: Any, measure: Any, monitor: Any, method: str | None = None, tweaks: Tweaks | None = None,
 ) -> Run:  # fmt: skip
-    scale = SCALES[size]
+    scale, tweaks = SCALES[size], tweaks or {}
     train = scale.train.model_copy(update={"seed": seed} | ({} if epochs is None else {"epochs": epochs}))
-    limits = scale.limit or (None, None, None)
-    rows = {"train_limit": limit or limits[0], "validation_limit": limits[1], "test_limit": limits[2]}
-    suffix = "".join(f"-{key}{value}" for key, value in (("n", limit), ("e", epochs)) if value is not None)
+    train = train if method is None else tweaked(train, method, tweaks)
+    rows = _row_limits(scale, limit)
+    ending = "".join(f"-{key}{value}" for key, value in (("n", limit), ("e", epochs)) if value is not None)
     description = {
         "recipe": "av-mnist", "size": size, "method": name, "data": _identity(data), **rows,
         "time_shift": scale.time_shift,
         "encoders": {modality: dict(scale.encoders[modality]) for modality in modalities},
         "dim": scale.dim, "learned_temperature": scale.learned_temperature,
+        **({"tweaks": dict(tweaks)} if tweaks else {}),
     }  # fmt: skip
     return Run(
-        name=f"av-mnist/{size}/{name}{suffix}-s{seed}",
+        name=f"av-mnist/{size}/{name}{ending}{suffix(tweaks)}-s{seed}",
         description=description,
         train=train,
         splits=partial(load_av_mnist, data, modalities=tuple(modalities), time_shift=scale.time_shift, **rows),
@@ -170,12 +194,14 @@ def _run(
     )
 
 
-def _contrastive(plan: Plan, scale: Scale) -> nn.Module:
-    encoders = {name: build_encoder(scale.encoders[name]) for name in plan.modalities}
-    model = MultimodalModel(plan, encoders, dim=scale.dim)
-    temperature = Temperature(0.07, learned=scale.learned_temperature)
-    loss = ConFuLoss(plan, temperature) if plan.fused_subsets else CLIPLoss(plan.modalities, temperature)
-    return ContrastiveObjective(model, loss)
+def _row_limits(scale: Scale, limit: int | None) -> dict[str, Any]:
+    limits = scale.limit or (None, None, None)
+    return {"train_limit": limit or limits[0], "validation_limit": limits[1], "test_limit": limits[2]}
+
+
+def _contrastive(method: str, names: Sequence[str], tweaks: Tweaks, scale: Scale) -> ContrastiveObjective:
+    encoders = {name: build_encoder(scale.encoders[name]) for name in names}
+    return build_objective(method, names, encoders, scale.dim, scale.learned_temperature, tweaks)
 
 
 def _supervised(names: Sequence[str], scale: Scale) -> nn.Module:
@@ -186,24 +212,23 @@ def _supervised(names: Sequence[str], scale: Scale) -> nn.Module:
 def _monitor_zero_shot(objective: nn.Module, splits: Splits) -> dict[str, float]:
     """Zero-shot accuracy on validation rows, for the curves and for the time that an accuracy takes."""
     assert isinstance(objective, ContrastiveObjective)
-    rows = _zero_shot(objective.model, embed(objective.model, splits.validation), "", 0)
-    return {f"accuracy {row.query}": row.value for row in rows}
+    model = objective.model
+    table = embed(model, splits.validation)
+    return {f"accuracy {row.query}": row.value for row in zero_shot(model, table, *_question(model)).rows}
 
 
-def _zero_shot(model: MultimodalModel, table: EmbeddingTable, method: str, seed: int) -> list[ReportRow]:
-    prompts = embed(model, digit_prompt_dataset(), subsets=[TEXT])
-    assert prompts.labels is not None
+def _question(model: MultimodalModel) -> tuple[Any, Subset, list[Subset]]:
+    """The prompts, the target, and the queries of a model's modalities."""
     queries = [Subset(name) for name in model.plan.modalities if name != "text"]
-    if len(queries) == 2:
-        queries.append(Subset("image", "audio"))
-    return evaluate_zero_shot(table, prompts[TEXT], prompts.labels, TEXT, queries, method, seed).rows
+    return digit_prompt_dataset(), TEXT, queries + ([Subset("image", "audio")] if len(queries) == 2 else [])
 
 
 def _measure_zero_shot(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
     model = load_model(folder / "best")
     table = embed(model, splits.test)
     table.save(folder / "test.parquet")
-    return _zero_shot(model, table, method, seed) + evaluate_retrieval(table, method=method, seed=seed)
+    found = zero_shot(model, table, *_question(model), method=method, seed=seed).rows
+    return found + evaluate_retrieval(table, method=method, seed=seed)
 
 
 def _measure_supervised(names: Sequence[str], seed: int, scale: Scale, folder: Path, splits: Splits) -> list[ReportRow]:
@@ -222,7 +247,7 @@ def reproduce_av_mnist(
 
     Args:
         size: of encoders and training.
-        methods: names in `METHODS`, and `"supervised"`.
+        methods: names in `confu.recipes.methods.METHODS`, and `"supervised"`.
         seeds: one run each.
         runs: folder of the runs; finished ones are read.
         data: folder of AV-MNIST.
@@ -236,11 +261,14 @@ def reproduce_av_mnist(
         make = supervised_runs if method == "supervised" else partial(contrastive_runs, method)
         found = [run for seed in seeds for run in make(data=data, seed=seed, size=size, limit=limit, epochs=epochs)]
         summaries = summarise(outcome.execute(found, runs, progress))
-        published = AV_MNIST_SUPERVISED if method == "supervised" else AV_MNIST[method]
+        published = AV_MNIST_SUPERVISED if method == "supervised" else AV_MNIST[paper_name(method)]
         cells = {name: percent(summaries, method, query, published.get(query)) for name, query in COLUMNS.items()}
         rows[LABELS.get(method, method)] = without_gaps(cells)
     table = ResultTable(
-        "AV-MNIST: accuracy (%), ours (published)", tuple(COLUMNS), rows, _notes(size, seeds, limit, epochs)
+        "AV-MNIST: accuracy (%), ours (published)",
+        tuple(COLUMNS),
+        rows,
+        (f"seeds {', '.join(map(str, seeds))}", *_notes(size, limit, epochs)),
     )
     nan = float("nan")
     means = {label: [cells[c].mean if c in cells else nan for c in COLUMNS] for label, cells in rows.items()}
@@ -253,11 +281,11 @@ COLUMNS = {"A": "audio", "V": "image", "A+V": "image+audio", "mean(A, V)": "mean
 LABELS = {"supervised": "supervised (ceiling)"}
 
 
-def _notes(size: Size, seeds: Sequence[int], limit: int | None, epochs: int | None) -> tuple[str, ...]:
+def _notes(size: Size, limit: int | None, epochs: int | None) -> tuple[str, ...]:
     train = SCALES[size].train
     notes = [
-        f"size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}, seeds "
-        f"{', '.join(map(str, seeds))}; the epoch with the lowest validation loss, test rows looked at once",
+        f"size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}; the "
+        "epoch with the lowest validation loss, test rows looked at once",
         "supervised: classifiers on the labels with the same encoders and training; A+V is late fusion",
         "mean(A, V) is the mean of the two embeddings, without a fusion network",
         "the published data set mixes ESC-50 into its spoken digits; ours may mix other recordings, calibrated to the "

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -12,14 +12,14 @@ from confu._typing import Subset
 from confu.checks import check_known
 from confu.data import Splits
 from confu.data.datasets import xor, xor_candidates, xor_ceiling
-from confu.evaluation import ReportRow, evaluate_zero_shot, summarise
+from confu.evaluation import ReportRow, summarise
 from confu.evaluation.plots import lines
 from confu.inference import embed
-from confu.losses import ConFuLoss
-from confu.models import MultimodalModel, load_model
-from confu.nn import Temperature
+from confu.models import load_model
 from confu.nn.encoders import MLPEncoder
-from confu.plan import Plan, confu_plan, pairwise_plan
+from confu.plan import Plan
+from confu.recipes.benchmark import Benchmark, zero_shot
+from confu.recipes.methods import METHODS, Tweaks, build_objective, suffix, tweaked
 from confu.recipes.published import XOR_SMALLEST_DIMENSION
 from confu.recipes.run import Outcome, Run
 from confu.recipes.tables import Cell, ResultTable, percent, without_gaps
@@ -52,31 +52,19 @@ SCALES: dict[str, Scale] = {
     # Appendix A.4.
     "paper": Scale(
         10_000, 2_000, 5_000, epochs=50, batch_size=512, lr_at_least=0.0,
-        ps=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), dims=(2, 4, 8, 16, 32, 64, 128),
+        ps=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), dims=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
     ),
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Method:
-    """What a method changes; everything else is shared by all of them."""
-
-    plan: Plan
-    fusion: str = "mlp"
-    lr: float = 1e-4
-    temperature_lr: float | None = None  # None: the temperature stays at 0.07
+# Two models of one pair each would never see x1 and x3 together: CLIP has one model of the pairs with the target.
+PLANS: dict[str, Plan] = {"clip": Plan.parse(["x1 ~ x2", "x3 ~ x2"], modalities=NAMES)}
+LR: dict[str, float] = {"confu-bilinear": 1e-3}  # 1e-4 for all others, Appendix A.4
 
 
-METHODS: dict[str, Method] = {
-    "confu": Method(confu_plan(NAMES)),
-    "confu-released": Method(confu_plan(NAMES), fusion="released"),
-    "confu-bilinear": Method(confu_plan(NAMES), fusion="bilinear", lr=1e-3, temperature_lr=1e-2),
-    "tri-clip": Method(pairwise_plan(NAMES)),
-    "clip": Method(Plan.parse(["x1 ~ x2", "x3 ~ x2"], modalities=NAMES)),
-}
-
-
-def xor_run(method: str, p: float = 1.0, dim: int = 128, seed: int = 0, size: Size = "paper") -> Run:
+def xor_run(
+    method: str, p: float = 1.0, dim: int = 128, seed: int = 0, size: Size = "paper", tweaks: Tweaks | None = None
+) -> Run:
     """The run that trains a method on XOR and predicts x2 from x1 and x3 among all 32 candidates.
 
     Encoders are two-layer MLPs, 5 -> 128 -> 128 (Appendix A.4; the hidden width and the temperature 0.07 are not in
@@ -84,51 +72,80 @@ def xor_run(method: str, p: float = 1.0, dim: int = 128, seed: int = 0, size: Si
     validation draw of its own.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `confu.recipes.methods.METHODS`.
         p: the probability that a row is an XOR (Eq. 14).
         dim: size of the common space.
         seed: of the data, the weights and the order of the rows.
         size: of the data and the training.
+        tweaks: changed settings, by the names in `confu.recipes.methods.TWEAKS`.
     """
     check_known("method", method, METHODS)
-    scale, spec = SCALES[size], METHODS[method]
+    scale, tweaks = SCALES[size], dict(tweaks or {})
+    dim = int(tweaks.pop("dim", dim))
+    train = TrainSettings(
+        epochs=scale.epochs,
+        batch_size=scale.batch_size,
+        lr=max(LR.get(method, 1e-4), scale.lr_at_least),
+        seed=seed,
+        log_every=20,
+    )
+    description: dict[str, Any] = {
+        "recipe": "xor", "size": size, "method": method, "p": p, "dim": dim, "fusion": METHODS[method].fusion
+    }  # fmt: skip
     return Run(
-        name=f"xor/{size}/{method}-p{p:g}-d{dim}-s{seed}",
-        description={"recipe": "xor", "size": size, "method": method, "p": p, "dim": dim, "fusion": spec.fusion},
-        train=TrainSettings(
-            epochs=scale.epochs,
-            batch_size=scale.batch_size,
-            lr=max(spec.lr, scale.lr_at_least),
-            temperature_lr=spec.temperature_lr,
-            seed=seed,
-            log_every=20,
-        ),
+        name=f"xor/{size}/{method}-p{p:g}-d{dim}{suffix(tweaks)}-s{seed}",
+        description=description | ({"tweaks": tweaks} if tweaks else {}),
+        train=tweaked(train, method, tweaks),
         splits=partial(xor, p, scale.num_train, scale.num_validation, scale.num_test, seed=seed),
-        objective=partial(_objective, spec, dim),
+        objective=partial(_objective, method, dim, tweaks),
         measure=partial(_measure, method, seed),
+        monitor=_monitor,
         threads=1,  # more only slow these small products down
     )
 
 
-def _objective(spec: Method, dim: int) -> nn.Module:
+def _objective(method: str, dim: int, tweaks: Tweaks) -> ContrastiveObjective:
     encoders = {name: MLPEncoder(5, [128], 128) for name in NAMES}
-    model = MultimodalModel(spec.plan, encoders, dim=dim, fusion=spec.fusion)
-    return ContrastiveObjective(model, ConFuLoss(spec.plan, Temperature(0.07, learned=spec.temperature_lr is not None)))
+    return build_objective(method, NAMES, encoders, dim, tweaks=tweaks, plan=PLANS.get(method))
+
+
+def _monitor(objective: nn.Module, splits: Splits) -> dict[str, float]:
+    assert isinstance(objective, ContrastiveObjective)
+    table = embed(objective.model, splits.validation)
+    rows = zero_shot(objective.model, table, xor_candidates(), TARGET, [QUERY]).rows
+    return {f"accuracy {row.query}": row.value for row in rows}
 
 
 def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
     model = load_model(folder / "best")
     table = embed(model, splits.test)
     table.save(folder / "test.parquet")
-    candidates = embed(model, xor_candidates(), subsets=[TARGET])
-    assert candidates.labels is not None
     queries = [Subset("x1"), Subset("x3"), QUERY]
-    return evaluate_zero_shot(table, candidates[TARGET], candidates.labels, TARGET, queries, method, seed).rows
+    return zero_shot(model, table, xor_candidates(), TARGET, queries, method, seed).rows
+
+
+def xor_benchmark(size: Size, p: float = 1.0) -> Benchmark:
+    """XOR as a benchmark: x2 is read from x1, from x3, and from both."""
+
+    def runs(method: str, seed: int, tweaks: Tweaks) -> list[Run]:
+        return [xor_run(method, p, seed=seed, size=size, tweaks=tweaks)]
+
+    return Benchmark(
+        name="xor", size=size, modalities=NAMES, target=TARGET, queries=(Subset("x1"), Subset("x3"), QUERY),
+        runs=runs, splits=lambda modalities, seed: xor(p, *_rows(size), seed=seed), prompts=xor_candidates,
+        methods=tuple(METHODS), notes=(f"XOR at p = {p:g}, {SCALES[size].num_test:,} test rows",),
+    )  # fmt: skip
+
+
+def _rows(size: Size) -> tuple[int, int, int]:
+    scale = SCALES[size]
+    return scale.num_train, scale.num_validation, scale.num_test
 
 
 def fused_query(method: str) -> str:
-    """The name of the 2 -> 1 query that a method answers: its fusion network's, or the mean of two embeddings."""
-    return str(QUERY) if QUERY in METHODS[method].plan.subsets else "mean(x1, x3)"
+    """The name of the 2 -> 1 query that a method answers: its own, or for CLIP the mean of two embeddings."""
+    spec = METHODS[method]
+    return str(QUERY) if spec.fused or spec.score != "cosine" else "mean(x1, x3)"
 
 
 def reproduce_xor(

@@ -1,0 +1,78 @@
+"""A benchmark: a data set with its methods' runs, in the one form that every measurement of the paper works on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from confu._typing import Subset
+from confu.data import Dataset, Splits
+from confu.embeddings import EmbeddingTable
+from confu.evaluation import ZeroShotResult, evaluate_zero_shot
+from confu.evaluation.scoring import answers, singles_of
+from confu.inference import embed
+from confu.models import MultimodalModel
+from confu.recipes.methods import Tweaks
+from confu.recipes.published import Value
+from confu.recipes.run import Run
+
+
+class MakeRuns(Protocol):
+    """Makes the runs of a method: one, or one for each of its models."""
+
+    def __call__(self, method: str, seed: int, tweaks: Tweaks) -> list[Run]:
+        """The runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set, and what is asked of it.
+
+    Attributes:
+        name: for titles and folders.
+        size: of the experiment.
+        modalities: in the order of printing.
+        target: what labels are read from in zero-shot classification, e.g. `text`.
+        queries: the subsets that are asked with, the single ones first, e.g. image, audio, image+audio.
+        runs: makes the runs of a method.
+        splits: the data of these modalities for a seed, as it is evaluated: without augmentation.
+        prompts: the target's inputs that stand for the classes, with the classes as labels.
+        methods: the names of those that can run here.
+        letters: short names of the queries in the paper's tables, e.g. `{"audio": "A"}`.
+        published: the paper's values by method and query, where it has this data set.
+        notes: what every table on it must say.
+    """
+
+    name: str
+    size: str
+    modalities: tuple[str, ...]
+    target: Subset
+    queries: tuple[Subset, ...]
+    runs: MakeRuns
+    splits: Callable[[Sequence[str], int], Splits]
+    prompts: Callable[[], Dataset]
+    methods: tuple[str, ...]
+    letters: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def letter(self, query: str) -> str:
+        """The short name of a query, or of the mean of a fused one's embeddings."""
+        return self.letters.get(query, query)
+
+
+def zero_shot(
+    model: MultimodalModel,
+    table: EmbeddingTable,
+    prompts: Dataset,
+    target: Subset,
+    queries: Sequence[Subset],
+    method: str = "",
+    seed: int = 0,
+) -> ZeroShotResult:
+    """Zero-shot classification by those of the queries that the model's method can answer."""
+    embedded = embed(model, prompts, subsets=[target])
+    assert embedded.labels is not None
+    # A method without fusion answers a fused query too, with the mean of the single embeddings.
+    possible = [one for one in queries if answers(table, one, target, target_given=True) or singles_of(table, one)]
+    return evaluate_zero_shot(table, embedded[target], embedded.labels, target, possible, method, seed)
