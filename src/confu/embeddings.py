@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from confu._typing import Subset
+from confu._typing import SCORES, Subset
 from confu.files import written_whole
 
 FORMAT = "confu.embeddings"
@@ -34,9 +34,11 @@ class EmbeddingTable:
         labels: (n,) class indices, or None.
         model: the name of the model that made them.
         plan: the plan that it was trained with, as JSON text.
+        score: how the method compares embeddings: `"cosine"` those of two subsets; `"multilinear"`, `"volume"` and
+            `"area"` those of all modalities at once, so that such a table holds single modalities only.
 
     Raises:
-        ValueError: if ids repeat, or sizes, types or dims do not fit.
+        ValueError: if ids repeat, sizes, types or dims do not fit, or the score is unknown or not for these subsets.
 
     Example:
         >>> table = EmbeddingTable(("a", "b"), {Subset("image"): torch.eye(2)})
@@ -52,6 +54,7 @@ class EmbeddingTable:
     labels: Int[Tensor, " _"] | None = None
     model: str = ""
     plan: str = ""
+    score: str = "cosine"
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -85,6 +88,14 @@ class EmbeddingTable:
                 )
         if self.labels is not None and self.labels.shape != (n,):
             raise ValueError(f"labels must have shape ({n},), one per id; got {tuple(self.labels.shape)}")
+        if self.score not in SCORES:
+            raise ValueError(f"score must be one of {', '.join(map(repr, SCORES))}; got {self.score!r}")
+        fused = [str(subset) for subset in self.vectors if subset.is_fused]
+        if self.score != "cosine" and fused:
+            raise ValueError(
+                f"a table with the score {self.score!r} holds single modalities only, for these are what the method "
+                f"compares; got {', '.join(fused)}. Leave them out, or set score='cosine'"
+            )
         # Zeros where there is no embedding, so that a table is bitwise the same before and after the disk.
         zeroed = {
             subset: vectors if bool(masks[subset].all()) else vectors.masked_fill(~masks[subset][:, None], 0.0)
@@ -140,6 +151,7 @@ class EmbeddingTable:
             None if self.labels is None else self.labels[indices],
             self.model,
             self.plan,
+            self.score,
         )
 
     def save(self, path: str | Path) -> None:
@@ -160,6 +172,7 @@ class EmbeddingTable:
             "version": FORMAT_VERSION,
             "model": self.model,
             "plan": self.plan,
+            "score": self.score,
             "dim": self.dim,
             "subsets": [str(subset) for subset in self.vectors],
         }
@@ -187,7 +200,8 @@ class EmbeddingTable:
             subset = Subset.parse(name)
             vectors[subset], complete[subset] = _read_column(path, table, name, about["dim"])
         labels = torch.from_numpy(table[_LABEL].to_numpy().copy()) if _LABEL in table.column_names else None
-        return cls(tuple(table[_ID].to_pylist()), vectors, complete, labels, about["model"], about["plan"])
+        score = about.get("score", "cosine")  # the only one when files did not say
+        return cls(tuple(table[_ID].to_pylist()), vectors, complete, labels, about["model"], about["plan"], score)
 
 
 def _about(path: Path, schema: pa.Schema) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def embed(
     """Embed every row of a data set, on the model's device, without gradients and in evaluation mode.
 
     Args:
-        model: as `MultimodalModel`: it has a `plan`, and called with a batch and subsets it returns `Embeddings`.
+        model: as `MultimodalModel`: it has a `plan`, and called with a batch and subsets it returns `Embeddings`. How
+            its embeddings are to be compared, its `score`, goes into the table; `"cosine"` if it has none.
         dataset: its rows are taken in their order.
         subsets: what to embed; by default every subset of the plan whose modalities the data set has.
         batch_size: rows at once; the embeddings do not depend on it beyond rounding.
@@ -108,4 +109,5 @@ def embed(
         torch.cat(labels) if labels else None,
         model_name,
         json.dumps(plan.to_dict()),
+        getattr(model, "score", "cosine"),
     )

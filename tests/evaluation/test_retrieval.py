@@ -9,13 +9,12 @@ from torch.nn.functional import normalize
 from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.retrieval import (
-    disjoint_pairs,
     evaluate_retrieval,
-    mean_vectors,
     median_rank,
     recall_at_k,
     retrieval_ranks,
 )
+from confu.evaluation.scoring import disjoint_pairs, mean_vectors
 from oracles import ranks_oracle, recall_at_k_oracle
 
 IMAGE, AUDIO, TEXT, BOTH = Subset("image"), Subset("audio"), Subset("text"), Subset("image", "audio")
@@ -121,7 +120,7 @@ def test_every_disjoint_pair_is_measured_and_the_mean_stands_beside_the_fused_qu
         ("mean(image, audio)", "text")
     }
     assert ("text", "image+audio") in asked
-    assert {row.metric for row in rows} == {"recall@1", "recall@5", "median rank"}
+    assert {row.metric for row in rows} == {"recall@1", "recall@5", "median rank", "mean reciprocal rank"}
     assert {(row.method, row.seed, row.count) for row in rows} == {("confu", 3, 20)}
 
 

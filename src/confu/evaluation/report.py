@@ -32,6 +32,12 @@ class ReportRow:
         method: what was trained, e.g. `"confu"`.
         seed: the seed of the training run.
         note: what a reader must know to compare it.
+        low: the lower end of a confidence interval, None if none was computed.
+        high: its upper end.
+        confidence: its level, e.g. 0.95.
+
+    Raises:
+        ValueError: if a number is not finite, or the interval is not whole or upside down.
     """
 
     metric: str
@@ -42,10 +48,23 @@ class ReportRow:
     method: str = ""
     seed: int = 0
     note: str = ""
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
+        where = f"{self.metric} ({self.query} -> {self.target})"
         if not math.isfinite(self.value):
-            raise ValueError(f"value of {self.metric} ({self.query} -> {self.target}) must be finite; got {self.value}")
+            raise ValueError(f"value of {where} must be finite; got {self.value}")
+        interval = (self.low, self.high, self.confidence)
+        if interval == (None, None, None):
+            return
+        if self.low is None or self.high is None or self.confidence is None:
+            raise ValueError(f"low, high and confidence of {where} come together or not at all; got {interval}")
+        if not -math.inf < self.low <= self.high < math.inf or not 0 < self.confidence < 1:
+            raise ValueError(
+                f"the interval of {where} needs finite low <= high and a confidence between 0 and 1; got {interval}"
+            )
 
 
 def versions() -> dict[str, str]:
@@ -115,7 +134,7 @@ class Report:
             "version": FORMAT_VERSION,
             "settings": self.settings,
             "versions": self.versions,
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [{name: value for name, value in asdict(row).items() if value is not None} for row in self.rows],
         }
 
     @classmethod

@@ -4,57 +4,54 @@ Shapes: n queries and n targets, row i of one belongs to row i of the other; dim
 """
 
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from confu._typing import Subset
-from confu.checks import check_finite, check_pair, check_rows
+from confu.checks import check_pair, check_rows
 from confu.embeddings import EmbeddingTable
+from confu.evaluation.bootstrap import measured_row
 from confu.evaluation.report import ReportRow
+from confu.evaluation.scoring import (
+    TIE_TOLERANCE,
+    answers,
+    asked_with,
+    check_unit,
+    disjoint_pairs,
+    pair_scores,
+    query_chunks,
+    queryable_subsets,
+    side_subsets,
+    tie_widths,
+)
 
-TIE_TOLERANCE = 1e-6
-"""Cosines this close count as equal. A matrix product rounds a float32 cosine by about 1e-7, differently at different
-positions, so that two identical captions would otherwise win or lose against each other by chance."""
-
-_CHUNK_SCORES = 1 << 23  # scores held at once: 32 MiB of float32, whatever n is
-
-
-def check_unit(name: str, vectors: Tensor) -> None:
-    """Check that every vector has length one, or zero (an embedding that collapsed), so that dot products are cosines.
-
-    Raises:
-        ValueError: naming the first row whose length is neither.
-    """
-    check_finite(name, vectors)
-    lengths = vectors.norm(dim=-1)
-    wrong = ((lengths - 1).abs() > 1e-3) & (lengths > 1e-3)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0, 0])
-        raise ValueError(
-            f"{name} must be unit vectors; row {row} has length {float(lengths[row]):.4g}. "
-            "Divide each by its length (torch.nn.functional.normalize)"
-        )
+Sides = Float[Tensor, "_ _"] | Sequence[Float[Tensor, "_ _"]]
+MEAN_TARGET = "mean"
 
 
 def retrieval_ranks(
-    queries: Float[Tensor, "_ _"],
-    targets: Float[Tensor, "_ _"],
+    queries: Sides,
+    targets: Sides,
     tolerance: float = TIE_TOLERANCE,
     chunk_size: int | None = None,
+    score: str = "cosine",
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """For each query, how many targets score better than its own, and how many score the same.
 
-        better_i = #{j : q_i.t_j > q_i.t_i + tolerance},   tied_i = #{j : |q_i.t_j - q_i.t_i| <= tolerance}
+        better_i = #{j : s_ij > s_ii + tolerance_i},   tied_i = #{j : |s_ij - s_ii| <= tolerance_i}
 
-    The scores are computed in chunks of queries, so memory does not grow with n^2.
+    The scores s are computed in chunks of queries, so memory does not grow with n^2.
 
     Args:
-        queries: (n, dim) unit vectors.
-        targets: (n, dim) unit vectors; target i belongs to query i.
-        tolerance: cosines this close are equal, see `TIE_TOLERANCE`.
-        chunk_size: queries at once; by default as many as keep 2^23 scores.
+        queries: (n, dim) unit vectors; or one such a modality, for a score that compares several.
+        targets: (n, dim) unit vectors, or one such a modality; target i belongs to query i.
+        tolerance: cosines this close are equal, see `confu.evaluation.scoring.TIE_TOLERANCE`; for the other scores it
+            is relative to the query's largest, see `tie_widths`.
+        chunk_size: queries at once; by default so many that memory stays small.
+        score: how they are compared, see `pair_scores`.
 
     Returns:
         better and tied, each (n,); tied counts the query's own target, so it is at least 1.
@@ -67,20 +64,54 @@ def retrieval_ranks(
         >>> better.tolist(), tied.tolist()
         ([1, 1, 0], [2, 2, 1])
     """
-    check_pair(queries, targets)
-    check_unit("queries", queries)
-    check_unit("targets", targets)
-    n = len(queries)
-    step = chunk_size or max(1, _CHUNK_SCORES // max(n, 1))
+    queries, targets = _as_sides("queries", queries), _as_sides("targets", targets)
+    for query in queries:
+        for target in targets:
+            check_pair(query, target)
+    for name, side in (("queries", queries), ("targets", targets)):
+        for i, vectors in enumerate(side):
+            check_unit(name if len(side) == 1 else f"{name}[{i}]", vectors)
+    if score != "cosine":  # once, and not again in every chunk
+        queries, targets = [one.double() for one in queries], [one.double() for one in targets]
+    n = len(queries[0])
     better = torch.empty(n, dtype=torch.long)
     tied = torch.empty(n, dtype=torch.long)
-    for start in range(0, n, step):
-        rows = slice(start, min(start + step, n))
-        scores = queries[rows] @ targets.T
-        own = scores.diagonal(offset=start)[:, None]  # from the same product, so that it is rounded alike
-        better[rows] = (scores > own + tolerance).sum(dim=1).cpu()
-        tied[rows] = ((scores - own).abs() <= tolerance).sum(dim=1).cpu()
+    for rows in query_chunks(n, n, len(queries) + len(targets), chunk_size):
+        scores = pair_scores(score, [one[rows] for one in queries], targets)
+        width = tie_widths(score, scores, tolerance)
+        own = scores.diagonal(offset=rows.start)[:, None]  # from the same product, so that it is rounded alike
+        better[rows] = (scores > own + width).sum(dim=1).cpu()
+        tied[rows] = ((scores - own).abs() <= width).sum(dim=1).cpu()
     return better, tied
+
+
+def _as_sides(name: str, side: Sides) -> list[Tensor]:
+    vectors = [side] if isinstance(side, Tensor) else list(side)
+    if not vectors:
+        raise ValueError(f"{name} must hold one (n, dim) tensor or more; got none")
+    return vectors
+
+
+def recall_credit(better: Int[Tensor, " n"], tied: Int[Tensor, " n"], k: int) -> Float[Tensor, " n"]:
+    """For each query, the probability that its own target is among the first k if ties are broken at random.
+
+        clip((k - better_i) / tied_i, 0, 1)
+
+    Args:
+        better: (n,) from `retrieval_ranks`.
+        tied: (n,) from `retrieval_ranks`.
+        k: 1 to n.
+
+    Returns:
+        (n,) in [0, 1].
+
+    Raises:
+        ValueError: if k is not in 1..n.
+    """
+    n = len(better)
+    if not 1 <= k <= n:
+        raise ValueError(f"k must lie between 1 and the size of the gallery, {n}; got {k}")
+    return ((k - better).double() / tied).clamp(0.0, 1.0)
 
 
 def recall_at_k(better: Int[Tensor, " n"], tied: Int[Tensor, " n"], k: int) -> float:
@@ -105,10 +136,12 @@ def recall_at_k(better: Int[Tensor, " n"], tied: Int[Tensor, " n"], k: int) -> f
         >>> recall_at_k(torch.tensor([0, 0, 2]), torch.tensor([1, 2, 1]), k=1)
         0.5
     """
-    n = len(better)
-    if not 1 <= k <= n:
-        raise ValueError(f"k must lie between 1 and the size of the gallery, {n}; got {k}")
-    return float(((k - better) / tied).clamp(0.0, 1.0).double().mean())
+    return float(recall_credit(better, tied, k).mean())
+
+
+def expected_ranks(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The expected rank of each query's own target if ties are broken at random: better + (tied + 1) / 2; 1 is best."""
+    return better.double() + (tied + 1) / 2
 
 
 def median_rank(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> float:
@@ -126,49 +159,45 @@ def median_rank(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> float:
         2.5
     """
     check_rows(len(better), 1, "the median rank")
-    return float((better + (tied + 1) / 2).double().quantile(0.5))
+    return float(expected_ranks(better, tied).quantile(0.5))
 
 
-def mean_vectors(vectors: Sequence[Float[Tensor, "n dim"]]) -> Float[Tensor, "n dim"]:
-    """The re-normalised mean of unit vectors: what a model without a fusion network can do with two queries.
+def reciprocal_ranks(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The expectation of 1 / rank of each query's own target if ties are broken at random.
+
+        1/t sum_{r=b+1}^{b+t} 1/r = (H(b + t) - H(b)) / t,   H(k) = 1 + 1/2 + ... + 1/k
+
+    It is more than 1 / (expected rank): a rank of 1 or 3 by a coin gives 2/3, and not 1/2.
 
     Args:
-        vectors: each (n, dim).
+        better: (n,) b, from `retrieval_ranks`.
+        tied: (n,) t, from `retrieval_ranks`.
 
     Returns:
-        (n, dim) unit vectors; zero where they cancel.
+        (n,) in (0, 1].
     """
-    return torch.nn.functional.normalize(torch.stack(list(vectors)).mean(dim=0), dim=-1)
+    last = int((better + tied).max()) if len(better) else 0
+    harmonic = torch.zeros(last + 1, dtype=torch.float64)
+    harmonic[1:] = torch.arange(1, last + 1, dtype=torch.float64).reciprocal().cumsum(0)
+    return (harmonic[better + tied] - harmonic[better]) / tied
 
 
-def mean_name(subset: Subset) -> str:
-    """How the mean of a fused subset's single embeddings is called: `mean(image, audio)`."""
-    return f"mean({', '.join(subset)})"
+def mean_reciprocal_rank(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> float:
+    """The mean over queries of 1 / rank of its own target (MRR), with ties broken at random, in expectation.
 
+    Args:
+        better: (n,) from `retrieval_ranks`.
+        tied: (n,) from `retrieval_ranks`.
 
-def singles_of(table: EmbeddingTable, subset: Subset) -> list[Subset]:
-    """The single subsets of a fused subset if the table has them all; else none."""
-    singles = [Subset(name) for name in subset]
-    return singles if subset.is_fused and all(single in table for single in singles) else []
+    Returns:
+        in (0, 1]; 1 is best.
 
-
-def check_disjoint(query: Subset, target: Subset) -> None:
-    """Check that a query shares no modality with its target, which would tell the answer.
-
-    Raises:
-        ValueError: naming what they share.
+    Example:
+        >>> mean_reciprocal_rank(torch.tensor([0, 1]), torch.tensor([1, 1]))
+        0.75
     """
-    if shared := query & target:
-        raise ValueError(
-            f"query {query} and target {target} share {', '.join(sorted(shared))}, which tells the answer; "
-            "ask with a subset that is disjoint from the target"
-        )
-
-
-def disjoint_pairs(subsets: Iterable[Subset]) -> list[tuple[Subset, Subset]]:
-    """Every (query, target) of these subsets that shares no modality, in both directions."""
-    subsets = list(subsets)
-    return [(query, target) for target in subsets for query in subsets if not query & target]
+    check_rows(len(better), 1, "the mean reciprocal rank")
+    return float(reciprocal_ranks(better, tied).mean())
 
 
 def evaluate_retrieval(
@@ -177,55 +206,91 @@ def evaluate_retrieval(
     pairs: Iterable[tuple[Subset, Subset]] | None = None,
     method: str = "",
     seed: int = 0,
+    confidence: float | None = None,
 ) -> list[ReportRow]:
-    """Recall@k and the median rank of every query subset -> target subset, ties averaged.
+    """Recall@k, the median rank and the mean reciprocal rank of every query subset -> target subset, ties averaged.
 
-    Each pair is measured on the rows that are complete for both. Beside every fused query stands a row
-    `mean(image, audio)`, the re-normalised mean of its single embeddings on the same rows, if the table has them.
+    Each pair is measured on the rows that are complete for both, compared in the way of the table's `score`. Beside
+    every fused query of a cosine table stands a row `mean(image, audio)`, the re-normalised mean of its single
+    embeddings on the same rows, if the table has them.
 
     Args:
         table: what a model made of a data set; row i's query belongs to row i's target.
         ks: each at most the number of rows.
-        pairs: (query, target); by default every disjoint pair of the table's subsets.
+        pairs: (query, target); by default every disjoint pair that the table's method can answer: of the table's
+            subsets for cosines, else of all subsets of its modalities. Of a fused query that a cosine table lacks
+            only the mean is measured.
         method: copied into the rows.
         seed: copied into the rows.
+        confidence: e.g. 0.95, adds bootstrap confidence intervals over the queries; see `bootstrap_interval`.
 
     Returns:
-        rows of `recall@k` as fractions and of `median rank`.
+        rows of `recall@k` as fractions, of `median rank` and of `mean reciprocal rank`.
 
     Raises:
-        ValueError: if k is larger than the gallery, or a pair shares a modality or is not in the table.
+        ValueError: if k is larger than the gallery, an embedding is not finite, or one of `pairs` cannot be answered:
+            it shares a modality, is not in the table, or is not for its method (`confu.evaluation.why_not`).
 
     Reference:
-        Table 2 of the paper is recall@10 over the whole test split. Its released code ranks by argsort, which breaks
-        ties by position; here they are averaged.
+        Table 2 of the paper is recall@10 over the whole test split, see `retrieval_means` for its last columns. Its
+        released code ranks by argsort, which breaks ties by position; here they are averaged.
 
     Example:
         >>> table = EmbeddingTable(("a", "b"), {Subset("image"): torch.eye(2), Subset("text"): torch.eye(2)})
         >>> [(row.metric, row.query, row.value) for row in evaluate_retrieval(table, ks=(1,))][:2]
         [('recall@1', 'text', 1.0), ('median rank', 'text', 1.0)]
     """
+    if pairs is None:
+        pairs = [pair for pair in disjoint_pairs(queryable_subsets(table)) if answers(table, *pair)]
     found: list[ReportRow] = []
-    for query, target in disjoint_pairs(table.subsets) if pairs is None else pairs:
-        if shared := query & target:
+    for query, target in pairs:
+        rows, asking = asked_with(table, query, target)
+        if max(ks, default=1) > len(rows):
             raise ValueError(
-                f"query {query} and target {target} share {', '.join(sorted(shared))}, which tells the answer"
+                f"k = {max(ks, default=1)} is larger than the gallery of {query} -> {target}, {len(rows)} complete "
+                "rows; use smaller ks, more rows, or `pairs` without this one"
             )
-        singles = singles_of(table, query)
-        rows = table.rows_with(query, target, *singles)
-        if max(ks) > len(rows):
-            raise ValueError(
-                f"k = {max(ks)} is larger than the gallery of {query} -> {target}, {len(rows)} complete rows; "
-                "use smaller ks, more rows, or `pairs` without this one"
-            )
-        candidates = {str(query): table[query][rows]}
-        if singles:
-            candidates[mean_name(query)] = mean_vectors([table[single][rows] for single in singles])
-        for name, vectors in candidates.items():
-            better, tied = retrieval_ranks(vectors, table[target][rows])
-            values = {f"recall@{k}": recall_at_k(better, tied, k) for k in ks}
-            values["median rank"] = median_rank(better, tied)
+        sought = [table[one][rows] for one in side_subsets(table, target)]
+        for name, vectors in asking.items():
+            ranks = retrieval_ranks(vectors, sought, score=table.score)
+            measured = {f"recall@{k}": (recall_credit(*ranks, k), "mean") for k in ks}
+            measured["median rank"] = expected_ranks(*ranks), "median"
+            measured["mean reciprocal rank"] = reciprocal_ranks(*ranks), "mean"
             found += [
-                ReportRow(metric, name, str(target), value, len(rows), method, seed) for metric, value in values.items()
+                measured_row(metric, name, str(target), values, method, seed, statistic, confidence)
+                for metric, (values, statistic) in measured.items()
             ]
     return found
+
+
+def retrieval_means(rows: Iterable[ReportRow]) -> list[ReportRow]:
+    """The mean of each metric over all 1 -> 1 and over all 2 -> 1 pairs, and so on: pairs with a single target.
+
+    Args:
+        rows: of `evaluate_retrieval`; other rows are passed over, and so are fused targets and `mean(image, audio)`
+            queries, which need no fusion network.
+
+    Returns:
+        for each metric, method and seed a row a size, with the query `1 -> 1`, `2 -> 1`, ... and the target `mean`. Its
+        count is that of all queries, its note says of how many pairs.
+
+    Reference:
+        The last columns of Table 2, with recall@10. Several printed there do not follow from the cells beside them.
+
+    Example:
+        >>> cells = [ReportRow("recall@10", q, t, v, 686) for q, t, v in [("x", "y", 0.2), ("y", "x", 0.4)]]
+        >>> [(row.query, round(row.value, 3), row.note) for row in retrieval_means(cells)]
+        [('1 -> 1', 0.3, 'mean of 2 pairs')]
+    """
+    groups: dict[tuple[str, str, int, int], list[ReportRow]] = {}
+    for row in rows:
+        ranked = row.metric.startswith("recall@") or row.metric in ("median rank", "mean reciprocal rank")
+        averaged = row.query.startswith("mean(") or (row.target == MEAN_TARGET and "->" in row.query)
+        if ranked and not averaged and "+" not in row.target:
+            groups.setdefault((row.metric, row.method, row.seed, row.query.count("+") + 1), []).append(row)
+    means = []
+    for (metric, method, seed, size), group in groups.items():
+        value, count = fmean(row.value for row in group), sum(row.count for row in group)
+        note = f"mean of {len(group)} pair{'s' * (len(group) != 1)}"
+        means.append(ReportRow(metric, f"{size} -> 1", MEAN_TARGET, value, count, method, seed, note))
+    return means

@@ -1,9 +1,9 @@
-"""Zero-shot classification: a class is the mean of its prompts' embeddings, and a query takes the nearest class.
+"""Zero-shot classification: a class is the mean of its prompts' embeddings, and a query takes the most alike class.
 
 Shapes: n queries, p prompts, c classes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +12,23 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from confu._typing import Subset
+from confu.checks import check_known
 from confu.embeddings import EmbeddingTable
+from confu.evaluation.bootstrap import measured_row
 from confu.evaluation.report import ReportRow
-from confu.evaluation.retrieval import TIE_TOLERANCE, check_unit, mean_name, mean_vectors, singles_of
+from confu.evaluation.scoring import (
+    TIE_TOLERANCE,
+    answers,
+    asked_with,
+    check_unit,
+    pair_scores,
+    query_chunks,
+    queryable_subsets,
+    tie_widths,
+    why_not,
+)
+
+ENSEMBLES = ("vectors", "scores")
 
 
 def class_vectors(prompts: Float[Tensor, "_ dim"], prompt_classes: Int[Tensor, " _"]) -> Float[Tensor, "classes dim"]:
@@ -37,8 +51,17 @@ def class_vectors(prompts: Float[Tensor, "_ dim"], prompt_classes: Int[Tensor, "
         tensor([[0., 1.],
                 [1., 0.]])
     """
+    counts = _prompts_per_class(prompts, prompt_classes)
+    sums = prompts.new_zeros(len(counts), prompts.shape[1]).index_add_(0, prompt_classes, prompts)
+    return normalize(sums / counts[:, None], dim=-1)
+
+
+def _prompts_per_class(prompts: Tensor, prompt_classes: Tensor) -> Tensor:
     if len(prompts) == 0:
-        raise ValueError("prompts must hold at least one embedding per class; got none")
+        raise ValueError(
+            "prompts must hold at least one embedding per class; got none. Write a sentence for each class, such as "
+            "'a photo of a dog', and embed it with the target's encoder"
+        )
     if len(prompts) != len(prompt_classes):
         raise ValueError(f"prompt_classes must name a class per prompt; got {len(prompt_classes)} for {len(prompts)}")
     check_unit("prompts", prompts)
@@ -49,53 +72,104 @@ def class_vectors(prompts: Float[Tensor, "_ dim"], prompt_classes: Int[Tensor, "
         raise ValueError(
             f"every class from 0 to {len(counts) - 1} needs a prompt; {len(empty)} have none, the first is {empty[0]}"
         )
-    sums = prompts.new_zeros(len(counts), prompts.shape[1]).index_add_(0, prompt_classes, prompts)
-    return normalize(sums / counts[:, None], dim=-1)
+    return counts
+
+
+def class_scores(
+    queries: Sequence[Float[Tensor, "n _"]],
+    prompts: Float[Tensor, "_ _"],
+    prompt_classes: Int[Tensor, " _"],
+    score: str = "cosine",
+    ensemble: str = "vectors",
+) -> Float[Tensor, "n classes"]:
+    """The score of each query with each class, from the class's prompts.
+
+        "vectors": s(q_i, v_c), v_c of `class_vectors`        "scores": mean_{j : class_j = c} s(q_i, p_j)
+
+    Args:
+        queries: each (n, dim) unit vectors: one embedding, or one a modality for a score that compares several.
+        prompts: (p, dim) unit vectors.
+        prompt_classes: (p,) the class of each prompt; the classes are 0 to the largest one.
+        score: how they are compared, see `confu.evaluation.scoring.pair_scores`.
+        ensemble: what is averaged over a class's prompts. For cosines, the mean of scores also counts how well the
+            prompts agree: it is the cosine with v_c times the length of their mean.
+
+    Returns:
+        (n, c), higher is more alike.
+
+    Raises:
+        ValueError: as `class_vectors`, if the dims differ, or for an unknown score or ensemble.
+
+    Example:
+        >>> class_scores([torch.eye(2)], torch.eye(2), torch.tensor([0, 0]), ensemble="scores")
+        tensor([[0.5000],
+                [0.5000]])
+    """
+    check_known("ensemble", ensemble, ENSEMBLES)
+    counts = _prompts_per_class(prompts, prompt_classes)
+    for i, vectors in enumerate(queries):
+        if vectors.shape[1] != prompts.shape[1]:
+            raise ValueError(
+                f"queries and prompts must have the same dim; got {tuple(vectors.shape)} and {tuple(prompts.shape)}"
+            )
+        check_unit("queries" if len(queries) == 1 else f"queries[{i}]", vectors)
+    targets = class_vectors(prompts, prompt_classes) if ensemble == "vectors" else prompts
+    found = []
+    for rows in query_chunks(len(queries[0]), len(targets), len(queries) + 1):
+        scores = pair_scores(score, [one[rows] for one in queries], [targets])
+        if ensemble == "scores":
+            scores = scores.new_zeros(len(scores), len(counts)).index_add_(1, prompt_classes, scores) / counts
+        found.append(scores)
+    return torch.cat(found)
 
 
 def zero_shot_predict(
-    queries: Float[Tensor, "n _"], prompts: Float[Tensor, "_ _"], prompt_classes: Int[Tensor, " _"]
+    queries: Float[Tensor, "n _"] | Sequence[Float[Tensor, "n _"]],
+    prompts: Float[Tensor, "_ _"],
+    prompt_classes: Int[Tensor, " _"],
+    score: str = "cosine",
+    ensemble: str = "vectors",
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n classes"]]:
-    """The class whose vector has the largest cosine with each query.
+    """The class that scores best with each query.
 
-        prediction_i = argmax_c q_i . v_c
+        prediction_i = argmax_c s(q_i, v_c), for cosines argmax_c q_i . v_c
 
     Args:
-        queries: (n, dim) unit vectors.
+        queries: (n, dim) unit vectors; or one such a modality, for a score that compares several.
         prompts: (p, dim) unit vectors.
         prompt_classes: (p,) the class of each prompt; the classes are 0 to the largest one.
+        score: how they are compared, see `confu.evaluation.scoring.pair_scores`.
+        ensemble: `"vectors"` or `"scores"`, see `class_scores`.
 
     Returns:
-        predictions (n,), the first of classes that tie exactly, and the cosines (n, c).
+        predictions (n,), the first of classes that tie exactly, and the scores (n, c).
 
     Raises:
-        ValueError: as `class_vectors`, and if the dims differ.
+        ValueError: as `class_scores`.
 
     Example:
         >>> predictions, cosines = zero_shot_predict(torch.eye(2), torch.eye(2), torch.tensor([1, 0]))
         >>> predictions
         tensor([1, 0])
     """
-    if queries.shape[1] != prompts.shape[1]:
-        raise ValueError(
-            f"queries and prompts must have the same dim; got {tuple(queries.shape)} and {tuple(prompts.shape)}"
-        )
-    check_unit("queries", queries)
-    cosines = queries @ class_vectors(prompts, prompt_classes).T
-    return cosines.argmax(dim=1), cosines
+    asking = [queries] if isinstance(queries, Tensor) else list(queries)
+    scores = class_scores(asking, prompts, prompt_classes, score, ensemble)
+    return scores.argmax(dim=1), scores
 
 
 def zero_shot_credit(
-    cosines: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], tolerance: float = TIE_TOLERANCE
+    scores: Float[Tensor, "n classes"],
+    labels: Int[Tensor, " n"],
+    tolerance: float | Float[Tensor, "n 1"] = TIE_TOLERANCE,
 ) -> Float[Tensor, " n"]:
     """How right each row is: 1 if its class wins, 0 if it loses, 1/t if t classes tie for the first place.
 
     The mean is the accuracy that breaking ties at random has in expectation; a collapsed model gets 1/c.
 
     Args:
-        cosines: (n, c) of each query with each class.
+        scores: (n, c) of each query with each class.
         labels: (n,) the true classes.
-        tolerance: cosines this close are equal, see `confu.evaluation.retrieval.TIE_TOLERANCE`.
+        tolerance: scores this close are equal, see `confu.evaluation.scoring.tie_widths`.
 
     Returns:
         (n,) in [0, 1].
@@ -103,7 +177,7 @@ def zero_shot_credit(
     Raises:
         ValueError: if a label is not one of the classes.
     """
-    classes = cosines.shape[1]
+    classes = scores.shape[1]
     outside = (labels < 0) | (labels >= classes)
     if bool(outside.any()):
         row = int(outside.nonzero()[0, 0])
@@ -111,9 +185,9 @@ def zero_shot_credit(
             f"labels must lie in 0..{classes - 1}, the classes that have prompts; {int(outside.sum())} do not, "
             f"the first is {int(labels[row])} in row {row}"
         )
-    own = cosines.gather(1, labels[:, None].long())
-    better = (cosines > own + tolerance).sum(dim=1)
-    tied = ((cosines - own).abs() <= tolerance).sum(dim=1)
+    own = scores.gather(1, labels[:, None].long())
+    better = (scores > own + tolerance).sum(dim=1)
+    tied = ((scores - own).abs() <= tolerance).sum(dim=1)
     return torch.where(better == 0, 1.0 / tied, 0.0)
 
 
@@ -132,10 +206,20 @@ class ZeroShotResult:
     credit: dict[str, Float[Tensor, " n"]]
 
     def only_right(self, query: Subset | str) -> Int[Tensor, " rows"]:
-        """The rows that this query gets right and every single modality of it gets wrong."""
+        """The rows that this query gets right and every single modality of it gets wrong.
+
+        Raises:
+            ValueError: if the query or one of its modalities was not asked, or cannot be.
+        """
         query = Subset.parse(query)
-        right = self.credit[str(query)] == 1
-        for name in query if query.is_fused else ():
+        asked = [str(query), *(query if query.is_fused else ())]
+        if missing := [name for name in asked if name not in self.credit]:
+            raise ValueError(
+                f"there is no result for {', '.join(missing)}, only for {', '.join(self.credit)}; "
+                "put it into `queries` if the method can answer it"
+            )
+        right = self.credit[asked[0]] == 1
+        for name in asked[1:]:
             right &= self.credit[name] == 0
         return right.nonzero().squeeze(1)
 
@@ -148,28 +232,35 @@ def evaluate_zero_shot(
     queries: Iterable[Subset] | None = None,
     method: str = "",
     seed: int = 0,
+    confidence: float | None = None,
+    ensemble: str = "vectors",
 ) -> ZeroShotResult:
     """The zero-shot accuracy of every query subset, ties averaged.
 
-    Each query is measured on the rows that are complete for it. Beside every fused query stands a row
-    `mean(image, audio)`, the re-normalised mean of its single embeddings, if the table has them.
+    Each query is measured on the rows that are complete for it, compared with the classes in the way of the table's
+    `score`. Beside every fused query of a cosine table stands a row `mean(image, audio)`, the re-normalised mean of
+    its single embeddings, if the table has them.
 
     Args:
         table: with labels.
         prompts: (p, dim) embeddings of the target modality, unit vectors.
         prompt_classes: (p,) the class of each prompt.
-        target: the subset that embedded the prompts, e.g. `text`.
-        queries: by default every subset of the table that shares no modality with the target. A fused subset that the
-            table lacks is answered by the mean row alone.
+        target: the subset that embedded the prompts, e.g. `text`; a single modality unless the table has cosines.
+        queries: by default every subset that shares no modality with the target and that the table's method can
+            answer: one of the table's for cosines, else of its modalities. A fused subset that a cosine table lacks is
+            answered by the mean row alone.
         method: copied into the rows.
         seed: copied into the rows.
+        confidence: e.g. 0.95, adds bootstrap confidence intervals over the rows; see `bootstrap_interval`.
+        ensemble: `"vectors"` or `"scores"`, see `class_scores`.
 
     Returns:
         the accuracy rows, and predictions and credit by query name.
 
     Raises:
-        ValueError: if the table has no labels, a label has no prompt, a query shares a modality with the target or has
-            no complete row.
+        ValueError: if the table has no labels, a label has no prompt, an embedding is not finite, or one of `queries`
+            has no complete row or cannot be answered: it shares a modality with the target, is not in the table, or is
+            not for its method (`confu.evaluation.why_not`).
 
     Example:
         >>> table = EmbeddingTable(("a", "b"), {Subset("image"): torch.eye(2)}, labels=torch.tensor([0, 0]))
@@ -179,30 +270,33 @@ def evaluate_zero_shot(
     """
     if table.labels is None:
         raise ValueError("the table has no labels, so an accuracy cannot be measured; embed a data set with labels")
-    chosen = [one for one in table.subsets if not one & target] if queries is None else list(queries)
-    if not chosen:
-        have = ", ".join(map(str, table.subsets))
-        raise ValueError(f"no subset of the table is disjoint from the target {target}, so none can ask; it has {have}")
+    if table.score != "cosine" and target.is_fused:
+        raise ValueError(
+            f"the prompts are one vector each, but a method with the score {table.score!r} compares a vector of every "
+            f"modality, and the target {target} has {len(target)}; choose a single target"
+        )
+    chosen = _default_queries(table, target) if queries is None else list(queries)
     result = ZeroShotResult([], {}, {})
     for query in chosen:
-        if shared := query & target:
-            raise ValueError(
-                f"query {query} and target {target} share {', '.join(sorted(shared))}, which tells the answer"
-            )
-        singles = singles_of(table, query)
-        # A model without a fusion network answers a fused query too, with the mean of the single embeddings.
-        own = [] if singles and query not in table else [query]
-        rows = table.rows_with(*own, *singles)
+        rows, asking = asked_with(table, query, target, target_given=True)
         if len(rows) == 0:
             raise ValueError(f"no row is complete for the query {query}; leave it out of `queries`")
-        candidates = {str(subset): table[subset][rows] for subset in own}
-        if singles:
-            candidates[mean_name(query)] = mean_vectors([table[single][rows] for single in singles])
-        for name, vectors in candidates.items():
-            predicted, cosines = zero_shot_predict(vectors, prompts, prompt_classes)
-            credit = zero_shot_credit(cosines, table.labels[rows])
-            accuracy = float(credit.double().mean())
-            result.rows.append(ReportRow("accuracy", name, str(target), accuracy, len(rows), method, seed))
+        for name, vectors in asking.items():
+            predicted, scores = zero_shot_predict(vectors, prompts, prompt_classes, table.score, ensemble)
+            credit = zero_shot_credit(scores, table.labels[rows], tie_widths(table.score, scores))
+            result.rows.append(measured_row("accuracy", name, str(target), credit, method, seed, confidence=confidence))
             result.predictions[name] = torch.full((len(table),), -1).index_copy_(0, rows, predicted)
             result.credit[name] = torch.full((len(table),), float("nan")).index_copy_(0, rows, credit)
     return result
+
+
+def _default_queries(table: EmbeddingTable, target: Subset) -> list[Subset]:
+    disjoint = [one for one in queryable_subsets(table) if not one & target]
+    have = ", ".join(map(str, table.subsets))
+    if not disjoint:
+        raise ValueError(f"no subset of the table is disjoint from the target {target}, so none can ask; it has {have}")
+    chosen = [one for one in disjoint if answers(table, one, target, target_given=True)]
+    if not chosen:
+        # The largest one comes nearest to what a method asks for that compares all modalities.
+        raise ValueError(f"no query for {target} can be answered: {why_not(table, disjoint[-1], target, True)}")
+    return chosen
