@@ -1,9 +1,10 @@
 """One run of a recipe: train, embed the test set once, measure, and keep the report; a finished run is reused."""
 
+import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,46 +110,78 @@ def execute(run: Run, runs: Path, progress: bool = True) -> Report:
     """
     folder = runs / run.name
     file = folder / "report.json"
-    description = {"run": run.name, **run.description}
-    claim_folder(folder, {"train": run.train.model_dump(), **description})
+    claim_folder(folder, _settings(run))
     if file.exists():
         return Report.load(file)
+    trained = train(run, runs, progress)
+    started = time.perf_counter()
+    rows = run.measure(folder, run.splits())
+    trained["measure_seconds"] = round(time.perf_counter() - started, 1)
+    report = Report(rows, {**_settings(run), "trained": trained}, versions())
+    report.save(file)
+    return report
+
+
+def train(run: Run, runs: Path, progress: bool = True) -> dict[str, Any]:
+    """Train a run, or go on with it; returns how it went at once if it is done.
+
+    Raises:
+        ValueError: as `confu.training.fit`.
+    """
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     splits = run.splits()
     torch.manual_seed(run.train.seed)
     objective = run.objective()
-    parameters = sum(parameter.numel() for parameter in objective.parameters())
     monitor = run.monitor
     result = fit(
         objective,
         splits.train,
         splits.validation,
         run.train,
-        folder,
-        description,
+        runs / run.name,
+        {"run": run.name, **run.description},
         monitor=None if monitor is None else lambda: monitor(objective, splits),
         progress=progress,
     )
-    started = time.perf_counter()
-    rows = run.measure(folder, splits)
-    settings = {
-        "train": run.train.model_dump(),
-        **description,
-        "trained": _trained(result, parameters, time.perf_counter() - started),
-    }
-    report = Report(rows, settings, versions())
+    return _trained(result, sum(parameter.numel() for parameter in objective.parameters()))
+
+
+def measured(
+    run: Run, runs: Path, name: str, settings: Mapping[str, Any], measure: Callable[[Path], list[ReportRow]],
+    progress: bool = True,
+) -> Report:  # fmt: skip
+    """A further measurement of a run, kept beside its report as `NAME.json`; trains the run first if it has to.
+
+    Args:
+        run: what to measure.
+        runs: folder of the runs.
+        name: of the measurement.
+        settings: what decides it; a stored one with other settings is measured again.
+        measure: reads the best weights from the run folder.
+        progress: whether to draw progress bars.
+    """
+    execute(run, runs, progress)
+    folder = runs / run.name
+    file = folder / f"{name}.json"
+    wanted = json.loads(json.dumps({**_settings(run), "measurement": {"name": name, **settings}}))
+    if file.exists() and (found := Report.load(file)).settings == wanted:
+        return found
+    report = Report(measure(folder), wanted, versions())
     report.save(file)
     return report
 
 
-def _trained(result: FitResult, parameters: int, measure_seconds: float) -> dict[str, Any]:
+def _settings(run: Run) -> dict[str, Any]:
+    return {"train": run.train.model_dump(), "run": run.name, **run.description}
+
+
+def _trained(result: FitResult, parameters: int) -> dict[str, Any]:
     return {
         "parameters": parameters,
         "steps": result.steps,
         "best_epoch": result.best_epoch,
         "best_validation_loss": result.best_loss,
         "train_seconds": round(result.seconds, 1),
-        "measure_seconds": round(measure_seconds, 1),
         "threads": torch.get_num_threads(),
     }
