@@ -41,7 +41,7 @@ def assert_same(left, right):
     assert (left.labels is None) == (right.labels is None)
     if left.labels is not None:
         assert torch.equal(left.labels, right.labels)
-    assert (left.model, left.plan) == (right.model, right.plan)
+    assert (left.model, left.plan, left.score) == (right.model, right.plan, right.score)
 
 
 @settings(max_examples=20, deadline=None)
@@ -59,6 +59,25 @@ def test_round_trip_keeps_the_bits_of_odd_floats(tmp_path):
     table = EmbeddingTable(("a",), {IMAGE: odd})
     table.save(tmp_path / "t.parquet")
     assert_same(table, EmbeddingTable.load(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize("score", ["cosine", "multilinear", "volume", "area"])
+def test_how_a_method_compares_stays_with_its_embeddings(tmp_path, score):
+    full = make_table()
+    table = EmbeddingTable(full.ids, {IMAGE: full[IMAGE], AUDIO: full[AUDIO]}, score=score)
+    assert table.select(torch.tensor([2, 0])).score == score
+    table.save(tmp_path / "t.parquet")
+    assert_same(table, EmbeddingTable.load(tmp_path / "t.parquet"))
+
+
+def test_files_that_do_not_say_how_to_compare_are_of_cosines(tmp_path):
+    table = make_table()
+    table.save(tmp_path / "t.parquet")
+    stored = pq.read_table(tmp_path / "t.parquet")
+    about = json.loads(stored.schema.metadata[b"confu"])
+    assert about.pop("score") == "cosine"
+    pq.write_table(stored.replace_schema_metadata({b"confu": json.dumps(about)}), tmp_path / "old.parquet")
+    assert_same(table, EmbeddingTable.load(tmp_path / "old.parquet"))
 
 
 def test_incomplete_rows_are_null_on_disk_and_zero_in_memory(tmp_path):
@@ -106,6 +125,11 @@ def test_subsets_are_found_by_name_in_any_order():
         ({"complete": {AUDIO: torch.ones(3, dtype=torch.bool)}}, "without vectors: audio"),
         ({"complete": {IMAGE: torch.ones(2, dtype=torch.bool)}}, r"complete\['image'\] must be bool of shape \(3,\)"),
         ({"labels": torch.zeros(2, dtype=torch.long)}, r"labels must have shape \(3,\)"),
+        ({"score": "gram"}, "score must be one of 'cosine', 'multilinear', 'volume', 'area'; got 'gram'"),
+        (
+            {"score": "volume", "vectors": {IMAGE: torch.zeros(3, 4), BOTH: torch.zeros(3, 4)}},
+            r"a table with the score 'volume' holds single modalities only, .*; got image\+audio",
+        ),
     ],
 )
 def test_bad_tables_are_refused(arguments, message):

@@ -114,6 +114,13 @@ def test_the_table_holds_plain_tensors_and_names(tmp_path):
     table[IMAGE].add_(1)  # an inference-mode tensor would refuse this
 
 
+def test_the_table_keeps_how_the_model_s_method_compares():
+    model = TinyModel()
+    assert embed(model, TinyData()).score == "cosine"  # of a model that does not say
+    model.score = "volume"
+    assert embed(model, TinyData(), subsets=["image", "audio"]).score == "volume"
+
+
 def test_bad_arguments_are_refused():
     model, data = TinyModel(), TinyData()
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):

@@ -19,6 +19,34 @@ def test_round_trip(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["report.json"]
 
 
+def test_intervals_are_kept_and_files_from_before_them_are_read(tmp_path):
+    bounded = ReportRow("recall@1", "image", "text", 0.5, 10, low=0.3, high=0.7, confidence=0.95)
+    report = Report([bounded, row(0.5)])
+    report.save(tmp_path / "report.json")
+    assert Report.load(tmp_path / "report.json") == report
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["rows"][0]["low"] == 0.3
+    fields = {"metric", "query", "target", "value", "count", "method", "seed", "note"}
+    assert set(written["rows"][1]) == fields  # as it has always been
+    assert Report.from_dict(written).rows[1].low is None
+
+
+@pytest.mark.parametrize(
+    ("interval", "message"),
+    [
+        ((0.3, None, 0.95), "come together or not at all"),
+        ((0.3, 0.7, None), "come together or not at all"),
+        ((0.7, 0.3, 0.95), "needs finite low <= high"),
+        ((math.nan, 0.3, 0.95), "needs finite low <= high"),
+        ((0.3, math.inf, 0.95), "needs finite low <= high"),
+        ((0.3, 0.7, 95.0), "a confidence between 0 and 1"),
+    ],
+)
+def test_an_interval_is_whole_and_the_right_way_up(interval, message):
+    with pytest.raises(ValueError, match=rf"of recall@1 \(image -> text\) .*{message}|{message}"):
+        ReportRow("recall@1", "image", "text", 0.5, 10, "", 0, "", *interval)
+
+
 def test_versions_name_what_the_numbers_were_made_with():
     found = versions()
     assert {"confu", "torch", "python", "platform"} <= set(found)

@@ -1,4 +1,6 @@
-"""Recall and ranks: against slow loops, when everything ties, and under permutation."""
+"""Recall and ranks: against slow loops, when everything ties, under permutation, for every way of comparing."""
+
+import json
 
 import pytest
 import torch
@@ -8,14 +10,21 @@ from torch.nn.functional import normalize
 
 from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
+from confu.evaluation.report import ReportRow
 from confu.evaluation.retrieval import (
     evaluate_retrieval,
+    mean_reciprocal_rank,
     median_rank,
     recall_at_k,
+    reciprocal_ranks,
+    retrieval_means,
     retrieval_ranks,
 )
 from confu.evaluation.scoring import disjoint_pairs, mean_vectors
+from confu.plan import pairwise_plan
 from oracles import ranks_oracle, recall_at_k_oracle
+
+from .scoring_oracle import score_ranks_oracle
 
 IMAGE, AUDIO, TEXT, BOTH = Subset("image"), Subset("audio"), Subset("text"), Subset("image", "audio")
 
@@ -142,3 +151,190 @@ def test_evaluate_retrieval_refuses_what_makes_no_sense():
         evaluate_retrieval(table(), pairs=[(BOTH, IMAGE)])
     with pytest.raises(ValueError, match="no subset 'depth'"):
         evaluate_retrieval(table(), pairs=[(Subset("depth"), IMAGE)])
+
+
+SHAPES = [
+    ("multilinear", 2, 1),
+    ("multilinear", 1, 2),
+    ("volume", 1, 1),
+    ("volume", 2, 1),
+    ("volume", 2, 2),
+    ("area", 2, 1),
+    ("area", 1, 2),
+]
+
+
+@pytest.mark.parametrize(("score", "num_queries", "num_targets"), SHAPES)
+@settings(max_examples=12, deadline=None)
+@given(
+    n=st.integers(1, 8),
+    dim=st.integers(1, 5),
+    distinct=st.integers(1, 8),
+    chunk=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_ranks_by_any_score_match_the_slow_loop(score, num_queries, num_targets, n, dim, distinct, chunk, seed):
+    queries = [unit(n, dim, seed + i) for i in range(num_queries)]
+    targets = [unit(distinct, dim, seed + 50 + i)[torch.arange(n) % distinct] for i in range(num_targets)]
+    better, tied = retrieval_ranks(queries, targets, chunk_size=chunk, score=score)
+    assert (better.tolist(), tied.tolist()) == score_ranks_oracle(score, queries, targets)
+
+
+@pytest.mark.parametrize(("score", "num_queries", "num_targets"), SHAPES)
+def test_chunks_change_no_rank_and_identical_targets_tie(score, num_queries, num_targets):
+    n, dim = 301, 259
+    queries = [unit(n, dim, i) for i in range(num_queries)]
+    targets = [unit(7, dim, 19 + i)[torch.arange(n) % 7] for i in range(num_targets)]
+    better, tied = retrieval_ranks(queries, targets, score=score)
+    expected = torch.bincount(torch.arange(n) % 7)[torch.arange(n) % 7]
+    assert bool((tied >= expected).all())
+    assert float((tied > expected).double().mean()) < 0.01  # others tie by chance: cos^2 is flat about zero
+    for chunk_size in (1, 97, 300):
+        again = retrieval_ranks(queries, targets, chunk_size=chunk_size, score=score)
+        assert torch.equal(again[0], better)
+        assert torch.equal(again[1], tied)
+
+
+@pytest.mark.parametrize(("score", "num_queries", "num_targets"), SHAPES)
+def test_a_model_that_collapsed_gets_chance_by_any_score(score, num_queries, num_targets):
+    same = unit(1, 16).expand(40, 16)
+    better, tied = retrieval_ranks([same] * num_queries, [same] * num_targets, score=score)
+    assert tied.tolist() == [40] * 40
+    assert recall_at_k(better, tied, 10) == 0.25
+
+
+def test_a_volume_and_an_area_find_what_lies_closest():
+    eye, beside = torch.eye(12)[:6], torch.eye(12)[6:]
+    for score in ("volume", "area"):
+        queries = [eye, normalize(eye + beside, dim=-1)]
+        assert recall_at_k(*retrieval_ranks(queries, [eye], score=score), 1) == 1.0
+    assert recall_at_k(*retrieval_ranks([eye, eye], [eye], score="multilinear"), 1) == 1.0
+    assert recall_at_k(*retrieval_ranks([eye], [-eye], score="volume"), 1) == 1.0  # it does not see signs
+    assert recall_at_k(*retrieval_ranks([eye, eye], [-eye], score="multilinear"), 1) == 0.0
+
+
+def test_sides_of_several_vectors_are_checked_one_by_one():
+    x = unit(3, 4)
+    with pytest.raises(ValueError, match=r"queries\[1\] must be unit vectors; row 0 has length 2"):
+        retrieval_ranks([x, 2 * x], [x], score="volume")
+    with pytest.raises(ValueError, match="same number of rows"):
+        retrieval_ranks([x, x[:2]], [x], score="volume")
+    with pytest.raises(ValueError, match="targets must hold one"):
+        retrieval_ranks([x], [], score="volume")
+
+
+@given(ranks=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), min_size=1, max_size=9))
+def test_reciprocal_ranks_match_the_mean_over_the_places_that_a_tie_can_take(ranks):
+    better, tied = torch.tensor(ranks).T
+    expected = [sum(1 / place for place in range(b + 1, b + t + 1)) / t for b, t in ranks]
+    assert reciprocal_ranks(better, tied).tolist() == pytest.approx(expected)
+    assert mean_reciprocal_rank(better, tied) == pytest.approx(sum(expected) / len(expected))
+
+
+def test_the_mean_reciprocal_rank_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="mean reciprocal rank needs at least 1 row"):
+        mean_reciprocal_rank(torch.zeros(0).long(), torch.zeros(0).long())
+
+
+def singles(score, names=("image", "audio", "text"), n=20, missing=0):
+    return EmbeddingTable(
+        tuple(map(str, range(n))),
+        {Subset(name): unit(n, 6, seed) for seed, name in enumerate(names)},
+        {AUDIO: torch.arange(n) >= missing},
+        plan=json.dumps(pairwise_plan(names).to_dict()),
+        score=score,
+    )
+
+
+@pytest.mark.parametrize(("score", "pairs"), [("multilinear", 6), ("area", 6), ("volume", 12)])
+def test_a_method_is_measured_on_every_pair_that_it_answers(score, pairs):
+    one = singles(score)
+    rows = {(row.query, row.target, row.metric): row for row in evaluate_retrieval(one, ks=(1, 5))}
+    assert len({key[:2] for key in rows}) == pairs
+    assert not any(query.startswith("mean(") for query, *_ in rows)
+    assert ("image", "text", "recall@1") in rows or score != "volume"
+    better, tied = score_ranks_oracle(score, [one[IMAGE], one[AUDIO]], [one[TEXT]])
+    assert rows["image+audio", "text", "recall@5"].value == pytest.approx(recall_at_k_oracle(better, tied, 5))
+    better, tied = score_ranks_oracle(score, [one[TEXT]], [one[IMAGE], one[AUDIO]])
+    assert rows["text", "image+audio", "recall@5"].value == pytest.approx(recall_at_k_oracle(better, tied, 5))
+
+
+@pytest.mark.parametrize("score", ["multilinear", "area", "volume"])
+def test_a_method_is_measured_on_the_rows_that_have_every_modality_it_compares(score):
+    rows = {(row.query, row.target): row for row in evaluate_retrieval(singles(score, missing=8), ks=(1,))}
+    assert rows["image+audio", "text"].count == rows["text", "image+audio"].count == 12
+    if score == "volume":
+        assert rows["image", "text"].count == 20
+
+
+def test_a_query_that_is_asked_for_and_cannot_be_answered_is_refused():
+    with pytest.raises(ValueError, match=r"image -> text leaves out audio, but .*ask image\+audio -> text"):
+        evaluate_retrieval(singles("multilinear"), pairs=[(IMAGE, TEXT)])
+    with pytest.raises(ValueError, match="image -> text is 2 modalities, but the area of a triangle"):
+        evaluate_retrieval(singles("area"), pairs=[(IMAGE, TEXT)])
+    with pytest.raises(ValueError, match=r"query image\+audio and target audio share audio"):
+        evaluate_retrieval(singles("volume"), pairs=[(BOTH, AUDIO)])
+    with pytest.raises(ValueError, match=r"no subset 'image\+audio'; it has image, audio, text"):
+        evaluate_retrieval(singles("cosine"), pairs=[(TEXT, BOTH)])
+    bad = singles("volume")
+    bad[AUDIO][4, 2] = torch.nan
+    with pytest.raises(ValueError, match=r"the embeddings of audio must be finite; 1 of 120 .* row 4"):
+        evaluate_retrieval(bad)
+    with pytest.raises(ValueError, match=r"k = 21 is larger than the gallery of audio -> image, 20 complete rows"):
+        evaluate_retrieval(singles("volume"), ks=(21,))
+
+
+def test_a_fused_query_without_a_fusion_network_is_answered_by_the_mean_if_it_is_asked():
+    rows = evaluate_retrieval(singles("cosine"), ks=(1,), pairs=[(BOTH, TEXT)])
+    assert {row.query for row in rows} == {"mean(image, audio)"}
+    assert not any("+" in row.query for row in evaluate_retrieval(singles("cosine"), ks=(1,)))
+
+
+def test_intervals_are_asked_for_and_hold_the_value():
+    plain, bounded = evaluate_retrieval(table(60)), evaluate_retrieval(table(60), confidence=0.9)
+    assert [row.value for row in plain] == [row.value for row in bounded]
+    assert {row.low for row in plain} == {None}
+    assert all(row.low <= row.value <= row.high and row.confidence == 0.9 for row in bounded)
+    assert any(row.low < row.high for row in bounded)
+    assert bounded == evaluate_retrieval(table(60), confidence=0.9)
+
+
+def test_the_means_of_table_2_follow_from_its_cells():
+    # ConFu on MOSI. Printed beside these cells are 19.3 and 19.6; the first is 19.5.
+    cells = {
+        ("y", "x"): 21.0, ("z", "x"): 16.4, ("y+z", "x"): 16.7, ("x", "y"): 19.2, ("z", "y"): 21.0, ("x+z", "y"): 21.6,
+        ("x", "z"): 16.1, ("y", "z"): 23.5, ("x+y", "z"): 20.5,
+    }  # fmt: skip
+    rows = [
+        ReportRow("recall@10", query, target, value / 100, 686, "confu", 1) for (query, target), value in cells.items()
+    ]
+    others = [
+        ReportRow("recall@10", "mean(x, y)", "z", 0.9, 686, "confu", 1),
+        ReportRow("recall@10", "z", "x+y", 0.9, 686, "confu", 1),
+        ReportRow("accuracy", "x", "z", 0.9, 686, "confu", 1),
+    ]
+    one, two = retrieval_means(rows + others)
+    assert (one.query, one.target, one.metric, one.method, one.seed) == ("1 -> 1", "mean", "recall@10", "confu", 1)
+    assert (two.query, two.count, two.note) == ("2 -> 1", 3 * 686, "mean of 3 pairs")
+    assert one.value == pytest.approx(0.19533, abs=1e-5)
+    assert two.value == pytest.approx(0.196)
+    assert retrieval_means([one, two]) == []  # a mean is not averaged again
+
+
+def test_means_are_by_metric_method_seed_and_size():
+    rows = [
+        row
+        for seed in (0, 1)
+        for row in evaluate_retrieval(singles("volume", ("w", "x", "audio", "z")), ks=(1,), method="gram", seed=seed)
+    ]
+    means = retrieval_means(rows)
+    assert [(row.query, row.metric) for row in means if row.seed == 1 and row.metric == "recall@1"] == [
+        (f"{size} -> 1", "recall@1") for size in (1, 2, 3)
+    ]
+    assert len(means) == 2 * 3 * 3
+    (three,) = [row for row in means if (row.query, row.metric, row.seed) == ("3 -> 1", "median rank", 0)]
+    cells = [row.value for row in rows if row.query.count("+") == 2 and row.metric == "median rank" and row.seed == 0]
+    assert three.value == pytest.approx(sum(cells) / 4)
+    assert retrieval_means([]) == []
+    symile = retrieval_means(evaluate_retrieval(singles("multilinear"), ks=(1,)))
+    assert {row.query for row in symile} == {"2 -> 1"}  # where a method answers nothing there is no row

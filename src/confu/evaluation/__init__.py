@@ -1,20 +1,37 @@
 """Measure stored embedding tables and report what was found; nothing here needs a model or a GPU."""
 
+from confu.evaluation.bootstrap import bootstrap_interval
 from confu.evaluation.report import Report, ReportRow, Summary, summarise, versions
-from confu.evaluation.retrieval import evaluate_retrieval, median_rank, recall_at_k, retrieval_ranks
-from confu.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot, zero_shot_predict
+from confu.evaluation.retrieval import (
+    evaluate_retrieval,
+    mean_reciprocal_rank,
+    median_rank,
+    recall_at_k,
+    retrieval_means,
+    retrieval_ranks,
+)
+from confu.evaluation.scoring import answers, pair_scores, sides, why_not
+from confu.evaluation.zero_shot import ZeroShotResult, class_scores, evaluate_zero_shot, zero_shot_predict
 
 __all__ = [
     "Report",
     "ReportRow",
     "Summary",
     "ZeroShotResult",
+    "answers",
+    "bootstrap_interval",
+    "class_scores",
     "evaluate_retrieval",
     "evaluate_zero_shot",
+    "mean_reciprocal_rank",
     "median_rank",
+    "pair_scores",
     "recall_at_k",
+    "retrieval_means",
     "retrieval_ranks",
+    "sides",
     "summarise",
     "versions",
+    "why_not",
     "zero_shot_predict",
 ]

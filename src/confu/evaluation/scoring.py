@@ -28,7 +28,7 @@ TIE_TOLERANCE = 1e-6
 """Cosines this close count as equal. A matrix product rounds a float32 cosine by about 1e-7, differently at different
 positions, so that two identical captions would otherwise win or lose against each other by chance."""
 
-_FLOAT64_ROUNDING = 1e-12  # scores that should be zero; far above the rounding of a determinant of unit vectors
+_FLOAT64_ROUNDING = 1e-12  # what may be left of a score of zero: a determinant of 2 to 6 unit vectors leaves less
 _CHUNK_NUMBERS = 1 << 23  # numbers held at once, times a small constant, whatever n is: 64 MiB of float64
 
 
@@ -190,6 +190,8 @@ def side_subsets(table: EmbeddingTable, subset: Subset) -> list[Subset]:
 
 def answers(table: EmbeddingTable, query: Subset, target: Subset, target_given: bool = False) -> bool:
     """Whether the method that made the table can rank targets by this query; see the table in the module's docstring.
+
+    The mean of single embeddings, which `asked_with` adds for cosines, does not count: it is no embedding of the query.
 
     Args:
         table: of embeddings.
