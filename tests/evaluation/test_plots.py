@@ -1,8 +1,10 @@
 """The figures: what is drawn is what came, and wrong lengths are refused."""
 
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from confu.evaluation import plots
@@ -10,41 +12,48 @@ from confu.evaluation import plots
 NAN = math.nan
 
 
-def all_figures():
-    return {
-        "curves": plots.training_curves(
-            {"total": ([1, 2], [3.0, 2.0]), "a ~ b": ([1, 2], [2.0, 1.0])}, {"total": ([2], [2.5])}
-        ),
-        "bars": plots.bars(
-            ["image", "image+audio"],
-            {"confu": [60.0, 70.0], "clip": [61.0, NAN]},
-            {"confu": [0.5, NAN]},
-            {"chance": 10.0, "paper": [64.6, NAN]},
-        ),
-        "lines": plots.lines(
-            [0, 1], {"confu": ([50, 100], [1, 0]), "clip": ([50, 50], None)}, {"ceiling": [50.0, 100.0]}
-        ),
-        "heatmap": plots.heatmap([[NAN, 40.0], [50.0, 99.5]], ["image", "audio"], ["audio", "text"]),
-    }
+FIGURES = {
+    "curves": lambda: plots.training_curves(
+        {"total": ([1, 2], [3.0, 2.0]), "a ~ b": ([1, 2], [2.0, 1.0])}, {"total": ([2], [2.5])}
+    ),
+    "bars": lambda: plots.bars(
+        ["image", "image+audio"],
+        {"confu": [60.0, 70.0], "clip": [61.0, NAN]},
+        {"confu": [0.5, NAN]},
+        {"chance": 10.0, "paper": [64.6, NAN]},
+    ),
+    "lines": lambda: plots.lines(
+        [0, 1], {"confu": ([50, 100], [1, 0]), "clip": ([50, 50], None)}, {"ceiling": [50.0, 100.0]}
+    ),
+    "heatmap": lambda: plots.heatmap([[NAN, 40.0], [50.0, 99.5]], ["image", "audio"], ["audio", "text"]),
+    "stacked": lambda: plots.stacked_bars(
+        ["confu", "clip"], {"image": [60.0, 70.0], "both": [NAN, 10], "none": [40, 20]}
+    ),
+    "boxes": lambda: plots.boxes({"1 → 1": [1.0, 2.0, NAN, 4.0], "2 → 1": [NAN]}),
+    "pareto": lambda: plots.pareto([(1, 5), (2, 2), (3, 4), (NAN, 9)], ["0.1", "0.2", "0.3", "0.4"]),
+}
 
 
-@pytest.mark.parametrize("name", ["curves", "bars", "lines", "heatmap"])
+@pytest.mark.parametrize("name", FIGURES)
 def test_svg_is_whole_themed_and_reproducible(name):
-    svg = plots.to_svg(all_figures()[name])
+    svg = plots.to_svg(FIGURES[name]())
     ElementTree.fromstring(svg)
-    assert svg == plots.to_svg(all_figures()[name])
+    assert svg == plots.to_svg(FIGURES[name]())
     assert "currentColor" in svg
     assert "<text" in svg
     assert "#1b1f24" not in svg
 
 
 def test_labels_units_and_numbers_are_readable_text():
-    figures = {name: plots.to_svg(figure) for name, figure in all_figures().items()}
+    figures = {name: plots.to_svg(draw()) for name, draw in FIGURES.items()}
     for name, words in {
         "curves": ("loss (nats)", "epoch", "a ~ b", "validation"),
         "bars": ("accuracy (%)", "image+audio", "70.0", "chance", "paper"),
         "lines": ("accuracy (%)", "ceiling", "clip"),
         "heatmap": ("recall@10 (%)", "99.5", "query", "target"),
+        "stacked": ("share of samples (%)", "60", "both", "clip"),
+        "boxes": ("difference (points)", "1 → 1", "n = 3", "n = 0"),
+        "pareto": ("Pareto front", "0.1", "0.2", "0.3"),
     }.items():
         for word in words:
             assert f">{word}<" in figures[name], (name, word)
@@ -52,14 +61,147 @@ def test_labels_units_and_numbers_are_readable_text():
 
 
 def test_bars_have_the_lengths_that_came():
-    axes = all_figures()["bars"].axes[0]
+    axes = FIGURES["bars"]().axes[0]
     widths = [patch.get_width() for patch in axes.patches]
     assert widths[:3] == [60.0, 70.0, 61.0]
     assert axes.get_xlim()[0] == 0
 
 
+NINE = [f"{method} of image+audio" for method in "abcdefghi"]
+
+
+def legend_of(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_nine_series_with_long_names_stay_distinct_and_inside():
+    figure = plots.lines([1, 2, 4], {name: ([i, i + 1, i + 2], None) for i, name in enumerate(NINE)})
+    drawn = figure.axes[0].get_lines()
+    styles = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in drawn}
+    assert len(styles) == 9
+    assert legend_of(figure) == NINE
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
+    bars = plots.bars(["q"], {name: [1.0 + i] for i, name in enumerate(NINE)}).axes[0].patches
+    assert len({(bar.get_facecolor(), bar.get_edgecolor(), bar.get_hatch()) for bar in bars}) == 9
+
+
+def test_a_long_legend_leaves_the_panel_its_height():
+    heights = []
+    for names in (NINE[:2], NINE):
+        figure = plots.lines([1, 2], {name: ([1, 2], None) for name in names})
+        figure.draw_without_rendering()
+        heights.append(figure.axes[0].get_window_extent().height)
+    assert heights[1] > 0.8 * heights[0]
+
+
+def ticks_of(figure):
+    figure.draw_without_rendering()
+    return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+
+def test_log_ticks_are_the_values_in_plain_numbers():
+    dims = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    figure = plots.lines(dims, {"a": (dims, None)}, log_x=True)
+    assert figure.axes[0].get_xscale() == "log"
+    assert ticks_of(figure) == [str(dim) for dim in dims]
+    assert len(figure.axes[0].xaxis.get_minor_ticks()) == 0
+    many = ticks_of(plots.lines(list(range(1, 101)), {"a": ([1.0] * 100, None)}, log_x=True))
+    assert many[:3] == ["1", "2", "3"]
+    assert len(many) <= 13
+    assert ticks_of(plots.lines([3], {"a": ([1.0], None)}, log_x=True)) == ["3"]
+
+
+def test_stars_stand_at_zero_in_the_colour_of_their_series():
+    series = {"a": ([1, 2, 3], None), "b": ([2, 3, 4], None)}
+    for log_x, place in ((True, 0.5), (False, 0.0)):
+        figure = plots.lines([1, 2, 4], series, log_x=log_x, stars={"b": 1.5})
+        (star,) = [line for line in figure.axes[0].get_lines() if line.get_marker() == "*" and len(line.get_xdata())]
+        assert star.get_xydata().tolist() == [[place, 1.5]]
+        assert star.get_markerfacecolor() == plots.PALETTE[1]
+        assert legend_of(figure) == ["a", "b", "zero-shot"]
+    assert ticks_of(plots.lines([1, 2, 4], series, log_x=True, stars={"b": 1.5})) == ["0", "1", "2", "4"]
+    assert "star" not in "".join(legend_of(plots.lines([1, 2, 4], series, stars={})))
+
+
+def test_stacked_bars_add_up():
+    axes = FIGURES["stacked"]().axes[0]
+    spans = [(patch.get_x(), patch.get_width()) for patch in axes.patches]
+    assert spans == [(0, 60), (0, 70), (60, 0), (70, 10), (60, 40), (80, 20)]
+    assert axes.get_xlim() == (0, 100)
+    assert sorted(text.get_text() for text in axes.texts) == ["10", "20", "40", "60", "70"]
+
+
+def texts_of(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_heatmap_of_many_cells_stays_readable():
+    categories = ["audiovisual only", "image only", "audio only", "both", "b", "c", "all", "none"]
+    rows = [f"Black-throated Warbler {i}" for i in range(60)]
+    figure = plots.heatmap([[12.5] * 8] * 60, rows, categories)
+    assert figure.get_figheight() < 15
+    assert len(texts_of(figure)) == 480
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+    labels = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert not any(a.overlaps(b) for a, b in pairwise(labels))
+    assert texts_of(plots.heatmap([[12.5] * 8] * 200, [str(i) for i in range(200)], categories)) == []
+    assert plots.heatmap([[1.0]], ["a"], ["b"]).axes[0].texts[0].get_fontsize() == 11
+
+
+def test_boxes_show_every_point_and_zero():
+    figure = plots.boxes({"a": [1.0, 2.0, NAN, 9.0], "b": [-1.0]})
+    axes = figure.axes[0]
+    points = sorted(y for dots in axes.collections for _, y in dots.get_offsets().tolist())
+    assert points == [-1, 1, 2, 9]
+    assert any(line.get_ydata() == [0, 0] for line in axes.get_lines() if len(line.get_ydata()) == 2)
+    medians = [line.get_ydata()[0] for line in axes.get_lines() if line.get_linewidth() == 2.2]
+    assert medians == [2, -1]
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ([], []),
+        ([(1, 1)], [0]),
+        ([(1, 1), (1, 1)], [0, 1]),  # equal points do not beat each other
+        ([(1, 2), (1, 3)], [1]),  # as good in one, better in the other
+        ([(3, 1), (1, 3), (2, 2), (1, 1)], [1, 2, 0]),
+        ([(NAN, 9), (1, 1), (2, NAN)], [1]),
+        ([(1, 2, 3), (3, 2, 1), (1, 2, 2)], [0, 1]),
+    ],
+)
+def test_pareto_front(points, front):
+    assert plots.pareto_front(points) == front
+
+
+def test_pareto_front_is_what_no_pair_comparison_removes():
+    random = np.random.default_rng(0)
+    points = random.integers(0, 6, size=(40, 2)).tolist()
+    slow = {
+        i
+        for i, (x, y) in enumerate(points)
+        if not any(a >= x and b >= y and (a > x or b > y) for a, b in points)
+    }  # fmt: skip
+    assert set(plots.pareto_front(points)) == slow
+    assert set(plots.pareto_front(points[::-1])) == {39 - i for i in slow}
+
+
+def test_pareto_labels_do_not_cover_one_another():
+    points = [(20 + 0.1 * i, 22 - 0.08 * i) for i in range(8)] + [(19.9, 21.9)]
+    figure = plots.pareto(points, [f"λ = 0.{i}" for i in range(9)])
+    assert texts_of(figure) == [f"λ = 0.{i}" for i in range(9)]
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    front = figure.axes[0].get_lines()[0].get_xydata()
+    assert front.tolist() == [list(point) for point in points[:8]]
+
+
 def test_save_figure_writes_both_files(tmp_path):
-    figure = all_figures()["lines"]
+    figure = FIGURES["lines"]()
     png, svg = plots.save_figure(figure, tmp_path / "new" / "xor.svg")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert b"</svg>" in svg.read_bytes()
@@ -78,6 +220,15 @@ def test_save_figure_writes_both_files(tmp_path):
         (lambda: plots.lines([0], {"confu": ([1.0], [1.0, 2.0])}), "stds of confu must have one value per x"),
         (lambda: plots.heatmap([[1.0]], ["a", "b"], ["c"]), "matrix must have one value per row name, 2; got 1"),
         (lambda: plots.heatmap([[1.0]], ["a"], ["c", "d"]), "row a of matrix must have one value per column, 2; got 1"),
+        (lambda: plots.lines([0, 1], {"a": ([1, 2], None)}, log_x=True), "x must be positive .* got 0. .* as stars"),
+        (lambda: plots.lines([1], {"a": ([1.0], None)}, stars={"b": 1.0}), "stars: 'b' is none of the series: a"),
+        (lambda: plots.stacked_bars(["a"], {"m": [1.0, 2.0]}), "m must have one value per label, 1; got 2"),
+        (lambda: plots.stacked_bars(["a"], {"m": [-1.0]}), "m: sizes that are stacked must be 0 or more; got -1"),
+        (lambda: plots.boxes({}), "groups must hold at least one group"),
+        (lambda: plots.boxes({"a": [math.inf]}), "group 'a' must hold finite numbers"),
+        (lambda: plots.pareto([(1, 2)], ["a", "b"]), "labels must have one value per point, 1; got 2"),
+        (lambda: plots.pareto([(NAN, 2)], ["a"]), "at least one point without NaN; got 1 with NaN"),
+        (lambda: plots.pareto_front([(1, 2), (1, 2, 3)]), "same number of objectives; got 2 and 3"),
         (lambda: plots.training_curves({}), "at least one term's curve"),
         (lambda: plots.training_curves({"t": ([1, 2], [1.0])}), "train curve of t must have one value per x, 2; got 1"),
     ],

@@ -1,0 +1,185 @@
+"""Figures of sweeps: distributions of differences as boxes, and two objectives with their Pareto front."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from confu.evaluation.canvas import INK, PALETTE, WIDTH, add_legend, canvas, check_lengths
+
+
+def boxes(groups: Mapping[str, Sequence[float]], y_label: str = "difference (points)", zero: bool = True) -> Figure:
+    """A box plot of each group with all its points, and a line at zero: what a change did, over many settings (Fig 7).
+
+    A box reaches from the first to the third quartile with a line at the median; its whiskers reach to the farthest
+    points within 1.5 times its height. By each name stands how many points there are.
+
+    Args:
+        groups: name -> its values, in the order from left to right; NaN is left out.
+        y_label: with its unit.
+        zero: draw the line at zero.
+
+    Returns:
+        a figure for `to_svg` or `save_figure`.
+
+    Raises:
+        ValueError: if there is no group, or a value is infinite.
+
+    Reference: appendix B.3.
+
+    >>> figure = boxes({"recall@10 1 -> 1": [1.5, 2.0, -0.5], "recall@10 2 -> 1": [4.0, 3.0, 5.5]})
+    """
+    if not groups:
+        raise ValueError("groups must hold at least one group of values; got none")
+    if infinite := [name for name, values in groups.items() if any(math.isinf(value) for value in values)]:
+        raise ValueError(f"group {infinite[0]!r} must hold finite numbers, or NaN to leave one out; got infinity")
+    known = {name: np.array([v for v in values if not math.isnan(v)], dtype=float) for name, values in groups.items()}
+    with canvas(WIDTH, 4.2) as figure:
+        axes = figure.subplots()
+        if zero:
+            axes.axhline(0, color=INK, linewidth=1.2, linestyle="--", zorder=1)
+        for place, values in enumerate(known.values()):
+            if not len(values):
+                continue
+            colour = PALETTE[place % len(PALETTE)]
+            edge = {"color": colour, "linewidth": 1.6}
+            axes.boxplot(
+                values,
+                positions=[place],
+                widths=0.6,
+                showfliers=False,  # all points are drawn
+                boxprops=edge,
+                whiskerprops=edge,
+                capprops=edge,
+                medianprops={"color": INK, "linewidth": 2.2},
+                manage_ticks=False,
+                zorder=2,
+            )
+            axes.scatter(place + _spread(len(values)), values, s=14, color=colour, alpha=0.6, linewidth=0, zorder=3)
+        wide = max(map(len, known)) * len(known) > 60
+        turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if wide else {}
+        gap = ", " if wide else "\n"
+        names = [f"{name}{gap}n = {len(values)}" for name, values in known.items()]
+        axes.set_xticks(range(len(names)), names, **turned)
+        axes.set_xlim(-0.6, len(names) - 0.4)
+        axes.grid(axis="x", visible=False)
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel(y_label)
+    return figure
+
+
+def _spread(count: int) -> np.ndarray:
+    """Sideways places of points so that they do not hide one another: multiples of the golden ratio, no randomness."""
+    return 0.36 * ((np.arange(count) * 0.618034) % 1 - 0.5) if count > 1 else np.zeros(count)
+
+
+def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
+    """The points that no other one beats: none is as good in every number and better in one. Higher is better.
+
+    Args:
+        points: the numbers of each, as many for all. Equal points are on the front together; one with NaN never is.
+
+    Returns:
+        indices of the front, by their first number, ascending.
+
+    Raises:
+        ValueError: if points differ in how many numbers they have.
+
+    Reference: appendix B.1.
+
+    >>> pareto_front([(1, 5), (2, 2), (3, 4), (0, 5)])
+    [0, 2]
+    """
+    if len({len(point) for point in points}) > 1:
+        sizes = sorted({len(point) for point in points})
+        raise ValueError(f"points must all have the same number of objectives; got {' and '.join(map(str, sizes))}")
+    values = np.array([list(point) for point in points], dtype=float)
+    front = [
+        i
+        for i, point in enumerate(values)
+        if not np.isnan(point).any() and not ((values >= point).all(1) & (values > point).any(1)).any()
+    ]
+    return sorted(front, key=lambda i: (values[i].tolist(), i))
+
+
+def pareto(
+    points: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    x_label: str = "mean recall@10, 1 → 1 (%)",
+    y_label: str = "mean recall@10, 2 → 1 (%)",
+) -> Figure:
+    """Labelled points of two numbers, both better when higher, with the Pareto front marked and joined.
+
+    Args:
+        points: (x, y) of each; those with NaN are left out.
+        labels: one per point, e.g. its λ.
+        x_label: with its unit.
+        y_label: with its unit.
+
+    Returns:
+        a figure for `to_svg` or `save_figure`.
+
+    Raises:
+        ValueError: if there is no point, or not one label per point.
+
+    Reference: appendix B.1 and Table 7.
+
+    >>> figure = pareto([(21.2, 22.1), (20.0, 23.0), (19.0, 22.5)], ["0.1", "0.3", "0.5"])
+    """
+    check_lengths("labels", len(points), labels, "point")
+    drawn = [i for i, point in enumerate(points) if not any(math.isnan(value) for value in point)]
+    if not drawn:
+        raise ValueError(f"points must hold at least one point without NaN; got {len(points)} with NaN")
+    front = pareto_front(points)
+    beaten = [i for i in drawn if i not in front]
+    with canvas(WIDTH, 4.4) as figure:
+        axes = figure.subplots()
+        best = np.array([points[i] for i in front])
+        axes.plot(best[:, 0], best[:, 1], "o-", color=PALETTE[0], markersize=8, label="Pareto front", zorder=3)
+        if beaten:
+            x, y = np.array([points[i] for i in beaten]).T
+            axes.scatter(x, y, s=44, facecolor="none", edgecolor=PALETTE[6], linewidth=1.4, label="beaten", zorder=2)
+        axes.margins(0.12)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        add_legend(figure, axes)
+        order = [*front, *beaten]
+        _label_points(figure, axes, [points[i] for i in order], [labels[i] for i in order], best)
+    return figure
+
+
+def _label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], line: np.ndarray
+) -> None:
+    """Write each label beside its point, in the first place where it covers no point, no label so far and no line."""
+    figure.draw_without_rendering()  # so that places in pixels are known
+    frame = axes.get_window_extent()
+    steps = np.linspace(0, len(line) - 1, 20 * len(line))
+    along = np.stack([np.interp(steps, np.arange(len(line)), axes.transData.transform(line)[:, k]) for k in (0, 1)], 1)
+    centres = axes.transData.transform(np.array(points))
+    taken = [
+        Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
+        for places, reach in ((centres, 7 * figure.dpi / 72), (along, figure.dpi / 72))
+        for x, y in places.tolist()
+    ]
+
+    def is_free(box: Bbox, own: int) -> bool:
+        inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+        return bool(inside) and not any(box.overlaps(other) for j, other in enumerate(taken) if j != own)
+
+    for i, (point, label) in enumerate(zip(points, labels)):
+        text = axes.annotate(label, point, (0, 0), textcoords="offset points", fontsize=10)
+        text.set_in_layout(False)  # or the axes would move under the labels placed before
+        for away, (across, up) in _PLACES:  # where all is full, the last one: the label covers something, but is there
+            text.set(ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up])
+            text.set_position((away * across, away * up))
+            if is_free(text.get_window_extent(), i):
+                break
+        taken.append(text.get_window_extent().padded(3))
+
+
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+_PLACES = [(away, side) for away in (8, 14, 22) for side in _SIDES]  # points from the centre, and the direction
