@@ -31,39 +31,39 @@ def trials_of(runs, name="search", objective=OBJECTIVE):
 
 
 def test_a_search_finds_what_is_good_on_validation_rows(tmp_path):
-    result = run(FakeRecipe(peak), tmp_path, trials=12)
-    assert len(result.trials) == 12
+    result = run(FakeRecipe(peak), tmp_path, trials=10)
+    assert len(result.trials) == 10
     assert result.best.value == max(trial.value for trial in result.trials) > 0.8
     assert result.best_so_far[-1] == result.best.value
     assert result.best_so_far == sorted(result.best_so_far)
     for trial in result.trials:
         assert 1e-4 <= trial.tweaks["lr"] <= 1e-1 and trial.tweaks["lr"] == float(f"{trial.tweaks['lr']:.4g}")
         assert trial.tweaks["fusion_depth"] in (1, 2, 3) and trial.tweaks["fusion_dim"] in (128, 256)
-    assert len({trial.tweaks["lr"] for trial in result.trials}) == 12
+    assert len({trial.tweaks["lr"] for trial in result.trials}) == 10
 
 
 def test_the_trial_is_chosen_by_validation_and_not_by_test(tmp_path):
-    result = run(FakeRecipe(peak, lambda tweaks, seed: 1 - peak(tweaks, seed)), tmp_path, trials=6)
+    result = run(FakeRecipe(peak, lambda tweaks, seed: 1 - peak(tweaks, seed)), tmp_path, trials=4)
     worst_on_test = min(result.trials, key=lambda trial: trial.measured[0].test[OBJECTIVE])
     assert result.best == worst_on_test
-    other = run(FakeRecipe(peak, peak), tmp_path / "other", trials=6)
+    other = run(FakeRecipe(peak, peak), tmp_path / "other", trials=4)
     assert [trial.tweaks for trial in other.trials] == [trial.tweaks for trial in result.trials]
     assert other.best.tweaks == result.best.tweaks
 
 
-@pytest.mark.parametrize("at", [1, 3, 4])
+@pytest.mark.parametrize("at", [1, 3])
 def test_a_killed_search_finishes_the_running_trial_and_goes_on_as_if_unbroken(at, tmp_path):
-    unbroken = run(FakeRecipe(peak), tmp_path / "unbroken", trials=5)
+    unbroken = run(FakeRecipe(peak), tmp_path / "unbroken", trials=4)
     recipe = FakeRecipe(peak)
     recipe.stop_in_run(at, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path, trials=5)
+        run(recipe, tmp_path, trials=4)
     assert trials_of(tmp_path)[-1] == (at - 1, "RUNNING")
     again = FakeRecipe(peak)
-    result = run(again, tmp_path, trials=5)
+    result = run(again, tmp_path, trials=4)
     assert again.started[0] == recipe.started[-1]
-    assert len(recipe.finished) + len(again.finished) == 5
-    assert trials_of(tmp_path) == [(number, "COMPLETE") for number in range(5)]
+    assert len(recipe.finished) + len(again.finished) == 4
+    assert trials_of(tmp_path) == [(number, "COMPLETE") for number in range(4)]
     assert result.trials == unbroken.trials
 
 
@@ -196,7 +196,7 @@ def test_bad_arguments_are_refused(change, message, tmp_path):
 
 def test_without_optuna_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ImportError, match=r"pip install contrastive-fusion\[search\]"):
+    with pytest.raises(ImportError, match=r'needs optuna, .*pip install "contrastive-fusion\[search\]"'):
         load_optuna()
 
 

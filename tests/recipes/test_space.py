@@ -107,4 +107,4 @@ def test_tweaks_are_checked_by_name_and_number():
 
 
 def test_every_setting_that_a_recipe_takes_has_a_domain():
-    assert set(DOMAINS) == set(methods.TWEAKS)
+    assert {*methods.MODEL_TWEAKS, *methods.TRAIN_TWEAKS, *methods.FUSION_TWEAKS, "temperature"} == set(DOMAINS)

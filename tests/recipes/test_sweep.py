@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from confu.recipes.numbers import mean_recalls, validation_metrics
+from confu.recipes.numbers import validation_metrics, with_means
 from confu.recipes.sweep import sweep
 from confu.recipes.sweep_result import load_sweep
 from recipes.fake_recipe import FakeRecipe
@@ -194,13 +194,16 @@ def test_numbers_of_several_runs_of_one_point_stand_together(tmp_path):
     assert len(result.measured[0].runs) == 2
 
 
-def test_mean_recalls_leave_out_means_of_embeddings_and_fused_targets():
+def test_means_leave_out_means_of_embeddings_and_fused_targets():
     numbers = {
         "recall@10 a -> b": 0.1, "recall@10 b -> a": 0.3, "recall@10 a+b -> c": 0.6, "recall@10 mean(a, b) -> c": 0.9,
-        "recall@10 c -> a+b": 0.9, "recall@1 a -> b": 0.9, "accuracy a": 0.9,
+        "recall@10 c -> a+b": 0.9, "recall@1 a -> b": 0.9, "accuracy a": 0.9, "accuracy mean(a, b)": 0.1, "loss": 2.0,
     }  # fmt: skip
-    assert mean_recalls(numbers) == {"mean recall@10 1 -> 1": pytest.approx(0.2), "mean recall@10 2 -> 1": 0.6}
-    assert mean_recalls(numbers, "recall@1") == {"mean recall@1 1 -> 1": 0.9}
+    found = with_means(numbers)
+    assert {name: found[name] for name in found if name not in numbers} == {
+        "mean recall@10 1 -> 1": pytest.approx(0.2), "mean recall@10 2 -> 1": 0.6, "mean accuracy 1 -> 1": 0.9,
+    }  # fmt: skip
+    assert with_means({**numbers, "mean accuracy 1 -> 1": 0.4})["mean accuracy 1 -> 1"] == 0.4  # what was logged stays
 
 
 def test_progress_says_what_is_left(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """The numbers of finished runs by name: those of validation rows, which may choose, and those of test rows."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from confu.evaluation import Report, ReportRow
@@ -52,28 +52,26 @@ def validation_metrics(folder: Path | str) -> dict[str, float]:
     return {"loss": best["total"], **best["metrics"]}
 
 
-def mean_recalls(numbers: Mapping[str, float], metric: str = "recall@10") -> dict[str, float]:
-    """Mean over queries and targets of one modality, 1 -> 1, and over two-modality queries, 2 -> 1 (Tables 2 and 7).
+def with_means(numbers: Mapping[str, float], metrics: Sequence[str] = ("accuracy", "recall@10")) -> dict[str, float]:
+    """Add the means over queries of one modality, 1 -> 1, and of two, 2 -> 1 (Tables 2 and 7), if they are missing.
 
-    Queries that are a mean of two embeddings count in neither.
+    Queries that are a mean of two embeddings, and fused targets, count in neither.
 
-    >>> mean_recalls({"recall@10 a -> c": 0.2, "recall@10 b -> c": 0.4, "recall@10 a+b -> c": 0.5, "loss": 3.0})
-    {'mean recall@10 1 -> 1': 0.30000000000000004, 'mean recall@10 2 -> 1': 0.5}
+    >>> with_means({"recall@10 a -> c": 0.25, "recall@10 b -> c": 0.5, "recall@10 a+b -> c": 0.5})
+    {..., 'mean recall@10 1 -> 1': 0.375, 'mean recall@10 2 -> 1': 0.5}
 
     Args:
         numbers: by name, as `number_name` gives it.
-        metric: which of them.
-
-    Returns:
-        the means that there are numbers for.
+        metrics: those to average.
     """
-    groups: dict[int, list[float]] = {}
+    groups: dict[str, list[float]] = {}
     for name, value in numbers.items():
-        if name.startswith(f"{metric} ") and " -> " in name:
-            query, target = name.removeprefix(f"{metric} ").split(" -> ")
-            if "mean(" not in query and "+" not in target:
-                groups.setdefault(query.count("+") + 1, []).append(value)
-    return {f"mean {metric} {size} -> 1": statistics.fmean(groups[size]) for size in sorted(groups)}
+        metric, _, pair = name.partition(" ")
+        query, _, target = pair.partition(" -> ")
+        if metric in metrics and not query.startswith("mean(") and "+" not in target:
+            groups.setdefault(f"mean {metric} {query.count('+') + 1} -> 1", []).append(value)
+    means = {name: statistics.fmean(values) for name, values in sorted(groups.items())}
+    return {**numbers, **{name: value for name, value in means.items() if name not in numbers}}
 
 
 def lower_is_better(name: str) -> bool:
@@ -86,8 +84,12 @@ def lower_is_better(name: str) -> bool:
 
 
 def is_share(name: str) -> bool:
-    """Whether a number lies in [0, 1], and is shown in percent: all but losses and median ranks."""
-    return not lower_is_better(name)
+    """Whether a number lies in [0, 1], and is shown in percent.
+
+    >>> is_share("mean recall@10 2 -> 1"), is_share("loss")
+    (True, False)
+    """
+    return name.removeprefix("mean ").startswith(("accuracy", "recall@")) or "reciprocal rank" in name
 
 
 def averaged(found: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -126,7 +126,9 @@ def load_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError("a search needs Optuna: pip install contrastive-fusion[search]") from error
+        raise ImportError(
+            'a search needs optuna, which is not installed: pip install "contrastive-fusion[search]"'
+        ) from error
     return optuna
 
 

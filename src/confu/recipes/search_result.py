@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from confu.files import written_whole
 from confu.recipes.numbers import is_share, lower_is_better
+from confu.recipes.search_figure import search_figure
 from confu.recipes.space import Choices, Range, Value, describe
 from confu.recipes.sweep_result import Measured, Point
 from confu.recipes.tables import Cell, ResultTable
@@ -147,6 +150,23 @@ class SearchResult:
                 if lower_is_better(name)
             ),
             row_header="trial",
+        )
+
+    def to_figure(self) -> Figure:
+        """The history of the search, and the objective against each setting.
+
+        Raises:
+            ValueError: if no trial is finished.
+        """
+        factor, best = (100 if is_share(self.objective) else 1), self.trials.index(self.best)
+        return search_figure(
+            self.space,
+            [trial.number for trial in self.trials],
+            [trial.tweaks for trial in self.trials],
+            [factor * trial.value for trial in self.trials],
+            [factor * value for value in self.best_so_far],
+            best,
+            f"validation {self.objective}{' (%)' if factor == 100 else ''}",
         )
 
 

@@ -13,37 +13,41 @@ Tweaks = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Domain:
-    """Which numbers a setting takes.
+    """A setting, and which numbers it takes.
 
     Attributes:
+        about: what the setting is.
         whole: whether it takes whole numbers only.
         words: the numbers that it takes, in words.
         accepts: whether a number is one of them.
     """
 
+    about: str
     whole: bool
     words: str
     accepts: Callable[[float], bool]
 
 
-_SIZE = Domain(True, "of at least 1", lambda value: value >= 1)
-_POSITIVE = Domain(False, "above 0", lambda value: value > 0)
+_SIZE = (True, "of at least 1", lambda value: value >= 1)
+_POSITIVE = (False, "above 0", lambda value: value > 0)
+_WEIGHT = (False, "in [0, 1]", lambda value: 0 <= value <= 1)
+_RATIO = (False, "in [0, 1)", lambda value: 0 <= value < 1)
 
 DOMAINS: dict[str, Domain] = {
-    "fused_weight": Domain(False, "in [0, 1]", lambda value: 0 <= value <= 1),
-    "mask_ratio": Domain(False, "in [0, 1)", lambda value: 0 <= value < 1),
-    "dim": _SIZE,
-    "fusion_depth": _SIZE,
-    "fusion_dim": _SIZE,
-    "lr": _POSITIVE,
-    "temperature": _POSITIVE,
-    "epochs": _SIZE,
-    "batch_size": Domain(True, "of at least 2", lambda value: value >= 2),
-    "weight_decay": Domain(False, "of at least 0", lambda value: value >= 0),
-    "temperature_lr": _POSITIVE,
-    "warmup_steps": Domain(True, "of at least 0", lambda value: value >= 0),
+    "fused_weight": Domain("λ of Eq. 7, the weight of the fused terms (ConFu)", *_WEIGHT),
+    "mask_ratio": Domain("share of the features dropped before fusion in training (ConFu)", *_RATIO),
+    "dim": Domain("size of the common space", *_SIZE),
+    "fusion_depth": Domain("hidden layers of the fusion networks (ConFu)", *_SIZE),
+    "fusion_dim": Domain("width of the fusion networks (ConFu)", *_SIZE),
+    "lr": Domain("peak learning rate", *_POSITIVE),
+    "temperature": Domain("the temperature, or where a learned one begins", *_POSITIVE),
+    "temperature_lr": Domain("learning rate of a learned temperature", *_POSITIVE),
+    "epochs": Domain("passes over the training set", *_SIZE),
+    "batch_size": Domain("rows a step", True, "of at least 2", lambda value: value >= 2),
+    "weight_decay": Domain("of AdamW", False, "of at least 0", lambda value: value >= 0),
+    "warmup_steps": Domain("steps of linear rise", True, "of at least 0", lambda value: value >= 0),
 }
-"""By name; `fused_weight` is the λ of Eq. 7, `fusion_depth` and `fusion_dim` are of the fusion networks."""
+"""The settings that a sweep or a search may change, by name."""
 
 
 @dataclass(frozen=True)

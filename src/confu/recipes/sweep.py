@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from confu.files import write_json
-from confu.recipes.numbers import Read, averaged, mean_recalls, report_numbers, validation_metrics
+from confu.recipes.numbers import Read, averaged, report_numbers, validation_metrics, with_means
 from confu.recipes.run import Run, execute
 from confu.recipes.space import Tweaks, Value, check_tweaks, describe, grid_points
 from confu.recipes.sweep_result import Measured, SweepResult
@@ -85,7 +85,7 @@ def measure_point(
 ) -> Measured:
     """Execute the runs of a point, and read their numbers; a number that several of them have is their mean.
 
-    Where there is recall@10, its means over 1 -> 1 and 2 -> 1 are there too (see `mean_recalls`).
+    The means of accuracy and recall@10 over 1 -> 1 and 2 -> 1 are added (see `with_means`).
 
     Raises:
         ValueError: as `execute`, with the run and its settings.
@@ -100,13 +100,9 @@ def measure_point(
         tweaks=dict(tweaks),
         seed=seed,
         runs=tuple(run.name for run in found),
-        validation=_with_means(averaged(validation_metrics(runs / run.name) for run in found)),
-        test=_with_means(averaged(read(report) for report in reports)),
+        validation=with_means(averaged(validation_metrics(runs / run.name) for run in found)),
+        test=with_means(averaged(read(report) for report in reports)),
     )
-
-
-def _with_means(numbers: dict[str, float]) -> dict[str, float]:
-    return {**mean_recalls(numbers), **numbers}
 
 
 def _check_distinct(names: Mapping[tuple[int, int], Sequence[str]], points: Sequence[Tweaks]) -> None:
