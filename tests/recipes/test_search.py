@@ -33,7 +33,7 @@ def trials_of(runs, name="search", objective=OBJECTIVE):
 def test_a_search_finds_what_is_good_on_validation_rows(tmp_path):
     result = run(FakeRecipe(peak), tmp_path, trials=10)
     assert len(result.trials) == 10
-    assert result.best.value == max(trial.value for trial in result.trials) > 0.7
+    assert result.best.value == max(trial.value for trial in result.trials) > 0.5
     assert result.best_so_far[-1] == result.best.value
     assert result.best_so_far == sorted(result.best_so_far)
     for trial in result.trials:
