@@ -1,19 +1,22 @@
 """Symile's contrast of an anchor with tuples of the other modalities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from confu._typing import Vectors
 from confu.checks import check_known, check_rows
 from confu.functional.scores import check_sides
 
 NEGATIVES = ("n", "n_squared")
+
+_BLOCK_NUMBERS = 1 << 22  # scores held at once: 16 MiB of float32, whatever the batch is up to 2048 rows
 
 
 def symile_contrast(
@@ -47,7 +50,7 @@ def symile_contrast(
         ValueError: if shapes differ, there are fewer than two rows, or `negatives` is unknown.
 
     Reference: Saporta et al. 2024, arXiv 2411.01053, Eq. 3 and Section 3.2 (negatives); the package `symile` 0.1.0,
-    which forms all N^2 products at once; here they are taken shift by shift, and recomputed in backward.
+    which forms all N^2 products at once; here they are taken block by block, and made again in backward.
 
     >>> z = torch.eye(4)
     >>> round(symile_contrast(z, [z, z], temperature=1.0, negatives="n_squared").item(), 4)   # -log(e / (e + 15))
@@ -63,7 +66,7 @@ def symile_contrast(
     scaled = anchor / temperature
     own = (scaled * reduce(torch.mul, others)).sum(dim=1)
     if negatives == "n_squared":
-        return (_log_sum_of_all(scaled, list(others)) - own).mean()
+        return (_log_sum_of_all(scaled, others) - own).mean()
     # The others are shuffled one by one, so that a negative is a tuple of unrelated rows.
     device = None if generator is None else generator.device
     shuffled = [other[torch.randperm(len(other), generator=generator, device=device).to(other.device)]
@@ -73,19 +76,58 @@ def symile_contrast(
     return F.cross_entropy(scores, torch.arange(len(anchor), device=anchor.device))
 
 
-def _log_sum_of_all(scaled: Tensor, others: list[Tensor]) -> Tensor:
+def _log_sum_of_all(scaled: Tensor, others: Sequence[Tensor]) -> Tensor:
     """(batch,): log of the sum of exp scores over every combination of the others' rows, the true one included."""
-    (*first, last), n = others, len(scaled)
-    total = torch.full((n,), -torch.inf, dtype=scaled.dtype, device=scaled.device)
-    for number in range(n ** len(first)):
-        shifts = [number // n**place % n for place in range(len(first))]
-        # Only the (batch,) sums of a shift are kept; its (batch, batch) scores are made again in backward.
-        total = torch.logaddexp(total, checkpoint(_log_sum_of_shift, scaled, first, last, shifts, use_reentrant=False))
+    if len(scaled) ** (len(others) - 1) <= _block_size(scaled):  # so few that they may be kept
+        (rows,) = _blocks(scaled, len(others))
+        return _scores(scaled, others, rows).logsumexp(dim=1)
+    total = _LogSumInBlocks.apply(scaled, *others)
+    assert isinstance(total, Tensor)
     return total
 
 
-def _log_sum_of_shift(scaled: Tensor, first: list[Tensor], last: Tensor, shifts: list[int]) -> Tensor:
-    product = last
-    for other, shift in zip(first, shifts):
-        product = product * other.roll(shift, dims=0)
-    return (scaled @ product.T).logsumexp(dim=1)
+class _LogSumInBlocks(torch.autograd.Function):
+    """The same; only the sums are kept, and the scores of each block of combinations are made again in backward."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, scaled: Tensor, *others: Tensor) -> Tensor:
+        total = torch.full((len(scaled),), -torch.inf, dtype=scaled.dtype, device=scaled.device)
+        for rows in _blocks(scaled, len(others)):
+            total = torch.logaddexp(total, _scores(scaled, others, rows).logsumexp(dim=1))
+        ctx.save_for_backward(total, scaled, *others)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (gradient,) = grad_outputs
+        total, *inputs = ctx.saved_tensors
+        leaves = [one.detach().requires_grad_() for one in inputs]
+        sums = [torch.zeros_like(one) for one in inputs]
+        for rows in _blocks(leaves[0], len(leaves) - 1):
+            with torch.enable_grad():
+                scores = _scores(leaves[0], leaves[1:], rows)
+            share = (scores.detach() - total[:, None]).exp_().mul_(gradient[:, None])
+            for known, more in zip(sums, torch.autograd.grad(scores, leaves, share)):
+                known += more
+        return tuple(sums)
+
+
+def _blocks(scaled: Tensor, num_others: int) -> Iterator[list[Tensor]]:
+    """Combinations of rows of all others but the last, some at a time: for each of them (combinations,) rows."""
+    n = len(scaled)
+    for numbers in torch.arange(n ** (num_others - 1), device=scaled.device).split(_block_size(scaled)):
+        yield [numbers // n**place % n for place in range(num_others - 1)]
+
+
+def _block_size(scaled: Tensor) -> int:
+    n, dim = scaled.shape
+    return max(1, _BLOCK_NUMBERS // (n * max(n, dim)))
+
+
+def _scores(scaled: Tensor, others: Sequence[Tensor], rows: list[Tensor]) -> Tensor:
+    (*first, last), products = others, others[-1]
+    if first:
+        chosen = reduce(torch.mul, [other[which] for other, which in zip(first, rows)])
+        products = (chosen[:, None] * last).flatten(end_dim=1)  # each with every row of the last
+    return scaled @ products.T

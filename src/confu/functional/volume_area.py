@@ -34,6 +34,9 @@ def gram_contrast(
     Returns:
         A scalar in nats.
 
+    Raises:
+        ValueError: if shapes differ, there are fewer than two rows, or the temperature is not positive.
+
     Reference: Cicchetti et al. 2024, arXiv 2412.11959, Eq. 6 and 7.
 
     >>> import torch
@@ -41,9 +44,7 @@ def gram_contrast(
     >>> round(gram_contrast(z, [z], temperature=1.0).item(), 4)   # -log(1 / (1 + 3/e)), up to the volume held at 1e-4
     0.7437
     """
-    return info_nce_of_scores(
-        -gram_volumes([anchor], others) / temperature, symmetric=symmetric, label_smoothing=label_smoothing
-    )
+    return _contrast(gram_volumes([anchor], others), temperature, symmetric, label_smoothing)
 
 
 def triangle_contrast(
@@ -70,6 +71,9 @@ def triangle_contrast(
     Returns:
         A scalar in nats.
 
+    Raises:
+        ValueError: as `gram_contrast`, unless there are exactly two others, and for another formula.
+
     Reference: Cicchetti et al. 2025, arXiv 2509.24734.
 
     >>> import torch
@@ -79,5 +83,15 @@ def triangle_contrast(
     >>> triangle_contrast(z, [z, -z]).item() < 1.3863   # the triangle of the own pair is flat, the others' are not
     True
     """
-    areas = triangle_areas([anchor], others, formula)
-    return info_nce_of_scores(-areas / temperature, symmetric=symmetric, label_smoothing=label_smoothing)
+    return _contrast(triangle_areas([anchor], others, formula), temperature, symmetric, label_smoothing)
+
+
+def _contrast(
+    distances: Float[Tensor, "n m"], temperature: float | Float[Tensor, ""], symmetric: bool, label_smoothing: float
+) -> Float[Tensor, ""]:
+    n, m = distances.shape
+    if n != m:
+        raise ValueError(f"anchor and others must have the same rows, one tuple each; got {n} and {m}")
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return info_nce_of_scores(-distances / temperature, symmetric=symmetric, label_smoothing=label_smoothing)
