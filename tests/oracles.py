@@ -1,6 +1,7 @@
 """Slow versions of what confu computes, written as loops from the definitions."""
 
 import math
+from itertools import product
 
 
 def ranks_oracle(queries, targets, tolerance=1e-6):
@@ -41,3 +42,103 @@ def zero_shot_oracle(queries, prompts, prompt_classes):
             scores.append(sum(a * b / length for a, b in zip(query, mean)))
         predictions.append(max(range(len(scores)), key=scores.__getitem__))
     return predictions
+
+
+# Losses of several modalities at once, each from its own paper. Vectors are lists of numbers: floats, or scalar tensors
+# where a gradient is wanted, one operation at a time.
+
+
+def _of(function, number):
+    """`math.exp(x)` for a float, `x.exp()` for a scalar tensor."""
+    return getattr(number, function)() if hasattr(number, function) else getattr(math, function)(number)
+
+
+def _dot(left, right):
+    return sum(a * b for a, b in zip(left, right))
+
+
+def multilinear_oracle(vectors):
+    """Symile: the sum over coordinates of the product of all vectors' numbers."""
+    total = 0.0
+    for numbers in zip(*vectors):
+        together = 1.0
+        for number in numbers:
+            together = together * number
+        total = total + together
+    return total
+
+
+def determinant_oracle(matrix):
+    """By the first row's cofactors."""
+    if len(matrix) == 1:
+        return matrix[0][0]
+    total = 0.0
+    for column, number in enumerate(matrix[0]):
+        minor = [row[:column] + row[column + 1 :] for row in matrix[1:]]
+        total = total + (-1) ** column * number * determinant_oracle(minor)
+    return total
+
+
+def squared_volume_oracle(vectors):
+    """GRAM: the determinant of the vectors' Gram matrix."""
+    return determinant_oracle([[_dot(left, right) for right in vectors] for left in vectors])
+
+
+def squared_area_oracle(x, y, z):
+    """TRIANGLE: |u|^2 |v|^2 - (u . v)^2 with the edges u = x - y and v = x - z."""
+    u, v = [a - b for a, b in zip(x, y)], [a - b for a, b in zip(x, z)]
+    return _dot(u, u) * _dot(v, v) - _dot(u, v) ** 2
+
+
+def gram_score_oracle(anchor, others):
+    return -_of("sqrt", squared_volume_oracle([anchor, *others]))
+
+
+def triangle_score_oracle(formula):
+    def score(anchor, others):
+        squared = squared_area_oracle(anchor, *others)
+        return -squared / 2 if formula == "released" else -_of("sqrt", squared) / 2
+
+    return score
+
+
+def _cross_entropy(scores, own, label_smoothing):
+    """-log softmax at the own target, a share of the weight spread over all targets alike."""
+    log_sum = _of("log", sum(_of("exp", score) for score in scores))
+    total = (1 - label_smoothing) * (log_sum - scores[own])
+    for score in scores:
+        total = total + label_smoothing / len(scores) * (log_sum - score)
+    return total
+
+
+def anchor_contrast_oracle(score, anchor, others, temperature, symmetric=True, label_smoothing=0.0):
+    """GRAM and TRIANGLE: InfoNCE between each anchor and the tuples of the others' rows, one tuple at a time."""
+    n, tuples = len(anchor), list(zip(*others))
+    total = 0.0
+    for i in range(n):
+        forward = [score(anchor[i], tuples[j]) / temperature for j in range(n)]
+        total = total + _cross_entropy(forward, i, label_smoothing)
+        if symmetric:
+            backward = [score(anchor[j], tuples[i]) / temperature for j in range(n)]
+            total = total + _cross_entropy(backward, i, label_smoothing)
+    return total / (2 * n if symmetric else n)
+
+
+def symile_oracle(anchor, others, temperature, shuffles=None):
+    """Symile: each anchor against its own tuple and others of any rows.
+
+    `shuffles` holds, for each of the others, which of its rows stands at each place: N - 1 negatives, O(N). Without
+    it every combination of rows is one, O(N^2) for three modalities.
+    """
+    n, total = len(anchor), 0.0
+    for i in range(n):
+        if shuffles is None:
+            negatives = [rows for rows in product(range(n), repeat=len(others)) if rows != (i,) * len(others)]
+        else:
+            negatives = [[shuffle[j] for shuffle in shuffles] for j in range(n) if j != i]
+        scores = [
+            multilinear_oracle([anchor[i], *(other[row] for other, row in zip(others, rows))]) / temperature
+            for rows in [(i,) * len(others), *negatives]
+        ]
+        total = total + _cross_entropy(scores, 0, 0.0)
+    return total / n
