@@ -2,9 +2,9 @@
 
 from confu._typing import Batch, Embeddings, Inputs, Subset
 from confu.embeddings import EmbeddingTable
-from confu.evaluation import evaluate_retrieval, evaluate_zero_shot, versions
+from confu.evaluation import evaluate_retrieval, evaluate_zero_shot, versions, why_not
 from confu.inference import embed
-from confu.losses import CLIPLoss, ConFuLoss, LossOutput
+from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, LossOutput, SymileLoss, TRIANGLELoss
 from confu.models import MultimodalModel, load_model
 from confu.nn import Temperature, build_encoder
 from confu.plan import Plan, Term, confu_plan, disjoint_plan, pairwise_plan, target_plan
@@ -17,11 +17,14 @@ __all__ = [
     "ContrastiveObjective",
     "EmbeddingTable",
     "Embeddings",
+    "GRAMLoss",
     "Inputs",
     "LossOutput",
     "MultimodalModel",
     "Plan",
     "Subset",
+    "SymileLoss",
+    "TRIANGLELoss",
     "Temperature",
     "Term",
     "TrainSettings",
@@ -36,4 +39,5 @@ __all__ = [
     "pairwise_plan",
     "target_plan",
     "versions",
+    "why_not",
 ]

@@ -3,17 +3,19 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 import confu
 
 if TYPE_CHECKING:
+    from confu.recipes.run import Outcome
     from confu.recipes.tables import ResultTable
 
 app = typer.Typer(
@@ -36,12 +38,12 @@ class Size(str, Enum):
     paper = "paper"
 
 
-class Experiment(str, Enum):
-    """What can be reproduced."""
+class Variant(str, Enum):
+    """Which form of the methods is compared."""
 
-    xor = "xor"
-    xor_dimension = "xor-dimension"
-    av_mnist = "av-mnist"
+    fair = "fair"
+    as_released = "as_released"
+    both = "both"
 
 
 RUNS = Annotated[Path, typer.Option(help="Folder of the runs. Finished ones are reused, interrupted ones go on.")]
@@ -90,48 +92,117 @@ def plan(
     console.print(str(builders[kind]()), highlight=False, soft_wrap=True)
 
 
+METHODS_OPTION = Annotated[
+    str | None, typer.Option(help="Names with commas, e.g. confu,tri-clip,gram. All of the variant by default.")
+]
+DATA = Annotated[Path, typer.Option(help="Folder of AV-MNIST, built by `confu data av-mnist` or MultiBench's.")]
+JSON_FILE = Annotated[Path | None, typer.Option("--json", help="Write every number with its settings here.")]
+PROGRESS = Annotated[bool, typer.Option(help="Draw progress bars.")]
+
+
 @app.command()
 def reproduce(
-    experiment: Annotated[Experiment, typer.Argument(help="xor: Fig 3. xor-dimension: Fig 6. av-mnist: Table 1.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="table1 to table9, fig3 to fig13, or list: what each is, on which data, and whether it runs. Also xor "
+            "(fig3), xor-dimension (fig6), av-mnist (table1), and corruptions, which the paper has not."
+        ),
+    ],
     size: Annotated[
         Size, typer.Option(help="smoke: does it run. small: for two cores. paper: the paper's own settings.")
     ] = Size.small,
-    methods: Annotated[
-        str | None, typer.Option(help="Names with commas, e.g. confu,tri-clip,clip. All by default.")
-    ] = None,
+    methods: METHODS_OPTION = None,
+    variant: Annotated[
+        Variant, typer.Option(help="fair: all trained alike. as_released: as the paper's code trains its baselines.")
+    ] = Variant.fair,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method, with the seeds 0, 1, ...")] = 3,
-    data: Annotated[
-        Path, typer.Option(help="Folder of AV-MNIST, built by `confu data av-mnist` or MultiBench's.")
-    ] = Path("data/av-mnist"),
+    on: Annotated[str | None, typer.Option(help="Data set, if not the paper's or its stand-in: av-mnist, xor.")] = None,
+    data: DATA = Path("data/av-mnist"),
     ps: Annotated[str | None, typer.Option("--p", help="Shares of XOR rows with commas, for xor.")] = None,
     dims: Annotated[str | None, typer.Option(help="Embedding dimensions with commas, for xor-dimension.")] = None,
+    snr: Annotated[str, typer.Option(help="Noise levels in dB with commas, for table6 and table9.")] = "20,15,10",
     limit: Annotated[int | None, typer.Option(min=2, help="Train on the first rows only, for av-mnist.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the size's, for av-mnist.")] = None,
     runs: RUNS = Path("runs"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write every number with its settings here.")] = None,
-    progress: Annotated[bool, typer.Option(help="Draw progress bars.")] = True,
+    json_file: JSON_FILE = None,
+    progress: PROGRESS = True,
 ) -> None:
-    """Run an experiment of the paper and print its table: ours, with the paper's value beside it.
+    """Run a table or a figure of the paper: ours, with the paper's value beside it.
 
-    Killed at any moment, the same command goes on where it was. The table is also written as Markdown, and drawn.
+    Killed at any moment, the same command goes on where it was; finished runs are shared by all tables. Each table is
+    also written as Markdown, LaTeX and CSV, and drawn as PNG and SVG.
     """
-    from confu.recipes import av_mnist, xor
+    from confu.recipes.paper import Request, about, reproduce
 
-    seed_list = list(range(seeds))
-    if experiment is Experiment.xor:
-        names = _names(methods, ["confu", "tri-clip", "clip"])
-        outcome = xor.reproduce_xor(size.value, names, seed_list, runs, _numbers(ps, "--p"), progress=progress)
-    elif experiment is Experiment.xor_dimension:
-        names = _names(methods, ["confu", "confu-released", "confu-bilinear"])
-        values = _numbers(dims, "--dims")
-        whole = None if values is None else [int(value) for value in values]
-        outcome = xor.reproduce_xor_dimension(size.value, names, seed_list, runs, whole, progress=progress)
-    else:
-        names = _names(methods, [*av_mnist.METHODS, "supervised"])
-        outcome = av_mnist.reproduce_av_mnist(size.value, names, seed_list, runs, data, limit, epochs, progress)
+    if name == "list":
+        _print_wide(about())
+        return
+    whole = _numbers(dims, "--dims")
+    request = Request(
+        size=size.value,
+        methods=None if methods is None else _names(methods),
+        variant=variant.value,
+        seeds=range(seeds),
+        runs=runs,
+        data=data,
+        on=on,
+        limit=limit,
+        epochs=epochs,
+        ps=_numbers(ps, "--p"),
+        dims=None if whole is None else [int(value) for value in whole],
+        snr_db=_numbers(snr, "--snr") or (),
+        progress=progress,
+    )
+    _finish(reproduce(name, request), runs / "tables" / size.value, json_file)
+
+
+@app.command()
+def sweep(
+    on: Annotated[str, typer.Argument(help="The recipe: xor or av-mnist.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting and its values: fused_weight=0.1,0.5. May be repeated.")
+    ] = None,
+    searched: Annotated[
+        list[str] | None,
+        typer.Option("--search", help="A setting to search with Optuna: lr=log:1e-4:1e-2, fusion_dim=128|512."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="Whose settings: confu, gram, ...")] = "confu",
+    trials: Annotated[int, typer.Option(min=1, help="Finished trials of a search, in all.")] = 20,
+    objective: Annotated[
+        str | None, typer.Option(help="Validation number that chooses; by default the accuracy of the fused query.")
+    ] = None,
+    size: Annotated[Size, typer.Option(help="smoke, small or paper.")] = Size.small,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each point, with the seeds 0, 1, ...")] = 1,
+    data: DATA = Path("data/av-mnist"),
+    ps: Annotated[str | None, typer.Option("--p", help="Share of XOR rows, for xor.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Train on the first rows only, for av-mnist.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the size's, for av-mnist.")] = None,
+    runs: RUNS = Path("runs"),
+    json_file: JSON_FILE = None,
+    progress: PROGRESS = True,
+) -> None:
+    """Try settings of a recipe: a grid with --set, or a search with --search; the choice is made on validation rows.
+
+    Settings are fused_weight (λ), mask_ratio, dim, fusion_depth, fusion_dim, lr, temperature, temperature_lr, epochs,
+    batch_size, weight_decay and warmup_steps. Finished runs are reused, and a killed sweep goes on.
+    """
+    from confu.recipes.paper import Request
+    from confu.recipes.sweeps.command import tune
+
+    request = Request(
+        size=size.value, seeds=range(seeds), runs=runs, data=data, ps=_numbers(ps, "--p"), limit=limit, epochs=epochs,
+        progress=progress,
+    )  # fmt: skip
+    outcome = tune(on, method, settings or [], searched or [], trials, objective, request)
+    _finish(outcome, runs / "tables" / size.value, json_file)
+
+
+def _finish(outcome: "Outcome", folder: Path, json_file: Path | None) -> None:
+    """Show the tables of an outcome, and write them and their figures."""
     for table in outcome.tables.values():
         _print_table(table)
-    written = outcome.save(runs / "tables" / size.value)
+    written = outcome.save(folder)
     if json_file is not None:
         from confu.files import write_json
 
@@ -188,13 +259,21 @@ def data_av_mnist_calibrate(
 
 def _print_table(table: "ResultTable") -> None:
     console.print(f"\n[bold]{_escape(table.title)}[/bold]")
-    console.print(table.to_rich())
+    _print_wide(table.to_rich())
     for note in table.notes:
-        console.print(f"- {note}", highlight=False, style="dim")
+        console.print(f"- {note}", highlight=False, style="dim", soft_wrap=True)
 
 
-def _names(text: str | None, default: Sequence[str]) -> list[str]:
-    return list(default) if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def _print_wide(table: Table) -> None:
+    """A table in a terminal keeps to its width; in a file or a pipe no number is cut."""
+    wide = Console(width=10_000)
+    if not console.is_terminal:
+        wide.width = Measurement.get(wide, wide.options, table).maximum
+    (console if console.is_terminal else wide).print(table)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _numbers(text: str | None, option: str) -> list[float] | None:
@@ -226,7 +305,7 @@ def main() -> None:
     """The entry point: a wrong input ends with one clear line, and with exit code 2, not with a traceback."""
     try:
         app()
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         if os.environ.get("CONFU_TRACEBACK"):
             raise
         Console(stderr=True).print(f"[red bold]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)

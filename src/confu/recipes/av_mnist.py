@@ -14,17 +14,19 @@ from confu._typing import Subset
 from confu.checks import check_known
 from confu.data import Splits
 from confu.data.datasets import digit_prompt_dataset, digit_vocabulary, load_av_mnist
-from confu.evaluation import ReportRow, evaluate_retrieval, summarise
-from confu.evaluation.plots import bars
+from confu.evaluation import ReportRow, evaluate_retrieval
+from confu.evaluation.scoring import answers, disjoint_pairs, queryable_subsets
 from confu.inference import embed
 from confu.models import LateFusionClassifier, MultimodalModel, load_model
 from confu.nn.encoders import build_encoder
 from confu.recipes.benchmark import Benchmark, zero_shot
-from confu.recipes.methods import METHODS, Tweaks, build_objective, paper_name, suffix, tweaked
+from confu.recipes.methods import METHODS, build_objective, suffix, tweaked
+from confu.recipes.protocols.zero_shot import Reference
 from confu.recipes.published import AV_MNIST, AV_MNIST_SUPERVISED
-from confu.recipes.run import Outcome, Run
+from confu.recipes.run import Run
 from confu.recipes.supervised import classifier_accuracy
-from confu.recipes.tables import ResultTable, percent, without_gaps
+from confu.recipes.sweeps.numbers import number_name
+from confu.recipes.sweeps.space import Tweaks
 from confu.training import ContrastiveObjective, SupervisedObjective, TrainSettings
 
 Size = Literal["smoke", "small", "paper"]
@@ -114,7 +116,7 @@ def contrastive_runs(
         size: of encoders and training.
         limit: train on the first rows only.
         epochs: instead of the size's.
-        tweaks: changed settings, by the names in `confu.recipes.methods.TWEAKS`.
+        tweaks: changed settings, by the names in `confu.recipes.sweeps.space.DOMAINS`.
     """
     check_known("method", method, METHODS)
     return [
@@ -214,7 +216,7 @@ def _monitor_zero_shot(objective: nn.Module, splits: Splits) -> dict[str, float]
     assert isinstance(objective, ContrastiveObjective)
     model = objective.model
     table = embed(model, splits.validation)
-    return {f"accuracy {row.query}": row.value for row in zero_shot(model, table, *_question(model)).rows}
+    return {number_name(row): row.value for row in zero_shot(model, table, *_question(model)).rows}
 
 
 def _question(model: MultimodalModel) -> tuple[Any, Subset, list[Subset]]:
@@ -228,7 +230,12 @@ def _measure_zero_shot(method: str, seed: int, folder: Path, splits: Splits) -> 
     table = embed(model, splits.test)
     table.save(folder / "test.parquet")
     found = zero_shot(model, table, *_question(model), method=method, seed=seed).rows
-    return found + evaluate_retrieval(table, method=method, seed=seed)
+    pairs = None
+    if model.score != "cosine":  # those of Table 2; the fused targets would be twice as many, of 10,000 x 10,000 each
+        subsets = queryable_subsets(table)
+        pairs = [(query, target) for query, target in disjoint_pairs(subsets)
+                 if not target.is_fused and answers(table, query, target)]  # fmt: skip
+    return found + evaluate_retrieval(table, pairs=pairs, method=method, seed=seed)
 
 
 def _measure_supervised(names: Sequence[str], seed: int, scale: Scale, folder: Path, splits: Splits) -> list[ReportRow]:
@@ -239,46 +246,15 @@ def _measure_supervised(names: Sequence[str], seed: int, scale: Scale, folder: P
     return [ReportRow("accuracy", "+".join(names), "label", accuracy, len(splits.test), "supervised", seed)]
 
 
-def reproduce_av_mnist(
-    size: Size, methods: Sequence[str], seeds: Sequence[int], runs: Path, data: Path,
-    limit: int | None = None, epochs: int | None = None, progress: bool = True,
-) -> Outcome:  # fmt: skip
-    """Table 1: zero-shot accuracy from audio, image, and both, beside supervised classifiers with the same encoders.
+def supervised_reference(
+    data: Path, size: Size, limit: int | None = None, epochs: int | None = None
+) -> dict[str, Reference]:
+    """The supervised classifiers, as rows of a table of zero-shot accuracies that do not compete."""
 
-    Args:
-        size: of encoders and training.
-        methods: names in `confu.recipes.methods.METHODS`, and `"supervised"`.
-        seeds: one run each.
-        runs: folder of the runs; finished ones are read.
-        data: folder of AV-MNIST.
-        limit: train on the first rows only.
-        epochs: instead of the size's.
-        progress: whether to draw progress bars.
-    """
-    outcome = Outcome(size)
-    rows = {}
-    for method in methods:
-        make = supervised_runs if method == "supervised" else partial(contrastive_runs, method)
-        found = [run for seed in seeds for run in make(data=data, seed=seed, size=size, limit=limit, epochs=epochs)]
-        summaries = summarise(outcome.execute(found, runs, progress))
-        published = AV_MNIST_SUPERVISED if method == "supervised" else AV_MNIST[paper_name(method)]
-        cells = {name: percent(summaries, method, query, published.get(query)) for name, query in COLUMNS.items()}
-        rows[LABELS.get(method, method)] = without_gaps(cells)
-    table = ResultTable(
-        "AV-MNIST: accuracy (%), ours (published)",
-        tuple(COLUMNS),
-        rows,
-        (f"seeds {', '.join(map(str, seeds))}", *_notes(size, limit, epochs)),
-    )
-    nan = float("nan")
-    means = {label: [cells[c].mean if c in cells else nan for c in COLUMNS] for label, cells in rows.items()}
-    stds = {label: [(cells[c].std or nan) if c in cells else nan for c in COLUMNS] for label, cells in rows.items()}
-    outcome.add("av-mnist", table, bars(list(COLUMNS), means, stds))
-    return outcome
+    def make(seed: int) -> list[Run]:
+        return supervised_runs(data, seed, size, limit, epochs)
 
-
-COLUMNS = {"A": "audio", "V": "image", "A+V": "image+audio", "mean(A, V)": "mean(image, audio)"}
-LABELS = {"supervised": "supervised (ceiling)"}
+    return {"supervised (ceiling)": (make, AV_MNIST_SUPERVISED)}
 
 
 def _notes(size: Size, limit: int | None, epochs: int | None) -> tuple[str, ...]:
@@ -286,8 +262,6 @@ def _notes(size: Size, limit: int | None, epochs: int | None) -> tuple[str, ...]
     notes = [
         f"size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}; the "
         "epoch with the lowest validation loss, test rows looked at once",
-        "supervised: classifiers on the labels with the same encoders and training; A+V is late fusion",
-        "mean(A, V) is the mean of the two embeddings, without a fusion network",
         "the published data set mixes ESC-50 into its spoken digits; ours may mix other recordings, calibrated to the "
         "published accuracy of an audio classifier",
         "paper: ResNet-18 and BERT, 30 epochs, learning rate 1e-4"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from confu._typing import Subset
 from confu.data import Dataset, Splits
@@ -11,11 +11,12 @@ from confu.evaluation import ZeroShotResult, evaluate_zero_shot
 from confu.evaluation.scoring import answers, singles_of
 from confu.inference import embed
 from confu.models import MultimodalModel
-from confu.recipes.methods import Tweaks
 from confu.recipes.published import Value
 from confu.recipes.run import Run
+from confu.recipes.sweeps.space import Tweaks
 
 
+@runtime_checkable
 class MakeRuns(Protocol):
     """Makes the runs of a method: one, or one for each of its models."""
 
@@ -76,3 +77,12 @@ def zero_shot(
     # A method without fusion answers a fused query too, with the mean of the single embeddings.
     possible = [one for one in queries if answers(table, one, target, target_given=True) or singles_of(table, one)]
     return evaluate_zero_shot(table, embedded[target], embedded.labels, target, possible, method, seed)
+
+
+def without_target(table: EmbeddingTable, names: Sequence[str]) -> EmbeddingTable:
+    """The table's subsets of these modalities."""
+    kept = [subset for subset in table.subsets if subset <= set(names)]
+    return EmbeddingTable(
+        table.ids, {one: table.vectors[one] for one in kept}, {one: table.complete[one] for one in kept}, table.labels,
+        table.model, table.plan, table.score,
+    )  # fmt: skip

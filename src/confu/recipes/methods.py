@@ -12,32 +12,17 @@ from math import exp
 
 from torch import nn
 
-from confu.checks import check_fraction, check_known
+from confu.checks import check_known
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
 from confu.models import MultimodalModel
 from confu.nn import Temperature
 from confu.plan import Plan, confu_plan, pairwise_plan
+from confu.recipes.sweeps.space import Tweaks, check_tweaks
 from confu.training import ContrastiveObjective, TrainSettings
-
-Tweaks = Mapping[str, float | int | str]
-"""Settings by name that a sweep changes, see `TWEAKS`."""
 
 MODEL_TWEAKS = ("dim", "fusion_depth", "fusion_dim", "mask_ratio")
 TRAIN_TWEAKS = ("lr", "temperature_lr", "epochs", "batch_size", "weight_decay", "warmup_steps")
-TWEAKS: dict[str, str] = {
-    "fused_weight": "λ of Eq. 7, the weight of the fused terms (ConFu)",
-    "dim": "size of the common space",
-    "fusion_depth": "hidden layers of the fusion networks (ConFu)",
-    "fusion_dim": "width of the fusion networks (ConFu)",
-    "mask_ratio": "share of the features dropped before fusion in training (ConFu)",
-    "temperature": "the temperature, or where a learned one begins",
-    "lr": "peak learning rate",
-    "temperature_lr": "learning rate of a learned temperature",
-    "epochs": "passes over the training set",
-    "batch_size": "rows a step",
-    "weight_decay": "of AdamW",
-    "warmup_steps": "steps of linear rise",
-}
+FUSION_TWEAKS = ("fused_weight", "fusion_depth", "fusion_dim", "mask_ratio")
 
 
 @dataclass(frozen=True)
@@ -161,7 +146,7 @@ def build_objective(
         encoders: by modality, newly initialised.
         dim: size of the common space.
         learned_temperature: of a method that leaves it to the experiment.
-        tweaks: changed settings, see `TWEAKS`.
+        tweaks: changed settings, by the names in `confu.recipes.sweeps.space.DOMAINS`.
         plan: instead of the method's own for these modalities.
 
     Raises:
@@ -169,7 +154,7 @@ def build_objective(
     """
     check_known("method", method, METHODS)
     spec, tweaks = METHODS[method], dict(tweaks or {})
-    check_tweaks(method, tweaks)
+    check_method_tweaks(method, tweaks)
     if plan is None:
         weight = float(tweaks.get("fused_weight", 0.5))
         plan = confu_plan(modalities, weight) if spec.fused else pairwise_plan(modalities)
@@ -189,18 +174,16 @@ def tweaked(train: TrainSettings, method: str, tweaks: Tweaks) -> TrainSettings:
     return TrainSettings(**{**train.model_dump(), **own, **changed})
 
 
-def check_tweaks(method: str, tweaks: Tweaks) -> None:
-    """Refuse a tweak that is unknown, or that the method does not have.
+def check_method_tweaks(method: str, tweaks: Tweaks) -> None:
+    """Refuse a tweak that is unknown, out of its range, or that the method does not have.
 
     Raises:
         ValueError: naming it.
     """
-    for name, value in tweaks.items():
-        check_known("setting", name, TWEAKS)
-        if name in ("fused_weight", "fusion_depth", "fusion_dim", "mask_ratio") and not METHODS[method].fused:
+    check_tweaks(tweaks)
+    for name in tweaks:
+        if name in FUSION_TWEAKS and not METHODS[method].fused:
             raise ValueError(f"{method} has no fusion networks, so {name} changes nothing; sweep it on confu")
-        if name == "fused_weight":
-            check_fraction(name, float(value))
 
 
 def suffix(tweaks: Tweaks) -> str:

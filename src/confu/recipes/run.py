@@ -17,7 +17,6 @@ from torch import nn
 from confu.data import Splits
 from confu.evaluation import Report, ReportRow, versions
 from confu.evaluation.plots import save_figure
-from confu.files import written_whole
 from confu.recipes.tables import ResultTable
 from confu.training import FitResult, TrainSettings, fit
 from confu.training.state import claim_folder
@@ -71,21 +70,20 @@ class Outcome:
         self.reports += found
         return found
 
-    def add(self, name: str, table: ResultTable, figure: Figure) -> None:
-        """Keep a table and its figure."""
-        self.tables[name], self.figures[name] = table, figure
+    def add(self, name: str, table: ResultTable, figure: Figure | None = None) -> None:
+        """Keep a table and its figure, if there is one to see."""
+        self.tables[name] = table
+        if figure is not None:
+            self.figures[name] = figure
 
     def save(self, folder: Path) -> list[Path]:
-        """Write `NAME.md`, `NAME.png` and `NAME.svg` for each table; returns what was written."""
+        """Write each table as `NAME.md`, `.tex`, `.csv`, its figure as `.png`, `.svg`; returns what was written."""
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for name, table in self.tables.items():
-            for suffix in (".png", ".svg"):
-                save_figure(self.figures[name], folder / f"{name}{suffix}")
-                written.append(folder / f"{name}{suffix}")
-            with written_whole(folder / f"{name}.md") as partial:
-                partial.write_text(table.to_markdown(), encoding="utf-8")
-            written.append(folder / f"{name}.md")
+            written += table.write(folder, name)
+        for name, figure in self.figures.items():
+            written += save_figure(figure, folder / name)
         return written
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,15 +19,18 @@ from confu.models import load_model
 from confu.nn.encoders import MLPEncoder
 from confu.plan import Plan
 from confu.recipes.benchmark import Benchmark, zero_shot
-from confu.recipes.methods import METHODS, Tweaks, build_objective, suffix, tweaked
+from confu.recipes.methods import METHODS, build_objective, suffix, tweaked
 from confu.recipes.published import XOR_SMALLEST_DIMENSION
 from confu.recipes.run import Outcome, Run
+from confu.recipes.sweeps.numbers import number_name
+from confu.recipes.sweeps.space import Tweaks
 from confu.recipes.tables import Cell, ResultTable, percent, without_gaps
 from confu.training import ContrastiveObjective, TrainSettings
 
 Size = Literal["smoke", "small", "paper"]
 NAMES = ("x1", "x2", "x3")
 QUERY, TARGET = Subset("x1", "x3"), Subset("x2")
+QUERIES = (Subset("x1"), Subset("x3"), QUERY)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def xor_run(
         dim: size of the common space.
         seed: of the data, the weights and the order of the rows.
         size: of the data and the training.
-        tweaks: changed settings, by the names in `confu.recipes.methods.TWEAKS`.
+        tweaks: changed settings, by the names in `confu.recipes.sweeps.space.DOMAINS`.
     """
     check_known("method", method, METHODS)
     scale, tweaks = SCALES[size], dict(tweaks or {})
@@ -112,16 +115,15 @@ def _objective(method: str, dim: int, tweaks: Tweaks) -> ContrastiveObjective:
 def _monitor(objective: nn.Module, splits: Splits) -> dict[str, float]:
     assert isinstance(objective, ContrastiveObjective)
     table = embed(objective.model, splits.validation)
-    rows = zero_shot(objective.model, table, xor_candidates(), TARGET, [QUERY]).rows
-    return {f"accuracy {row.query}": row.value for row in rows}
+    rows = zero_shot(objective.model, table, xor_candidates(), TARGET, QUERIES).rows
+    return {number_name(row): row.value for row in rows}
 
 
 def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
     model = load_model(folder / "best")
     table = embed(model, splits.test)
     table.save(folder / "test.parquet")
-    queries = [Subset("x1"), Subset("x3"), QUERY]
-    return zero_shot(model, table, xor_candidates(), TARGET, queries, method, seed).rows
+    return zero_shot(model, table, xor_candidates(), TARGET, QUERIES, method, seed).rows
 
 
 def xor_benchmark(size: Size, p: float = 1.0) -> Benchmark:
@@ -131,7 +133,7 @@ def xor_benchmark(size: Size, p: float = 1.0) -> Benchmark:
         return [xor_run(method, p, seed=seed, size=size, tweaks=tweaks)]
 
     return Benchmark(
-        name="xor", size=size, modalities=NAMES, target=TARGET, queries=(Subset("x1"), Subset("x3"), QUERY),
+        name="xor", size=size, modalities=NAMES, target=TARGET, queries=QUERIES,
         runs=runs, splits=lambda modalities, seed: xor(p, *_rows(size), seed=seed), prompts=xor_candidates,
         methods=tuple(METHODS), notes=(f"XOR at p = {p:g}, {SCALES[size].num_test:,} test rows",),
     )  # fmt: skip

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from confu.recipes.search import load_optuna, search
-from confu.recipes.space import parse_space
-from recipes.fake_recipe import FakeRecipe
+from confu.recipes.sweeps.search import load_optuna, search
+from confu.recipes.sweeps.space import parse_space
+from recipes.sweeps.fake_recipe import FakeRecipe
 
 optuna = pytest.importorskip("optuna")
 SPACE = parse_space(["lr=log:1e-4:1e-1", "fusion_depth=int:1:3", "fusion_dim=128|256"])

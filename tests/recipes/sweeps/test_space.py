@@ -3,7 +3,7 @@
 import pytest
 
 from confu.recipes import methods
-from confu.recipes.space import DOMAINS, Choices, Range, check_tweaks, grid_points, parse_grid, parse_space
+from confu.recipes.sweeps.space import DOMAINS, Choices, Range, check_tweaks, grid_points, parse_grid, parse_space
 
 
 def test_a_grid_is_read_with_its_kinds_of_numbers():

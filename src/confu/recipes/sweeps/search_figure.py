@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from confu.evaluation.canvas import INK, PALETTE, WIDTH, add_legend, canvas, check_lengths
-from confu.recipes.space import Choices, Range, Tweaks
+from confu.recipes.sweeps.space import Choices, Range, Tweaks
 
 
 def search_figure(

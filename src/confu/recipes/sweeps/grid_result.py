@@ -10,8 +10,8 @@ from typing import Any
 
 from confu.checks import check_known
 from confu.files import written_whole
-from confu.recipes.numbers import lower_is_better
-from confu.recipes.space import Value, grid_points
+from confu.recipes.sweeps.numbers import lower_is_better
+from confu.recipes.sweeps.space import Value, grid_points
 
 
 @dataclass(frozen=True)

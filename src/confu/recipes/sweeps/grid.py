@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from confu.files import write_json
-from confu.recipes.numbers import Read, averaged, report_numbers, validation_metrics, with_means
 from confu.recipes.run import Run, execute
-from confu.recipes.space import Tweaks, Value, check_tweaks, describe, grid_points
-from confu.recipes.sweep_result import Measured, SweepResult
+from confu.recipes.sweeps.grid_result import Measured, SweepResult
+from confu.recipes.sweeps.numbers import Read, averaged, report_numbers, validation_metrics, with_means
+from confu.recipes.sweeps.space import Tweaks, Value, check_tweaks, describe, grid_points
 
 Factory = Callable[[Tweaks, int], Sequence[Run]]
 """Makes the runs of some settings and a seed: one, or as many as the method trains models."""
@@ -32,7 +32,7 @@ def sweep(
 
     Args:
         factory: makes the runs of a point and a seed.
-        grid: values by name of the setting (see `confu.recipes.space.DOMAINS`).
+        grid: values by name of the setting (see `confu.recipes.sweeps.space.DOMAINS`).
         seeds: of the runs.
         runs: folder of the runs; finished ones are read, interrupted ones go on.
         read: the numbers of a report to keep, by name.

@@ -10,10 +10,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from confu.files import written_whole
-from confu.recipes.numbers import is_share, lower_is_better
-from confu.recipes.search_figure import search_figure
-from confu.recipes.space import Choices, Range, Value, describe
-from confu.recipes.sweep_result import Measured, Point
+from confu.recipes.sweeps.grid_result import Measured, Point
+from confu.recipes.sweeps.numbers import is_share, lower_is_better
+from confu.recipes.sweeps.search_figure import search_figure
+from confu.recipes.sweeps.space import Choices, Range, Value, describe
 from confu.recipes.tables import Cell, ResultTable
 
 

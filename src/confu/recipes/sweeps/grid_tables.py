@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from confu.checks import check_known
 from confu.evaluation.plots import lines
 from confu.evaluation.sweep_plots import boxes, pareto, pareto_front
-from confu.recipes.numbers import is_share, lower_is_better
-from confu.recipes.space import Tweaks, Value, describe
-from confu.recipes.sweep_result import Point, SweepResult
+from confu.recipes.sweeps.grid_result import Point, SweepResult
+from confu.recipes.sweeps.numbers import is_share, lower_is_better
+from confu.recipes.sweeps.space import Tweaks, Value, describe
 from confu.recipes.tables import Cell, ResultTable
 
 CHOICE_NOTE = "test numbers are shown and choose nothing"

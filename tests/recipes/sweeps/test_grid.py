@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from confu.recipes.numbers import validation_metrics, with_means
-from confu.recipes.sweep import sweep
-from confu.recipes.sweep_result import load_sweep
-from recipes.fake_recipe import FakeRecipe
+from confu.recipes.sweeps.grid import sweep
+from confu.recipes.sweeps.grid_result import load_sweep
+from confu.recipes.sweeps.numbers import validation_metrics, with_means
+from recipes.sweeps.fake_recipe import FakeRecipe
 
 GRID = {"fused_weight": (0.1, 0.5), "mask_ratio": (0.0, 0.3)}
 SEEDS = (0, 1)

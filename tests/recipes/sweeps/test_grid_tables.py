@@ -4,10 +4,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from confu.evaluation.canvas import to_svg
-from confu.recipes.search_result import SearchResult, Trial
-from confu.recipes.space import grid_points, parse_space
-from confu.recipes.sweep_result import Measured, SweepResult
-from confu.recipes.sweep_tables import curve_view, mask_differences, mask_view, pareto_view, sweep_table
+from confu.recipes.sweeps.grid_result import Measured, SweepResult
+from confu.recipes.sweeps.grid_tables import curve_view, mask_differences, mask_view, pareto_view, sweep_table
+from confu.recipes.sweeps.search_result import SearchResult, Trial
+from confu.recipes.sweeps.space import grid_points, parse_space
 
 X, Y = "mean recall@10 1 -> 1", "mean recall@10 2 -> 1"
 

@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from confu.files import write_json
-from confu.recipes.numbers import Read, lower_is_better, report_numbers
-from confu.recipes.search_result import SearchResult, Trial
-from confu.recipes.space import Choices, Range, Tweaks, Value, check_tweaks, describe
-from confu.recipes.sweep import Factory, measure_point, progress_line
-from confu.recipes.sweep_result import Measured, Point
+from confu.recipes.sweeps.grid import Factory, measure_point, progress_line
+from confu.recipes.sweeps.grid_result import Measured, Point
+from confu.recipes.sweeps.numbers import Read, lower_is_better, report_numbers
+from confu.recipes.sweeps.search_result import SearchResult, Trial
+from confu.recipes.sweeps.space import Choices, Range, Tweaks, Value, check_tweaks, describe
 from confu.training.state import claim_folder
 
 STUDY = "study.db"

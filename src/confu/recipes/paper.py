@@ -1,0 +1,219 @@
+"""Runs a table or a figure of the paper by its name, on the paper's data where the library reads it, or a stand-in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from confu.checks import check_known
+from confu.data.corruptions import Blurred, Clipped, Dropped, Swapped, TimeShifted
+from confu.recipes.av_mnist import Size, av_mnist_benchmark, supervised_reference
+from confu.recipes.benchmark import Benchmark
+from confu.recipes.methods import METHODS, VARIANTS
+from confu.recipes.paper_index import Entry, entry, index_table
+from confu.recipes.protocols.ablation import reproduce_lambda, reproduce_mask
+from confu.recipes.protocols.few_shot import reproduce_few_shot
+from confu.recipes.protocols.linear_probe import reproduce_linear_probe
+from confu.recipes.protocols.noise import Conditions, reproduce_noise, snr_conditions
+from confu.recipes.protocols.overlap import reproduce_overlap
+from confu.recipes.protocols.retrieval import reproduce_retrieval
+from confu.recipes.protocols.zero_shot import reproduce_zero_shot
+from confu.recipes.published import Published
+from confu.recipes.run import Outcome
+from confu.recipes.tables import Cell, ResultTable
+from confu.recipes.xor import reproduce_xor, reproduce_xor_dimension, xor_benchmark
+
+ALIASES = {"xor": "fig3", "xor-dimension": "fig6", "av-mnist": "table1"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, beside the name of the table or figure.
+
+    Attributes:
+        size: of the experiment.
+        methods: names in `confu.recipes.methods.METHODS`, and `supervised`; None for those of the variant.
+        variant: `"fair"`, `"as_released"` or `"both"`.
+        seeds: one run each.
+        runs: folder of the runs.
+        data: folder of the data set's files.
+        on: the data set; None for the entry's own or its stand-in.
+        limit, epochs: instead of the size's.
+        ps, dims: of the XOR experiments.
+        snr_db: noise levels of tables 6 and 9.
+        progress: whether to draw progress bars.
+    """
+
+    size: Size = "small"
+    methods: Sequence[str] | None = None
+    variant: str = "fair"
+    seeds: Sequence[int] = (0, 1, 2)
+    runs: Path = Path("runs")
+    data: Path = Path("data/av-mnist")
+    on: str | None = None
+    limit: int | None = None
+    epochs: int | None = None
+    ps: Sequence[float] | None = None
+    dims: Sequence[int] | None = None
+    snr_db: Sequence[float] = (20, 15, 10)
+    progress: bool = True
+
+    def chosen(self, but: Sequence[str] = ()) -> list[str]:
+        """The methods, those named or those of the variant; without some that an experiment has no use for."""
+        check_known("variant", self.variant, VARIANTS)
+        names = list(VARIANTS[self.variant]) if self.methods is None else list(self.methods)
+        for name in names:
+            check_known("method", name, [*METHODS, "supervised"])
+        return [name for name in names if name not in but]
+
+
+def benchmark(name: str, request: Request) -> Benchmark:
+    """A data set that the library reads, by name."""
+    check_known("data set", name, BENCHMARKS)
+    return BENCHMARKS[name](request)
+
+
+BENCHMARKS: dict[str, Callable[[Request], Benchmark]] = {
+    "av-mnist": lambda request: av_mnist_benchmark(request.data, request.size, request.limit, request.epochs),
+    "xor": lambda request: xor_benchmark(request.size, 1.0 if request.ps is None else request.ps[0]),
+}
+
+
+def _zero_shot(bench: Benchmark, request: Request, name: str) -> Outcome:
+    wanted = request.methods is None or "supervised" in request.methods
+    reference, notes = {}, []
+    if wanted and bench.name == "av-mnist":
+        reference = supervised_reference(request.data, request.size, request.limit, request.epochs)
+        notes = ["supervised: classifiers on the labels with the same encoders and training; A+V is late fusion"]
+    return _compare(reproduce_zero_shot, bench, request, name, references=reference, notes=notes)
+
+
+def _noise(bench: Benchmark, request: Request, name: str) -> Outcome:
+    conditions = snr_conditions([str(query) for query in bench.queries if not query.is_fused], request.snr_db)
+    return _compare(reproduce_noise, bench, request, name, conditions=conditions)
+
+
+def corruptions(bench: Benchmark, request: Request, name: str = "corruptions") -> Outcome:
+    """What the paper does not test: missing, swapped, clipped, shifted and blurred inputs."""
+    return _compare(reproduce_noise, bench, request, name, conditions=CORRUPTIONS[bench.name], stored=name)
+
+
+CORRUPTIONS: dict[str, Conditions] = {
+    "av-mnist": {
+        "half of image missing": ("image", Dropped(0.5)),
+        "image swapped": ("image", Swapped()),
+        "image clipped": ("image", Clipped(0.0, 0.3)),
+        "image blurred": ("image", Blurred(2.0)),
+        "half of audio missing": ("audio", Dropped(0.5)),
+        "audio swapped": ("audio", Swapped()),
+        "audio clipped": ("audio", Clipped(0.0, 0.5)),
+        "audio shifted": ("audio", TimeShifted(28)),
+        "audio blurred": ("audio", Blurred(2.0)),
+    },
+}
+
+
+def _compare(
+    reproduce: Callable[..., Outcome], bench: Benchmark, request: Request, name: str, **more: object
+) -> Outcome:
+    methods = request.chosen(but=["supervised"])
+    return reproduce(bench, methods, request.seeds, request.runs, progress=request.progress, name=name, **more)
+
+
+def _xor(bench: Benchmark, request: Request, name: str) -> Outcome:
+    return reproduce_xor(
+        request.size, request.chosen(), request.seeds, request.runs, request.ps, progress=request.progress
+    )
+
+
+def _xor_dimension(bench: Benchmark, request: Request, name: str) -> Outcome:
+    methods = request.chosen(but=["clip", "tri-clip"] if request.methods is None else [])  # at chance at any size
+    return reproduce_xor_dimension(
+        request.size, methods, request.seeds, request.runs, request.dims, progress=request.progress
+    )
+
+
+EXPERIMENTS: dict[str, Callable[[Benchmark, Request, str], Outcome]] = {
+    "zero-shot": _zero_shot,
+    "retrieval": lambda bench, request, name: _compare(reproduce_retrieval, bench, request, name),
+    "linear-probe": lambda bench, request, name: _compare(reproduce_linear_probe, bench, request, name),
+    "few-shot": lambda bench, request, name: _compare(reproduce_few_shot, bench, request, name),
+    "overlap": lambda bench, request, name: _compare(reproduce_overlap, bench, request, name),
+    "noise": _noise,
+    "lambda": lambda bench, request, name: reproduce_lambda(
+        bench, request.seeds, request.runs, request.progress, name=name
+    ),
+    "mask": lambda bench, request, name: reproduce_mask(
+        bench, request.seeds, request.runs, request.progress, name=name
+    ),
+    "xor": _xor,
+    "xor-dimension": _xor_dimension,
+}
+
+
+def reproduce(name: str, request: Request) -> Outcome:
+    """Run what a table or figure of the paper measures, or read what is finished; killed, the same call goes on.
+
+    Args:
+        name: of the table or figure, or one of `ALIASES`, or `"corruptions"`.
+        request: how large, which methods, where.
+
+    Raises:
+        ValueError: if there is no such table, it is not an experiment, or its data cannot be read yet.
+    """
+    if name == "corruptions":
+        return corruptions(benchmark(request.on or "av-mnist", request), request)
+    found = entry(ALIASES.get(name, name))
+    experiment, data = _experiment(found), _data(found, request.on)
+    file_name = name if name in ALIASES else found.name
+    outcome = EXPERIMENTS[experiment](benchmark(data, request), request, file_name)
+    # Where our rows do not carry the paper's numbers, because the data are others, those stand beside them whole.
+    if data not in found.data and (printed := paper_table(found)) is not None:
+        outcome.add(f"{file_name}-paper", printed)
+    return outcome
+
+
+def about() -> Table:
+    """The index of the paper for the terminal."""
+    return index_table(EXPERIMENTS)
+
+
+def _experiment(found: Entry) -> str:
+    if found.experiment is None:
+        raise ValueError(
+            f"{found.label} ({found.title}) is an illustration, not an experiment; nothing can be run for it"
+        )
+    return found.experiment
+
+
+def _data(found: Entry, on: str | None) -> str:
+    if on is not None:
+        return on
+    if names := found.runs_on(EXPERIMENTS):
+        return names[0]
+    missing = ", ".join(source.title for source in found.sources if not source.loader)
+    raise ValueError(
+        f"{found.label} ({found.title}) is measured on {missing}, which this version does not read, and no other data "
+        f"set stands in for it by itself. Name one with --on: {', '.join(BENCHMARKS)}"
+    )
+
+
+def paper_table(found: Entry) -> ResultTable | None:
+    """What the paper prints for a table, to stand beside ours; None if it is a figure without numbers."""
+    if not found.values:
+        return None
+    rows: dict[str, dict[str, Cell]] = {}
+    several = len({one.data for one in found.values}) > 1
+    for one in found.values:
+        label = f"{one.method}, {one.data}" if several else one.method
+        rows.setdefault(label, {})[_column(one)] = Cell(one.mean, one.std)
+    columns = tuple(dict.fromkeys(column for cells in rows.values() for column in cells))
+    data = ", ".join(dict.fromkeys(one.data for one in found.values))
+    notes = (f"values of arXiv 2511.21331, measured on {data}; not run here",)
+    return ResultTable(f"{found.label} as the paper prints it (%)", columns, rows, notes)
+
+
+def _column(one: Published) -> str:
+    parts = [f"{one.query} -> {one.target}", one.condition, "" if one.metric == "accuracy" else one.metric]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,167 @@
+"""Accuracy when a modality is disturbed at test time: Gaussian noise (Tables 6 and 9) and other corruptions."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from confu._typing import Subset
+from confu.data import Dataset
+from confu.data.corrupted import CorruptedDataset
+from confu.data.corruptions import Corruption, GaussianNoise
+from confu.embeddings import EmbeddingTable
+from confu.evaluation import ReportRow, Summary, ZeroShotResult, summarise
+from confu.evaluation.plots import lines
+from confu.inference import embed
+from confu.models import load_model
+from confu.recipes.benchmark import Benchmark, without_target, zero_shot
+from confu.recipes.run import Outcome, measured
+from confu.recipes.tables import Cell, ResultTable, percent, without_gaps
+
+Conditions = Mapping[str, tuple[str, Corruption]]
+"""Name of a condition -> the modality that is disturbed, and how."""
+
+AVAILABLE = "what is there"
+"""The query of a model that is asked with every modality that a row has: fused where all are there, else single."""
+
+
+def snr_conditions(modalities: Sequence[str], levels: Sequence[float]) -> dict[str, tuple[str, Corruption]]:
+    """Gaussian noise on each modality at each signal-to-noise ratio in dB."""
+    return {
+        f"{modality} {level:g} dB": (modality, GaussianNoise(snr_db=level))
+        for modality in modalities
+        for level in levels
+    }
+
+
+def reproduce_noise(
+    benchmark: Benchmark,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    runs: Path,
+    conditions: Conditions,
+    progress: bool = True,
+    name: str = "noise",
+    stored: str = "noise",
+) -> Outcome:
+    """Zero-shot accuracy under each condition; the models are those that were trained on clean data.
+
+    Args:
+        benchmark: what to measure on.
+        methods: names in `confu.recipes.methods.METHODS`.
+        seeds: one run each; the noise of a row depends on the seed too.
+        runs: folder of the runs; finished ones, and their finished measurements, are read.
+        conditions: what is disturbed, and how; see `snr_conditions`.
+        progress: whether to draw progress bars.
+        name: of the table.
+        stored: of the measurements beside the runs, which tables of the same conditions share.
+    """
+    outcome = Outcome(benchmark.size)
+    settings = {"conditions": {label: [modality, str(how)] for label, (modality, how) in conditions.items()}}
+    rows: dict[str, dict[str, Cell]] = {}
+    summaries: list[Summary] = []
+    for method in methods:
+        reports = []
+        for seed in seeds:
+            for run in benchmark.runs(method, seed, {}):
+                measure = partial(_measure, benchmark, method, seed, conditions)
+                reports.append(measured(run, runs, stored, settings, measure, progress))
+        outcome.reports += reports
+        found = summarise(reports)
+        summaries += found
+        for query in dict.fromkeys(summary.query for summary in found):
+            rows[f"{method} ({benchmark.letter(query)})"] = without_gaps(
+                {label: percent(found, method, query, metric=_metric(label)) for label in ("clean", *conditions)}
+            )
+    table = ResultTable(
+        f"{benchmark.name}: zero-shot accuracy (%) under corruption at test time",
+        ("clean", *conditions), rows,
+        (f"seeds {', '.join(map(str, seeds))}; models trained on clean data, only the test inputs are disturbed",
+         *(f"{label}: {how} of {modality}" for label, (modality, how) in conditions.items()), *benchmark.notes),
+    )  # fmt: skip
+    outcome.add(name, table, _figure(benchmark, rows, conditions))
+    return outcome
+
+
+def _measure(benchmark: Benchmark, method: str, seed: int, conditions: Conditions, folder: Path) -> list[ReportRow]:
+    model = load_model(folder / "best")
+    names = [one for one in model.plan.modalities if one not in benchmark.target]
+    test = benchmark.splits(names, seed).test
+    queries = [query for query in benchmark.queries if query <= set(names)]
+    prompts = benchmark.prompts()
+    clean = without_target(EmbeddingTable.load(folder / "test.parquet"), names)
+    found: list[ReportRow] = []
+
+    def add(label: str, table: EmbeddingTable) -> None:
+        result = zero_shot(model, table, prompts, benchmark.target, _with_rows(table, queries), method, seed)
+        found.extend(
+            ReportRow(_metric(label), row.query, row.target, row.value, row.count, method, seed) for row in result.rows
+        )
+        if (whole := _available(table, result, queries)) is not None:
+            found.append(ReportRow(_metric(label), AVAILABLE, str(benchmark.target), whole, len(table), method, seed))
+
+    add("clean", clean)
+    for label, (modality, how) in conditions.items():
+        if modality in names:
+            add(label, _disturbed(model, clean, test, modality, how, seed))
+    return found
+
+
+def _metric(label: str) -> str:
+    return f"accuracy, {label}"
+
+
+def _disturbed(
+    model: torch.nn.Module, clean: EmbeddingTable, test: Dataset, modality: str, how: Corruption, seed: int
+) -> EmbeddingTable:
+    """The embeddings with one modality disturbed; those that do not read it are taken as they are."""
+    touched = [subset for subset in clean.subsets if modality in subset]
+    new = embed(model, CorruptedDataset(test, {modality: how}, seed=seed), subsets=touched)
+    return EmbeddingTable(
+        clean.ids, {**clean.vectors, **new.vectors}, {**clean.complete, **new.complete}, clean.labels, clean.model,
+        clean.plan, clean.score,
+    )  # fmt: skip
+
+
+def _with_rows(table: EmbeddingTable, queries: Sequence[Subset]) -> list[Subset]:
+    """The queries that some row is complete for: if a modality was dropped from all rows, none is."""
+
+    def there(name: str) -> torch.Tensor:
+        return next(table.complete[one] for one in table.subsets if one == Subset(name))
+
+    return [query for query in queries if bool(torch.stack([there(name) for name in query]).all(dim=0).any())]
+
+
+def _available(table: EmbeddingTable, result: ZeroShotResult, queries: Sequence[Subset]) -> float | None:
+    """Accuracy if each row is asked with all that it has; None if nothing is missing, or a method has no answer."""
+    if all(bool(mask.all()) for mask in table.complete.values()):
+        return None
+    credit = torch.full((len(table),), float("nan"))
+    for query in sorted(queries, key=len):
+        name = str(query) if str(query) in result.credit else f"mean({', '.join(query)})"
+        if name in result.credit:
+            credit = torch.where(result.credit[name].isnan(), credit, result.credit[name])
+    return None if bool(credit.isnan().any()) else float(credit.double().mean())
+
+
+def _figure(benchmark: Benchmark, rows: Mapping[str, Mapping[str, Cell]], conditions: Conditions) -> Figure:
+    """Accuracy by condition, a curve for each method's answer with the most modalities."""
+    labels = ["clean", *conditions]
+    nan = float("nan")
+    fullest = [
+        benchmark.letter(str(benchmark.queries[-1])),
+        benchmark.letter(f"mean({', '.join(benchmark.queries[-1])})"),
+    ]
+    shown = {label: cells for label, cells in rows.items() if any(label.endswith(f"({one})") for one in fullest)}
+    bands = {
+        label: (
+            [cells[c].mean if c in cells else nan for c in labels],
+            [(cells[c].std or 0.0) if c in cells else nan for c in labels],
+        )
+        for label, cells in shown.items()
+    }
+    figure = lines(list(range(len(labels))), bands, x_label="", y_label="accuracy (%)")
+    figure.axes[0].set_xticks(range(len(labels)), labels, rotation=30, ha="right", rotation_mode="anchor")
+    return figure

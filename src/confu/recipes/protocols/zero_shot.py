@@ -1,0 +1,79 @@
+"""Zero-shot accuracy of every method and query (Tables 1 and 4)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from confu.evaluation import summarise
+from confu.evaluation.plots import bars
+from confu.recipes.benchmark import Benchmark
+from confu.recipes.methods import paper_name
+from confu.recipes.published import Value
+from confu.recipes.run import Outcome, Run
+from confu.recipes.tables import ResultTable, percent, without_gaps
+
+Reference = tuple[Callable[[int], list[Run]], Mapping[str, Value]]
+"""Makes the runs of a seed, and the published values by query; their reports hold `accuracy` rows."""
+
+
+def reproduce_zero_shot(
+    benchmark: Benchmark,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    runs: Path,
+    progress: bool = True,
+    references: Mapping[str, Reference] | None = None,
+    notes: Sequence[str] = (),
+    name: str | None = None,
+) -> Outcome:
+    """Accuracy of each query that a method can answer, a dash where it cannot.
+
+    Args:
+        benchmark: what to measure on.
+        methods: names in `confu.recipes.methods.METHODS`.
+        seeds: one run each.
+        runs: folder of the runs; finished ones are read.
+        progress: whether to draw progress bars.
+        references: further rows that do not compete, e.g. supervised classifiers.
+        notes: what the table must say beside the benchmark's own notes.
+        name: of the table; by default the benchmark's.
+    """
+    outcome = Outcome(benchmark.size)
+    rows = {}
+    columns = {benchmark.letter(query): query for query in queries_shown(benchmark)}
+    for method in methods:
+        found = [run for seed in seeds for run in benchmark.runs(method, seed, {})]
+        summaries = summarise(outcome.execute(found, runs, progress))
+        published = benchmark.published.get(paper_name(method), {})
+        rows[method] = without_gaps(
+            {column: percent(summaries, method, query, published.get(query)) for column, query in columns.items()}
+        )
+    notes = [
+        *notes,
+        f"seeds {', '.join(map(str, seeds))}; standard deviations are over seeds",
+        "mean(...) is the mean of the single embeddings, without a fusion network",
+    ]
+    for label, (make, published) in (references or {}).items():
+        found = [run for seed in seeds for run in make(seed)]
+        summaries = summarise(outcome.execute(found, runs, progress))
+        method = summaries[0].method
+        rows[label] = without_gaps(
+            {column: percent(summaries, method, query, published.get(query)) for column, query in columns.items()}
+        )
+    table = ResultTable(
+        f"{benchmark.name}: zero-shot accuracy (%), ours (published)",
+        tuple(columns),
+        rows,
+        (*notes, *benchmark.notes),
+        references=tuple(references or ()),
+    )
+    nan = float("nan")
+    means = {label: [cells[c].mean if c in cells else nan for c in columns] for label, cells in rows.items()}
+    stds = {label: [(cells[c].std or nan) if c in cells else nan for c in columns] for label, cells in rows.items()}
+    outcome.add(name or benchmark.name, table, bars(list(columns), means, stds))
+    return outcome
+
+
+def queries_shown(benchmark: Benchmark) -> list[str]:
+    """The queries' names, and the mean of single embeddings for each fused one."""
+    fused = [query for query in benchmark.queries if query.is_fused]
+    return [*map(str, benchmark.queries), *(f"mean({', '.join(query)})" for query in fused)]
