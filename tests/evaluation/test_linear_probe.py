@@ -12,7 +12,7 @@ from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.features import default_features, feature_name
 from confu.evaluation.linear_probe import evaluate_linear_probe, fit_linear_probe, macro_accuracy
-from confu.evaluation.overlap import overlap
+from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.report import Report, summarise
 
 sklearn = pytest.importorskip("sklearn.linear_model")
@@ -184,7 +184,7 @@ def test_each_feature_is_measured_on_its_complete_rows():
     missing = ~test.complete[AUDIO]
     assert (result.predictions["concat(image, audio)"][missing] == -1).all()
     assert result.credit["concat(image, audio)"][missing].isnan().all()
-    found = overlap(result.credit, test.labels)
+    found = evaluate_overlap(result.credit, test.labels)
     assert found.left_out == int(missing.sum())
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confu.evaluation import ZeroShotResult
-from confu.evaluation.overlap import overlap
+from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.plots import bars, heatmap, to_svg
 from confu.evaluation.report import Report, summarise
 
@@ -47,7 +47,7 @@ def test_shares_match_a_count_row_by_row(num_queries, n, seed):
     drawn[:, 0] = 1  # one row is complete
     credit = {name: values[row] for name, row in zip(NAMES, drawn)}
     labels = torch.randint(3, (n,), generator=generator)
-    result = overlap(credit, labels)
+    result = evaluate_overlap(credit, labels)
     expected, count = count_rows(credit, labels)
     assert len(result.shares) == 2**num_queries
     assert {who_of(name, result.queries): share for name, share in result.shares.items()} == pytest.approx(
@@ -65,7 +65,7 @@ def test_shares_match_a_count_row_by_row(num_queries, n, seed):
 
 def test_order_and_names_are_those_of_the_paper():
     right = {name: torch.ones(2) for name in ("image", "audio", "image+audio")}
-    assert list(overlap(right, torch.zeros(2).long()).shares) == [
+    assert list(evaluate_overlap(right, torch.zeros(2).long()).shares) == [
         "image+audio only",
         "image only",
         "audio only",
@@ -80,7 +80,7 @@ def test_order_and_names_are_those_of_the_paper():
 def example():
     right = {"image": torch.tensor([1.0, 1, 0, 0, 1]), "audio": torch.tensor([0.0, 1, 0, 0, float("nan")])}
     right["image+audio"] = torch.tensor([1.0, 1, 1, 0, 1])
-    return overlap(right, torch.tensor([0, 0, 2, 2, 1]), ["wren", "owl", "tit"])
+    return evaluate_overlap(right, torch.tensor([0, 0, 2, 2, 1]), ["wren", "owl", "tit"])
 
 
 def test_rows_that_lack_a_query_are_left_out_and_counted():
@@ -121,7 +121,10 @@ def test_swapping_two_queries_swaps_their_shares_only():
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randint(2, (2, 50), generator=generator).float()
     labels = torch.zeros(50).long()
-    one, two = overlap({"a": left, "b": right}, labels).shares, overlap({"a": right, "b": left}, labels).shares
+    one, two = (
+        evaluate_overlap({"a": left, "b": right}, labels).shares,
+        evaluate_overlap({"a": right, "b": left}, labels).shares,
+    )
     assert (one["a only"], one["b only"], one["all"]) == (two["b only"], two["a only"], two["all"])
 
 
@@ -129,22 +132,24 @@ def test_only_right_of_zero_shot_is_one_of_the_categories():
     credit = {name: torch.tensor(values) for name, values in (("a", [0.0, 1, 0]), ("b", [0.0, 0, 1]))}
     credit["a+b"] = torch.tensor([1.0, 1, 0])
     rows = ZeroShotResult([], {}, credit).only_right("a+b")
-    assert overlap(credit, torch.zeros(3).long()).shares["a+b only"] == pytest.approx(len(rows) / 3)
+    assert evaluate_overlap(credit, torch.zeros(3).long()).shares["a+b only"] == pytest.approx(len(rows) / 3)
 
 
 def test_bad_input_is_refused():
     ones, labels = torch.ones(2), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="two to six queries; got 1: image"):
-        overlap({"image": ones}, labels)
+        evaluate_overlap({"image": ones}, labels)
     with pytest.raises(ValueError, match="two to six queries; got 7"):
-        overlap({str(i): ones for i in range(7)}, labels)
+        evaluate_overlap({str(i): ones for i in range(7)}, labels)
     with pytest.raises(ValueError, match=r"credit of audio must have one value per label, 2; got \(3,\)"):
-        overlap({"image": ones, "audio": torch.ones(3)}, labels)
+        evaluate_overlap({"image": ones, "audio": torch.ones(3)}, labels)
     with pytest.raises(ValueError, match=r"credit of audio must lie in \[0, 1\], or be NaN; row 1 has 2"):
-        overlap({"image": ones, "audio": torch.tensor([float("nan"), 2.0])}, labels)
+        evaluate_overlap({"image": ones, "audio": torch.tensor([float("nan"), 2.0])}, labels)
     with pytest.raises(ValueError, match="no row is complete for all of image, audio"):
-        overlap({"image": torch.tensor([1.0, float("nan")]), "audio": torch.tensor([float("nan"), 1.0])}, labels)
+        evaluate_overlap(
+            {"image": torch.tensor([1.0, float("nan")]), "audio": torch.tensor([float("nan"), 1.0])}, labels
+        )
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.0, the classes with names; got 0 to 1"):
-        overlap({"image": ones, "audio": ones}, labels, ["wren"])
+        evaluate_overlap({"image": ones, "audio": ones}, labels, ["wren"])
     with pytest.raises(ValueError, match=r"class_names must differ.*'wren' is there twice"):
-        overlap({"image": ones, "audio": ones}, labels, ["wren", "wren"])
+        evaluate_overlap({"image": ones, "audio": ones}, labels, ["wren", "wren"])

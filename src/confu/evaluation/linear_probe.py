@@ -118,7 +118,7 @@ class LinearProbeResult:
         probes: the classifier that was tested.
         validation: C -> accuracy on the validation rows, from which the C was chosen.
         predictions: (n,) the predicted label of each test row, -1 where it is not complete.
-        credit: (n,) 1 right, 0 wrong, NaN where the row is not complete; what `overlap` takes.
+        credit: (n,) 1 right, 0 wrong, NaN where the row is not complete; what `evaluate_overlap` takes.
     """
 
     rows: list[ReportRow] = field(default_factory=list)

@@ -58,7 +58,7 @@ class OverlapResult:
         return [ReportRow(metric, query, target, value, count, method, seed, note) for metric, value, count in shares]
 
 
-def overlap(
+def evaluate_overlap(
     credit: Mapping[str, Float[Tensor, " _"]], labels: Int[Tensor, " _"], class_names: Sequence[str] | None = None
 ) -> OverlapResult:
     """The share of rows that exactly these queries get right, for every set of queries.
@@ -87,7 +87,7 @@ def overlap(
 
     Example:
         >>> right = {"image": torch.tensor([1.0, 1, 0, 0]), "image+audio": torch.tensor([1.0, 0, 1, 0])}
-        >>> overlap(right, torch.tensor([0, 0, 1, 1])).shares
+        >>> evaluate_overlap(right, torch.tensor([0, 0, 1, 1])).shares
         {'image+audio only': 0.25, 'image only': 0.25, 'all': 0.25, 'none': 0.25}
     """
     if not 2 <= len(credit) <= 6:

@@ -7,7 +7,7 @@ from pathlib import Path
 from confu.data import Dataset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, summarise
-from confu.evaluation.overlap import overlap
+from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.plots import bars, heatmap
 from confu.models import load_model
 from confu.recipes.benchmark import Benchmark, zero_shot
@@ -92,7 +92,7 @@ def _measure(
     if any(one is None for one in asked.values()):
         return []
     assert table.labels is not None
-    found = overlap({query: one for query, one in asked.items() if one is not None}, table.labels, names)
+    found = evaluate_overlap({query: one for query, one in asked.items() if one is not None}, table.labels, names)
     return found.to_rows(str(benchmark.target), method, seed)
 
 
