@@ -16,7 +16,7 @@ from confu.functional.scores import check_sides
 
 NEGATIVES = ("n", "n_squared")
 
-_BLOCK_NUMBERS = 1 << 22  # scores held at once: 16 MiB of float32, whatever the batch is up to 2048 rows
+_BLOCK_NUMBERS = 1 << 20  # scores held at once: 4 MiB of float32, whatever the batch is up to 1024 rows
 
 
 def symile_contrast(
