@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs bench clean
 
 help:
 	@echo "make demo   train ConFu on small real images, sounds and words; write an HTML report"
 	@echo "make test   lint, types, layers, tests and doctests"
 	@echo "make docs   build the documentation into site/"
+	@echo "make bench  what a step of each method costs, in time and memory"
 	@echo "make clean  remove .venv and what the tools left behind"
 
 demo: .venv/demo.stamp
@@ -25,6 +26,9 @@ lint: .venv/dev.stamp
 
 docs: .venv/docs.stamp
 	$(BIN)/zensical build --clean
+
+bench: .venv/dev.stamp
+	$(BIN)/python benchmarks/methods.py
 
 clean:
 	rm -rf .venv .cache site .pytest_cache .ruff_cache

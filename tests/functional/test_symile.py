@@ -17,7 +17,7 @@ from oracles import symile_oracle
 NEGATIVES = ["n", "n_squared"]
 
 
-@pytest.fixture(autouse=True, scope="module", params=[1 << 22, 1], ids=["scores kept", "block by block"])
+@pytest.fixture(autouse=True, scope="module", params=[1 << 20, 1], ids=["scores kept", "block by block"])
 def _block_numbers(request):
     """Small batches keep all their scores, large ones make them again block by block; both are tested on small ones."""
     with pytest.MonkeyPatch.context() as patch:
@@ -169,7 +169,7 @@ def test_known_values():
 
 def test_large_batches_take_blocks_and_give_the_same(monkeypatch):
     together, apart = leaves(3, rows=32, dtype=torch.float32), leaves(3, rows=32, dtype=torch.float32)
-    for size, (anchor, *others) in ((1 << 22, together), (3 * 32 * 32, apart)):  # three of 32 rows at once
+    for size, (anchor, *others) in ((1 << 20, together), (3 * 32 * 32, apart)):  # three of 32 rows at once
         monkeypatch.setattr("confu.functional.symile._BLOCK_NUMBERS", size)
         symile_contrast(anchor, others, negatives="n_squared").backward()
     for one, other in zip(together, apart):
