@@ -81,7 +81,9 @@ def reproduce_noise(
         (f"seeds {', '.join(map(str, seeds))}; models trained on clean data, only the test inputs are disturbed",
          *(f"{label}: {how} of {modality}" for label, (modality, how) in conditions.items()), *benchmark.notes),
     )  # fmt: skip
-    outcome.add(name, table, _figure(benchmark, rows, conditions))
+    outcome.add(name, table)
+    for modality in dict.fromkeys(modality for modality, _ in conditions.values()):
+        outcome.figures[f"{name}-{modality}"] = _figure(benchmark, rows, conditions, modality)
     return outcome
 
 
@@ -146,15 +148,15 @@ def _available(table: EmbeddingTable, result: ZeroShotResult, queries: Sequence[
     return None if bool(credit.isnan().any()) else float(credit.double().mean())
 
 
-def _figure(benchmark: Benchmark, rows: Mapping[str, Mapping[str, Cell]], conditions: Conditions) -> Figure:
-    """Accuracy by condition, a curve for each method's answer with the most modalities."""
-    labels = ["clean", *conditions]
+def _figure(
+    benchmark: Benchmark, rows: Mapping[str, Mapping[str, Cell]], conditions: Conditions, modality: str
+) -> Figure:
+    """Accuracy by the conditions of one modality, a curve for each method's answer with the most modalities."""
+    labels = ["clean", *(label for label, (touched, _) in conditions.items() if touched == modality)]
     nan = float("nan")
-    fullest = [
-        benchmark.letter(str(benchmark.queries[-1])),
-        benchmark.letter(f"mean({', '.join(benchmark.queries[-1])})"),
-    ]
-    shown = {label: cells for label, cells in rows.items() if any(label.endswith(f"({one})") for one in fullest)}
+    fullest = benchmark.queries[-1]
+    letters = [benchmark.letter(str(fullest)), benchmark.letter(f"mean({', '.join(fullest)})")]
+    shown = {label: cells for label, cells in rows.items() if any(label.endswith(f"({one})") for one in letters)}
     bands = {
         label: (
             [cells[c].mean if c in cells else nan for c in labels],
