@@ -118,6 +118,15 @@ def test_sweep_of_two_settings_draws_the_front_and_the_differences(tmp_path):
     assert drawn == {"pareto", "mask"}
 
 
+def test_lambda_and_mask_run_on_any_benchmark(tmp_path):
+    shared = ["--on", "xor", "--size", "smoke", "--seeds", "1", "--runs", tmp_path, "--no-progress"]
+    assert "fused_weight=0.9" in invoke("reproduce", "table7", *shared)
+    output = invoke("reproduce", "fig7", *shared)
+    assert "accuracy x1+x3" in output and "2 pairs" in output  # two mask ratios against none
+    written = {path.name for path in (tmp_path / "tables" / "smoke").iterdir()}
+    assert {"table7.png", "table7.csv", "table7-paper.tex", "fig7.png", "fig7.tex"} <= written
+
+
 def test_search_is_chosen_by_validation_and_goes_on(tmp_path):
     arguments = [
         "sweep", "xor", "--size", "smoke", "--method", "gram", "--search", "lr=log:1e-3:1e-2", "--set", "dim=8",
