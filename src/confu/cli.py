@@ -96,6 +96,8 @@ METHODS_OPTION = Annotated[
     str | None, typer.Option(help="Names with commas, e.g. confu,tri-clip,gram. All of the variant by default.")
 ]
 DATA = Annotated[Path, typer.Option(help="Folder of AV-MNIST, built by `confu data av-mnist` or MultiBench's.")]
+LIMIT = Annotated[int | None, typer.Option(min=2, help="Train on the first rows only, for av-mnist.")]
+EPOCHS = Annotated[int | None, typer.Option(min=1, help="Instead of the size's, for av-mnist.")]
 JSON_FILE = Annotated[Path | None, typer.Option("--json", help="Write every number with its settings here.")]
 PROGRESS = Annotated[bool, typer.Option(help="Draw progress bars.")]
 
@@ -122,8 +124,8 @@ def reproduce(
     ps: Annotated[str | None, typer.Option("--p", help="Shares of XOR rows with commas, for xor.")] = None,
     dims: Annotated[str | None, typer.Option(help="Embedding dimensions with commas, for xor-dimension.")] = None,
     snr: Annotated[str, typer.Option(help="Noise levels in dB with commas, for table6 and table9.")] = "20,15,10",
-    limit: Annotated[int | None, typer.Option(min=2, help="Train on the first rows only, for av-mnist.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the size's, for av-mnist.")] = None,
+    limit: LIMIT = None,
+    epochs: EPOCHS = None,
     runs: RUNS = Path("runs"),
     json_file: JSON_FILE = None,
     progress: PROGRESS = True,
@@ -176,8 +178,8 @@ def sweep(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each point, with the seeds 0, 1, ...")] = 1,
     data: DATA = Path("data/av-mnist"),
     ps: Annotated[str | None, typer.Option("--p", help="Share of XOR rows, for xor.")] = None,
-    limit: Annotated[int | None, typer.Option(min=2, help="Train on the first rows only, for av-mnist.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the size's, for av-mnist.")] = None,
+    limit: LIMIT = None,
+    epochs: EPOCHS = None,
     runs: RUNS = Path("runs"),
     json_file: JSON_FILE = None,
     progress: PROGRESS = True,

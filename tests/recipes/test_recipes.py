@@ -156,6 +156,12 @@ def test_paper_size_uses_the_papers_encoders_and_settings():
         (["reproduce", "fig2"], "Fig 2 .* is an illustration"),
         (["reproduce", "table5"], "measured on SSW60.*which this version does not read.*--on"),
         (["reproduce", "table2", "--on", "mosi"], "data set 'mosi' is not known"),
+        (["reproduce", "fig3", "--on", "av-mnist"], "asks a question of XOR itself, not of av-mnist"),
+        (["reproduce", "corruptions", "--on", "xor"], "no corruptions are chosen for xor; they are for av-mnist"),
+        (
+            ["reproduce", "table2", "--on", "xor", "--size", "smoke", "--seeds", "1", "--methods", "tri-clip"],
+            "the runs of xor do not measure recall@10",
+        ),
         (["sweep", "xor"], "nothing to change: give --set"),
         (["sweep", "xor", "--set", "lamda=0.1"], "'lamda' is not known"),
         (["sweep", "xor", "--method", "gram", "--set", "fused_weight=0.1"], "gram has no fusion networks"),

@@ -142,7 +142,7 @@ def av_mnist_benchmark(
     return Benchmark(
         name="av-mnist", size=size, modalities=NAMES, target=TEXT,
         queries=(Subset("audio"), Subset("image"), Subset("image", "audio")),
-        runs=runs, splits=splits, prompts=digit_prompt_dataset, methods=tuple(METHODS),
+        runs=runs, splits=splits, prompts=digit_prompt_dataset,
         letters={"audio": "A", "image": "V", "image+audio": "A+V", "mean(image, audio)": "mean(A, V)"},
         published=AV_MNIST,
         notes=_notes(size, limit, epochs),
@@ -267,6 +267,8 @@ def _notes(size: Size, limit: int | None, epochs: int | None) -> tuple[str, ...]
         "paper: ResNet-18 and BERT, 30 epochs, learning rate 1e-4"
         + ("" if size == "paper" else "; here small encoders"),
     ]
+    if size == "smoke":
+        notes.append("size smoke shows that everything runs: its numbers mean little, and are not comparable")
     if limit is not None:
         notes.append(f"trained on the first {limit} rows only: not comparable")
     return tuple(notes)

@@ -38,7 +38,6 @@ class Benchmark:
         runs: makes the runs of a method.
         splits: the data of these modalities for a seed, as it is evaluated: without augmentation.
         prompts: the target's inputs that stand for the classes, with the classes as labels.
-        methods: the names of those that can run here.
         letters: short names of the queries in the paper's tables, e.g. `{"audio": "A"}`.
         published: the paper's values by method and query, where it has this data set.
         notes: what every table on it must say.
@@ -52,7 +51,6 @@ class Benchmark:
     runs: MakeRuns
     splits: Callable[[Sequence[str], int], Splits]
     prompts: Callable[[], Dataset]
-    methods: tuple[str, ...]
     letters: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -96,6 +96,11 @@ def _noise(bench: Benchmark, request: Request, name: str) -> Outcome:
 
 def corruptions(bench: Benchmark, request: Request, name: str = "corruptions") -> Outcome:
     """What the paper does not test: missing, swapped, clipped, shifted and blurred inputs."""
+    if bench.name not in CORRUPTIONS:
+        raise ValueError(
+            f"no corruptions are chosen for {bench.name}; they are for {', '.join(CORRUPTIONS)}. Disturb other data "
+            "with confu.data.corruptions.CorruptedDataset"
+        )
     return _compare(reproduce_noise, bench, request, name, conditions=CORRUPTIONS[bench.name], stored=name)
 
 
@@ -188,6 +193,8 @@ def _experiment(found: Entry) -> str:
 
 
 def _data(found: Entry, on: str | None) -> str:
+    if on is not None and found.experiment in ("xor", "xor-dimension") and on != "xor":
+        raise ValueError(f"{found.label} ({found.title}) asks a question of XOR itself, not of {on}; leave out --on")
     if on is not None:
         return on
     if names := found.runs_on(EXPERIMENTS):

@@ -60,7 +60,7 @@ def reproduce_overlap(
     columns = tuple(dict.fromkeys(share for cells in rows.values() for share in cells))
     notes = (
         f"seeds {', '.join(map(str, seeds))}; zero-shot, each row is in one category, so that a line adds up to 100",
-        "tri-clip answers the fused query with the mean of its embeddings; methods that lack a query are left out",
+        "a method without fusion answers the fused query with the mean of its embeddings; others are left out",
         *benchmark.notes,
     )
     table = ResultTable(f"{benchmark.name}: share of test rows by which queries are right (%)", columns, rows, notes)

@@ -45,6 +45,10 @@ def reproduce_retrieval(
             {column: _scaled(percent(summaries, method, query, metric=metric, target=target), metric)
              for column, (query, target) in columns.items()}
         )  # fmt: skip
+    if not any(rows.values()):
+        raise ValueError(
+            f"the runs of {benchmark.name} do not measure {metric}: its targets are classes; use a zero-shot table"
+        )
     ranks = metric == "median rank"
     table = ResultTable(
         f"{benchmark.name}: {metric}{'' if ranks else ' (%)'}", tuple(columns), rows,
