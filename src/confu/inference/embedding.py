@@ -16,7 +16,7 @@ from confu.plan import Plan
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -90,7 +90,7 @@ def embed(
     labels: list[Tensor] = []
     ids: list[str] = []
     batches = torch.arange(len(dataset)).split(batch_size)
-    with _evaluating(model):
+    with evaluating(model):
         for indices in track(batches, description="embedding", disable=not progress):
             batch = dataset.batch(indices)
             embeddings = cast(Embeddings, model(batch.to(device), chosen))
