@@ -102,18 +102,22 @@ class Batch:
         inputs: by modality name.
         ids: one per row.
         labels: (batch,) class indices, or None.
+        groups: (batch,) what each row belongs to, or None; rows of one group mean the same thing, and are false
+            negatives of one another. -1 is a row of no group.
     """
 
     inputs: dict[str, Inputs]
     ids: list[str]
     labels: Int[Tensor, " batch"] | None = None
+    groups: Int[Tensor, " batch"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> "Batch":
         labels = None if self.labels is None else self.labels.to(device)
-        return Batch({name: inputs.to(device) for name, inputs in self.inputs.items()}, self.ids, labels)
+        groups = None if self.groups is None else self.groups.to(device)
+        return Batch({name: inputs.to(device) for name, inputs in self.inputs.items()}, self.ids, labels, groups)
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,12 @@ class Embeddings(Mapping[Subset, Tensor]):
     Attributes:
         vectors: subset -> (batch, dim), each complete row of length one.
         present: modality -> (batch,) bool. A modality that is not listed is present in every row.
+        groups: (batch,) as `Batch.groups`.
     """
 
     vectors: dict[Subset, Vectors]
     present: dict[str, Mask] = field(default_factory=dict)
+    groups: Int[Tensor, " batch"] | None = None
 
     def __getitem__(self, subset: Subset | str) -> Tensor:
         return self.vectors[Subset.parse(subset)]

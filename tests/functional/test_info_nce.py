@@ -67,7 +67,7 @@ def test_gradcheck(symmetric):
     present = torch.tensor([True, True, False, True])
     queries, targets, temperature = leaves(4, 3)
     assert torch.autograd.gradcheck(
-        lambda q, t, tau: info_nce(q, t, tau, symmetric=symmetric, present=present), (queries, targets, temperature)
+        lambda q, t, tau: info_nce(q, t, tau, symmetric=symmetric, query_present=present, target_present=present), (queries, targets, temperature)
     )
 
 
@@ -75,7 +75,7 @@ def test_gradcheck(symmetric):
 def test_rows_that_are_not_present_are_as_if_deleted(symmetric):
     present = torch.tensor([True, False, True, True, False, True])
     masked, deleted = leaves(), leaves()
-    value = info_nce(*masked, symmetric=symmetric, present=present)
+    value = info_nce(*masked, symmetric=symmetric, query_present=present, target_present=present)
     expected = info_nce(deleted[0][present], deleted[1][present], deleted[2], symmetric=symmetric)
     assert torch.equal(value, expected)
     value.backward()
@@ -89,10 +89,10 @@ def test_rows_that_are_not_present_are_as_if_deleted(symmetric):
 def test_numbers_in_rows_that_are_not_present_do_not_matter_even_nan():
     queries, targets, _ = leaves()
     present = torch.tensor([True, False, True, True, True, True])
-    clean = info_nce(queries, targets, present=present)
+    clean = info_nce(queries, targets, query_present=present, target_present=present)
     with torch.no_grad():
         queries[1], targets[1] = torch.nan, torch.inf
-    value = info_nce(queries, targets, present=present)
+    value = info_nce(queries, targets, query_present=present, target_present=present)
     assert torch.equal(value, clean)
     value.backward()
     assert queries.grad.isfinite().all()
@@ -154,7 +154,7 @@ def test_bad_arguments_are_refused(as_users_run):
     with pytest.raises(ValueError, match="InfoNCE, which needs a negative for each row, needs at least 2 rows; got 1"):
         info_nce(z[:1], z[:1])
     with pytest.raises(ValueError, match="needs at least 2 rows; got 1"):
-        info_nce(z, z, present=torch.tensor([False, True, False, False]))
+        info_nce(z, z, query_present=torch.tensor([False, True, False, False]))
     for temperature in (0.0, -0.07, float("nan")):
         with pytest.raises(ValueError, match="temperature must be positive, got"):
             info_nce(z, z, temperature)

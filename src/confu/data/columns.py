@@ -1,7 +1,7 @@
 """What one modality of a data set is stored as, and how the rows of a batch are taken from it.
 
-A column answers three questions: how many rows it has (`len`), whether its values are sound (`check`), and what the
-encoder gets for some rows (`take`).
+A column answers four questions: how many rows it has (`len`), which of them have a value (`present`), whether the
+values are sound (`check`), and what the encoder gets for some rows (`take`).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,11 @@ class Column(Protocol):
     """One modality of a data set."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        """Which rows have this modality; known without reading the values."""
+        ...
 
     def check(self, modality: str) -> None:
         """Raise a ValueError that names the modality and the row of the first value that is no finite number."""
@@ -77,6 +82,11 @@ class TensorColumn:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        """See `Column`."""
+        return torch.ones(len(self), dtype=torch.bool) if self.missing is None else ~self.missing
 
     def check(self, modality: str) -> None:
         """See `Column`. A memory map is checked batch by batch instead: reading all of it here would take minutes."""
@@ -145,6 +155,11 @@ class SequenceColumn:
     def __len__(self) -> int:
         return len(self.sequences)
 
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        """See `Column`."""
+        return torch.tensor([sequence is not None for sequence in self.sequences], dtype=torch.bool)
+
     def check(self, modality: str) -> None:
         """See `Column`."""
         for row, sequence in enumerate(self.sequences):
@@ -201,6 +216,11 @@ class CaptionColumn:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        """See `Column`."""
+        return self.index >= 0
 
     def check(self, modality: str) -> None:
         """See `Column`; token numbers are always finite."""

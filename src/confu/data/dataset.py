@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from confu._typing import Batch
@@ -59,9 +59,10 @@ class ArrayDataset:
         labels: (n,) class indices.
         ids: one name a row, by default "0", "1", ...
         class_names: what each label means.
+        groups: (n,) rows of one group mean the same thing (see `Batch.groups`); -1 is a row of no group.
 
     Raises:
-        ValueError: columns, labels or ids of differing lengths; NaN or infinity; a label without a class name.
+        ValueError: columns, labels, ids or groups of differing lengths; NaN or infinity; a label without a class name.
 
     >>> import torch
     >>> from confu.data.columns import TensorColumn
@@ -76,13 +77,14 @@ class ArrayDataset:
         labels: Int[Tensor, " n"] | None = None,
         ids: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
+        groups: Int[Tensor, " n"] | None = None,
     ) -> None:
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"columns: expected at least one, all with the same number of rows; got {lengths}")
         self.columns = dict(columns)
         self._length = next(iter(lengths.values()))
-        for what, given in (("labels", labels), ("ids", ids)):
+        for what, given in (("labels", labels), ("ids", ids), ("groups", groups)):
             if given is not None and len(given) != self._length:
                 raise ValueError(f"{what}: expected {self._length}, one a row of the columns; got {len(given)}")
         if labels is not None and class_names is not None and self._length:
@@ -97,6 +99,7 @@ class ArrayDataset:
         self._labels = None if labels is None else labels.long()
         self._ids = [str(row) for row in range(self._length)] if ids is None else list(ids)
         self._class_names = None if class_names is None else tuple(class_names)
+        self.groups = None if groups is None else groups.long()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -118,6 +121,11 @@ class ArrayDataset:
         """What each label means."""
         return self._class_names
 
+    @property
+    def present(self) -> dict[str, Bool[Tensor, " n"]]:
+        """By modality, which rows have it."""
+        return {name: column.present for name, column in self.columns.items()}
+
     def __len__(self) -> int:
         return self._length
 
@@ -136,4 +144,5 @@ class ArrayDataset:
             inputs={name: column.take(indices, name) for name, column in self.columns.items()},
             ids=[self._ids[index] for index in indices.tolist()],
             labels=None if self._labels is None else self._labels[indices],
+            groups=None if self.groups is None else self.groups[indices],
         )

@@ -31,19 +31,26 @@ class LossOutput:
 
 
 def plan_info_nce(
-    embeddings: Embeddings, plan: Plan, temperature: float | Float[Tensor, ""], symmetric: bool = True
+    embeddings: Embeddings,
+    plan: Plan,
+    temperature: float | Float[Tensor, ""],
+    symmetric: bool = True,
+    same_group: str = "negatives",
 ) -> dict[Term, tuple[Tensor, int]]:
-    """InfoNCE of every term of a plan, each on the rows whose two subsets are complete.
+    """InfoNCE of every term of a plan: the mean over the rows whose two subsets are complete.
+
+    A row that has one of the two only is a negative for the others.
 
     Args:
         embeddings: of every subset that the plan names.
         plan: the terms.
         temperature: of every term.
         symmetric: both directions (see `info_nce`).
+        same_group: what rows of one group are to one another (see `info_nce`); without groups it changes nothing.
 
     Returns:
-        term -> (loss in nats, number of rows). A term with fewer than two complete rows has no negatives and is left
-        out: it has nothing to say about this batch.
+        term -> (loss in nats, number of complete rows). A term with fewer than two complete rows is left out: it has
+        nothing to say about this batch.
 
     Raises:
         ValueError: if a subset has no embedding, or if no term has two complete rows (a batch of one, for example).
@@ -62,7 +69,17 @@ def plan_info_nce(
         rows = len(queries) if present is None else int(present.sum())
         most = max(most, rows)
         if rows >= 2:
-            losses[term] = info_nce(queries, targets, temperature, symmetric=symmetric, present=present), rows
+            loss = info_nce(
+                queries,
+                targets,
+                temperature,
+                symmetric=symmetric,
+                query_present=embeddings.complete(term.left),
+                target_present=embeddings.complete(term.right),
+                groups=embeddings.groups,
+                same_group=same_group,
+            )
+            losses[term] = loss, rows
     if not losses:
         raise ValueError(
             f"no term of the plan has two complete rows in this batch (the most is {most}), so that there are no "
@@ -136,12 +153,16 @@ def mean_of_anchors(losses: dict[str, Tensor], modalities: Sequence[str], rows: 
     )
 
 
-def to_output(losses: dict[Term, tuple[Tensor, int]], plan: Plan, total: Tensor, temperature: Tensor) -> LossOutput:
-    """A `LossOutput` of term losses, with the temperature and the bound on total correlation as logged quantities."""
+def to_output(
+    losses: dict[Term, tuple[Tensor, int]], plan: Plan, total: Tensor, temperature: Tensor, bounded: bool = True
+) -> LossOutput:
+    """A `LossOutput` of term losses, with the temperature and the bound on total correlation as logged quantities.
+
+    `bounded` is False where the losses bound nothing: with further positives, or with negatives left out.
+    """
     metrics: dict[str, Tensor | float] = {"temperature": temperature.detach()}
-    bound = total_correlation_bound(
-        {(term.left, term.right): (loss.detach(), rows) for term, (loss, rows) in losses.items()}, plan.modalities
-    )
+    found = {(term.left, term.right): (loss.detach(), rows) for term, (loss, rows) in losses.items()}
+    bound = total_correlation_bound(found, plan.modalities) if bounded else None
     if bound is not None:
         metrics["total_correlation_bound"] = bound
     return LossOutput(

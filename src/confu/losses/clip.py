@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from confu._typing import Embeddings
+from confu.checks import check_known
+from confu.functional.info_nce import SAME_GROUP
 from confu.losses.base import LossOutput, plan_info_nce, to_output
 from confu.nn import Temperature
 from confu.plan import pairwise_plan
@@ -20,6 +22,7 @@ class CLIPLoss(nn.Module):
     Args:
         modalities: two or more names.
         temperature: τ, a number that stays fixed, or a `Temperature`; CLIP itself learns it from 0.07.
+        same_group: see `ConFuLoss`.
 
     Reference: Radford et al. 2021, arXiv 2103.00020.
 
@@ -30,14 +33,19 @@ class CLIPLoss(nn.Module):
     1.3863
     """
 
-    def __init__(self, modalities: Sequence[str], temperature: float | Temperature = 0.07) -> None:
+    def __init__(
+        self, modalities: Sequence[str], temperature: float | Temperature = 0.07, same_group: str = "negatives"
+    ) -> None:
         super().__init__()
+        check_known("same_group", same_group, SAME_GROUP)
+        self.same_group = same_group
         self.plan = pairwise_plan(modalities)
         self.temperature = temperature if isinstance(temperature, Temperature) else Temperature(temperature)
 
     def forward(self, embeddings: Embeddings) -> LossOutput:
         """The loss of a batch's embeddings."""
         temperature = self.temperature()
-        losses = plan_info_nce(embeddings, self.plan, temperature)
+        losses = plan_info_nce(embeddings, self.plan, temperature, same_group=self.same_group)
         total = torch.stack([loss for loss, _ in losses.values()]).sum() / len(self.plan.terms)
-        return to_output(losses, self.plan, total, temperature)
+        bounded = embeddings.groups is None or self.same_group == "negatives"
+        return to_output(losses, self.plan, total, temperature, bounded)

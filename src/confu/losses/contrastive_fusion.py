@@ -7,6 +7,7 @@ from torch import nn
 
 from confu._typing import Embeddings
 from confu.checks import check_known
+from confu.functional.info_nce import SAME_GROUP
 from confu.losses.base import LossOutput, plan_info_nce, to_output
 from confu.nn import Temperature
 from confu.plan import Plan
@@ -24,6 +25,8 @@ class ConFuLoss(nn.Module):
             by the number of pairs of single modalities, plus the number of fused terms if there are any (6 for
             `confu_plan`, 3 at λ = 0). With AdamW the two differ only through its epsilon.
         symmetric: both directions of each term, as the released code; False for one, Eq. 2 and 5 as printed.
+        same_group: what rows of one group (`Batch.groups`) are to one another: `"negatives"`, further `"positives"`,
+            or `"excluded"` from the negatives (see `confu.functional.info_nce`).
 
     Returns (forward):
         LossOutput with the total, each term in nats, the temperature and, where the plan has the terms for it, the
@@ -48,20 +51,24 @@ class ConFuLoss(nn.Module):
         temperature: float | Temperature = 0.07,
         weighting: Weighting = "paper",
         symmetric: bool = True,
+        same_group: str = "negatives",
     ) -> None:
         super().__init__()
         check_known("weighting", weighting, get_args(Weighting))
+        check_known("same_group", same_group, SAME_GROUP)
         self.plan = plan
         self.temperature = temperature if isinstance(temperature, Temperature) else Temperature(temperature)
         self.weighting = weighting
         self.symmetric = symmetric
+        self.same_group = same_group
 
     def forward(self, embeddings: Embeddings) -> LossOutput:
         """The loss of a batch's embeddings."""
         temperature = self.temperature()
-        losses = plan_info_nce(embeddings, self.plan, temperature, self.symmetric)
+        losses = plan_info_nce(embeddings, self.plan, temperature, self.symmetric, self.same_group)
         total = torch.stack([term.weight * loss for term, (loss, _) in losses.items()]).sum() / self._divisor()
-        return to_output(losses, self.plan, total, temperature)
+        bounded = embeddings.groups is None or self.same_group == "negatives"
+        return to_output(losses, self.plan, total, temperature, bounded)
 
     def _divisor(self) -> int:
         if self.weighting == "paper":

@@ -8,6 +8,7 @@ from torch import nn
 
 from confu._typing import Embeddings
 from confu.checks import check_known
+from confu.distributed import agreed_seed, world_size
 from confu.functional.symile import NEGATIVES, symile_contrast
 from confu.losses.base import LossOutput, check_modalities, complete_vectors, mean_of_anchors
 from confu.nn import Temperature
@@ -49,7 +50,11 @@ class SymileLoss(nn.Module):
         """The loss of a batch's embeddings."""
         temperature = self.temperature()
         vectors = complete_vectors(embeddings, self.modalities, "Symile")
-        generator = None if self.training else torch.Generator().manual_seed(0)
+        # Drawn anew in training, alike on all processes, as each computes the loss of the whole batch.
+        several = self.training and world_size() > 1
+        generator = (
+            torch.Generator().manual_seed(agreed_seed() if several else 0) if several or not self.training else None
+        )
         losses = {
             name: symile_contrast(
                 anchor,

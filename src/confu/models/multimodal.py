@@ -118,7 +118,7 @@ class MultimodalModel(nn.Module):
                 (name,) = subset
                 projected = _unit(self.projections[name](features[name]))
                 vectors[subset] = _spread(projected, rows[name], complete, size)
-        return Embeddings(vectors, present)
+        return Embeddings(vectors, present, batch.groups)
 
     def encode(self, name: str, inputs: Inputs) -> Tensor:
         """Features h of a modality's distinct inputs, (distinct, out_dim)."""

@@ -13,6 +13,7 @@ from math import exp
 from torch import nn
 
 from confu.checks import check_known
+from confu.functional.info_nce import SAME_GROUP
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
 from confu.models import MultimodalModel
 from confu.nn import Temperature
@@ -137,6 +138,7 @@ def build_objective(
     learned_temperature: bool = False,
     tweaks: Tweaks | None = None,
     plan: Plan | None = None,
+    same_group: str = "negatives",
 ) -> ContrastiveObjective:
     """The model and the loss of a method.
 
@@ -148,6 +150,7 @@ def build_objective(
         learned_temperature: of a method that leaves it to the experiment.
         tweaks: changed settings, by the names in `confu.recipes.sweeps.space.DOMAINS`.
         plan: instead of the method's own for these modalities.
+        same_group: what rows of one group are to one another, for ConFu and CLIP (see `ConFuLoss`).
 
     Raises:
         ValueError: for an unknown method or tweak, or one that the method does not have.
@@ -164,7 +167,13 @@ def build_objective(
         model.projections.requires_grad_(False)
     learned = learned_temperature if spec.learned is None else spec.learned
     temperature = Temperature(float(tweaks.get("temperature", spec.temperature)), learned, minimum=spec.lowest)
-    return ContrastiveObjective(model, spec.loss(plan, temperature))
+    loss = spec.loss(plan, temperature)
+    if same_group != "negatives":
+        if not isinstance(loss, ConFuLoss | CLIPLoss):
+            raise ValueError(f"{method} compares all modalities at once and takes no same_group; got {same_group!r}")
+        check_known("same_group", same_group, SAME_GROUP)
+        loss.same_group = same_group
+    return ContrastiveObjective(model, loss)
 
 
 def tweaked(train: TrainSettings, method: str, tweaks: Tweaks) -> TrainSettings:

@@ -14,7 +14,7 @@ class RunLog:
     had then, so that no record stands twice.
 
     Args:
-        folder: of the run.
+        folder: of the run; None writes nothing, for all processes but the first.
         position: bytes of the log to keep.
         step: first step that will be logged again; TensorBoard drops what it has from there.
 
@@ -22,7 +22,11 @@ class RunLog:
         ValueError: if the log is shorter than `position`.
     """
 
-    def __init__(self, folder: Path, position: int = 0, step: int = 0) -> None:
+    def __init__(self, folder: Path | None, position: int = 0, step: int = 0) -> None:
+        self._board = None
+        self._file = None
+        if folder is None:
+            return
         self._file = (folder / "log.jsonl").open("ab")
         if (size := self._file.tell()) < position:
             self._file.close()
@@ -34,12 +38,14 @@ class RunLog:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError:
-            self._board = None
+            pass  # it mirrors the log, for those who have it
         else:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append `{"kind": ..., "step": ..., **values}`; nested dictionaries of numbers become TensorBoard tags."""
+        if self._file is None:
+            return
         self._file.write((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
         if self._board is not None:
             for tag, value in _flatten(values, kind):
@@ -47,6 +53,8 @@ class RunLog:
 
     def position(self) -> int:
         """Bytes written so far, all of them on disk."""
+        if self._file is None:
+            return 0
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
@@ -57,7 +65,8 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

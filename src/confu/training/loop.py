@@ -14,13 +14,16 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
 
 from confu._typing import Batch
 from confu.data import Dataset
+from confu.distributed import my_part, rank, wait
 from confu.evaluation.report import versions
 from confu.files import write_json
 from confu.losses import LossOutput
+from confu.training.batches import choose_batches, validation_order
 from confu.training.display import Display
 from confu.training.log import RunLog
 from confu.training.objective import clamp_temperatures
@@ -77,11 +80,15 @@ def fit(
     Called again with the same arguments it goes on from the last checkpoint, or returns at once if the run is done.
     The objective is left with its last weights; read the best from `folder/best`.
 
+    Started by `torchrun`, each process takes its part of every batch and the loss is that of the whole batch: the
+    weights are those of one process, but for rounding, and for dropout and batch norm's statistics, which are each
+    process's own.
+
     Args:
         objective: an `Objective`, with its weights already initialised.
         train: rows to learn from, in an order drawn anew each epoch.
         validation: rows that choose the epoch, in fixed batches of the training batch size (InfoNCE depends on it);
-            a last, smaller batch is left out.
+            a last, smaller batch is left out. Rows that lack modalities are spread evenly over the batches.
         settings: how to train.
         folder: of the run, made if it is not there: `settings.json`, `versions.json`, `log.jsonl`, `state.pt`,
             `best/` and `last/`.
@@ -92,25 +99,22 @@ def fit(
 
     Raises:
         ValueError: if the folder holds a run of other settings, if there are fewer rows than a batch holds, if the
-            loss stops being finite (the last checkpoint stays), or if there is more than one process.
+            loss stops being finite (the last checkpoint stays), or if the batches that `settings.sampling` asks for
+            cannot be made.
     """
     folder = Path(folder)
-    rows, batch_size = len(train), settings.batch_size
-    if rows < batch_size:
-        raise ValueError(f"the training set has {rows} rows, fewer than batch_size {batch_size}; lower batch_size")
     if len(validation) < 2:
         raise ValueError(f"the validation set has {len(validation)} rows; at least 2 are needed to compare epochs")
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            f"training on {accelerator.num_processes} processes is not supported yet: each would use the negatives of "
-            "its own rows only. Start one process."
-        )
-    claim_folder(folder, {"train": settings.model_dump(), **(description or {})})
-    write_json(folder / "versions.json", versions())
+    batches = choose_batches(train, settings, getattr(getattr(objective, "model", None), "plan", None))
+    # A process whose rows all lack a modality has no gradient for its encoder.
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    if rank() == 0:
+        claim_folder(folder, {"train": settings.model_dump(), **(description or {})})
+        write_json(folder / "versions.json", versions())
+    wait()
 
     torch.manual_seed(settings.seed)
-    steps_per_epoch = rows // batch_size
+    steps_per_epoch = batches.steps
     optimizer = build_optimizer(objective, settings)
     schedule = build_schedule(optimizer, settings, settings.epochs * steps_per_epoch)
     objective, optimizer = accelerator.prepare(objective, optimizer)
@@ -122,13 +126,17 @@ def fit(
         return _result(folder, at, steps_per_epoch)
 
     first = at["epoch"] * steps_per_epoch + at["step"]
-    with RunLog(folder, at["log"], first) as log, Display(settings, steps_per_epoch, progress) as display:
+    alone = rank() == 0
+    with (
+        RunLog(folder if alone else None, at["log"], first) as log,
+        Display(settings, steps_per_epoch, progress and alone) as display,
+    ):
         while at["epoch"] < settings.epochs:
-            order = _order(rows, settings.seed, at["epoch"])
+            order = batches.epoch(settings.seed, at["epoch"])
             objective.train()
             while at["step"] < steps_per_epoch:
                 started = time.perf_counter()
-                chosen = order[at["step"] * batch_size : (at["step"] + 1) * batch_size]
+                chosen = my_part(order[at["step"]])
                 lr = schedule.get_last_lr()[0]
                 out = _step(objective, train.batch(chosen).to(accelerator.device), optimizer, accelerator, settings)
                 clamp_temperatures(own)
@@ -156,10 +164,12 @@ def fit(
             display.validation(at["epoch"], record, at["seconds"])
             if record["total"] < at["best_loss"]:
                 at["best_loss"], at["best_epoch"] = record["total"], at["epoch"] + 1
-                own.save(folder / BEST)
+                if alone:
+                    own.save(folder / BEST)
             at["epoch"], at["step"] = at["epoch"] + 1, 0
             if at["epoch"] == settings.epochs:
-                own.save(folder / LAST)
+                if alone:
+                    own.save(folder / LAST)
                 at["finished"] = True
             at["log"] = log.position()
             save_state(folder, own, optimizer, schedule, at)
@@ -181,22 +191,17 @@ def _validate(
     objective: nn.Module, validation: Dataset, accelerator: Accelerator, settings: TrainSettings
 ) -> dict[str, Any]:
     objective.eval()
-    order = _order(len(validation), 0, 0)  # fixed, and mixed: the rows of a set may be sorted by class
-    size = min(settings.batch_size, len(validation))
-    starts = range(0, len(order) - size + 1, size)
+    order = validation_order(validation, settings.batch_size)
     with torch.no_grad(), _precision(accelerator, settings):
-        batches = (validation.batch(order[start : start + size]).to(accelerator.device) for start in starts)
+        batches = (validation.batch(my_part(rows)).to(accelerator.device) for rows in order)
         return _mean([_numbers(objective(batch)) for batch in batches])
 
 
 def _precision(accelerator: Accelerator, settings: TrainSettings) -> contextlib.AbstractContextManager[Any]:
-    if settings.precision == "float32":
+    there = accelerator.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if settings.precision == "float32" or (settings.precision == "auto" and not there):
         return contextlib.nullcontext()
     return torch.autocast(accelerator.device.type, dtype=torch.bfloat16)
-
-
-def _order(rows: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(rows, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
 
 
 def _numbers(out: LossOutput) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from confu._typing import Batch
+from confu.distributed import gather_embeddings
 from confu.files import written_whole
 from confu.losses import LossOutput
 from confu.models import LateFusionClassifier, MultimodalModel, save_model
@@ -16,7 +17,10 @@ from confu.nn import Temperature
 
 
 class ContrastiveObjective(nn.Module):
-    """A multimodal model and the contrastive loss of its embeddings."""
+    """A multimodal model and the contrastive loss of its embeddings.
+
+    With several processes each holds a part of the batch; the loss is that of the whole batch on each of them.
+    """
 
     def __init__(self, model: MultimodalModel, loss: nn.Module) -> None:
         super().__init__()
@@ -25,7 +29,7 @@ class ContrastiveObjective(nn.Module):
 
     def forward(self, batch: Batch) -> LossOutput:
         """The loss of a batch."""
-        embeddings = self.model(batch)
+        embeddings = gather_embeddings(self.model(batch))
         # bfloat16 autocast is for the encoders; in it a score of 14 would be off by up to 0.03.
         with torch.autocast(next(iter(embeddings.vectors.values())).device.type, enabled=False):
             return self.loss(embeddings)

@@ -19,8 +19,16 @@ class TrainSettings(BaseModel):
     min_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end of the cosine")
     warmup_steps: int = Field(default=0, ge=0, description="steps of linear rise before the cosine")
     weight_decay: float = Field(default=1e-4, ge=0, description="of AdamW, on every weight but the temperature")
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="bfloat16 is autocast; weights stay float32"
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="bfloat16 is autocast, weights stay float32; auto takes it on a GPU that has it, else float32",
+    )
+    sampling: Literal["uniform", "balanced", "unique"] = Field(
+        default="uniform",
+        description="balanced: batches with enough complete rows for each term; unique: no group twice in a batch",
+    )
+    least_complete: float = Field(
+        default=0.25, ge=0, le=1, description="share of a balanced batch that is complete for each term"
     )
     seed: int = Field(
         default=0, ge=0, description="of the order of the rows and of dropout; the caller seeds the weights"

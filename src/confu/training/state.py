@@ -9,7 +9,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from confu.distributed import every_rank, rank
 from confu.files import write_json, written_whole
+from confu.training.settings import TrainSettings
 
 STATE, SETTINGS = "state.pt", "settings.json"
 
@@ -32,11 +34,18 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
         found = json.loads(file.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: not valid JSON ({error}); delete the folder to start the run again") from error
-    if differ := list(_differences(found, wanted)):
+    if differ := list(_differences(_with_defaults(found), wanted)):
         raise ValueError(
             f"{folder} holds a run with other settings: {'; '.join(differ)}. "
             "Choose another folder, or delete this one to start again."
         )
+
+
+def _with_defaults(found: dict[str, Any]) -> dict[str, Any]:
+    """A setting that confu did not have when the run began had what is its default now."""
+    return (
+        {**found, "train": {**TrainSettings().model_dump(mode="json"), **found["train"]}} if "train" in found else found
+    )
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
@@ -53,12 +62,18 @@ def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
 def save_state(
     folder: Path, objective: nn.Module, optimizer: Optimizer, schedule: LRScheduler, progress: dict[str, Any]
 ) -> None:
-    """Write weights, optimizer, schedule, random state and position; the last file stays until this one is whole."""
+    """Write weights, optimizer, schedule, random state and position; the last file stays until this one is whole.
+
+    To be called by every process, for each has a random state; the first one writes.
+    """
+    random = every_rank(torch.get_rng_state())
+    if rank() > 0:
+        return
     content = {
         "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
-        "random": torch.get_rng_state(),
+        "random": random,
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "progress": progress,
     }
@@ -94,7 +109,9 @@ def load_state(
         raise ValueError(
             f"{file}: this checkpoint does not fit the run ({error}). Delete the folder to start the run again."
         ) from error
-    torch.set_rng_state(random)
+    # Of one process only, or of as many as there are now; with another number dropout goes another way.
+    states = random if isinstance(random, list) else [random]
+    torch.set_rng_state(states[rank() % len(states)])
     if random_cuda and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(random_cuda)
     return progress
