@@ -67,7 +67,8 @@ def test_gradcheck(symmetric):
     present = torch.tensor([True, True, False, True])
     queries, targets, temperature = leaves(4, 3)
     assert torch.autograd.gradcheck(
-        lambda q, t, tau: info_nce(q, t, tau, symmetric=symmetric, query_present=present, target_present=present), (queries, targets, temperature)
+        lambda q, t, tau: info_nce(q, t, tau, symmetric=symmetric, query_present=present, target_present=present),
+        (queries, targets, temperature),
     )
 
 
@@ -84,6 +85,68 @@ def test_rows_that_are_not_present_are_as_if_deleted(symmetric):
         assert torch.equal(ours.grad, theirs.grad)
     assert not masked[0].grad[~present].any()
     assert not masked[1].grad[~present].any()
+
+
+def slow(queries, targets, temperature, asks, answers, groups, same_group, symmetric):
+    """The definition with gaps and groups, one query at a time."""
+    if symmetric:
+        there = slow(queries, targets, temperature, asks, answers, groups, same_group, False)
+        return (there + slow(targets, queries, temperature, answers, asks, groups, same_group, False)) / 2
+    losses = []
+    for m in range(len(queries)):
+        same = [n for n in range(len(targets)) if n != m and groups[m] == groups[n] >= 0 and answers[n]]
+        own = [m] if answers[m] else []
+        positives = own + (same if same_group == "positives" else [])
+        candidates = [n for n in range(len(targets)) if answers[n] and not (same_group == "excluded" and n in same)]
+        if asks[m] and positives:
+            scores = {n: queries[m] @ targets[n] / temperature for n in candidates}
+            bottom = torch.stack(list(scores.values())).exp().sum().log()
+            losses.append(torch.stack([bottom - scores[n] for n in positives]).mean())
+    return torch.stack(losses).mean()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 9999), rows=st.integers(4, 8), symmetric=st.booleans(),
+    same_group=st.sampled_from(["negatives", "positives", "excluded"]),
+)  # fmt: skip
+def test_gaps_and_groups_are_those_of_the_loops(seed, rows, symmetric, same_group):
+    generator = torch.Generator().manual_seed(seed)
+    asks, answers = (torch.rand(rows, generator=generator) < 0.7 for _ in range(2))
+    asks[:2] = answers[:2] = True
+    groups = torch.randint(-1, 3, (rows,), generator=generator)
+    fast, by_loop = leaves(rows), leaves(rows)
+    value = info_nce(
+        *fast, symmetric=symmetric, query_present=asks, target_present=answers, groups=groups, same_group=same_group
+    )
+    expected = slow(*by_loop, asks, answers, groups, same_group, symmetric)
+    torch.testing.assert_close(value, expected, atol=1e-12, rtol=0)
+    value.backward()
+    expected.backward()
+    for ours, theirs in zip(fast, by_loop):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-12, rtol=0)
+
+
+def test_a_row_with_one_side_alone_is_a_negative():
+    queries, targets, temperature = leaves()
+    asks = torch.tensor([True, True, True, False, True, True])
+    there = info_nce(queries, targets, temperature, query_present=asks, symmetric=False)
+    targets_of_all = info_nce(queries[asks], targets[asks], temperature, symmetric=False)
+    assert there > targets_of_all  # one more target to be told from
+    there.backward()
+    assert targets.grad[3].any() and not queries.grad[3].any()
+
+
+def test_rows_of_no_group_are_as_without_groups():
+    queries, targets, temperature = leaves()
+    alone, distinct = torch.full((6,), -1), torch.arange(6)
+    expected = info_nce(queries, targets, temperature)
+    for same_group in ("negatives", "positives", "excluded"):
+        for groups in (alone, distinct):
+            value = info_nce(queries, targets, temperature, groups=groups, same_group=same_group)
+            torch.testing.assert_close(value, expected, atol=1e-12, rtol=0)
+    one = torch.zeros(6, dtype=torch.long)
+    assert info_nce(queries, targets, temperature, groups=one, same_group="excluded").item() == pytest.approx(0)
 
 
 def test_numbers_in_rows_that_are_not_present_do_not_matter_even_nan():
@@ -155,6 +218,8 @@ def test_bad_arguments_are_refused(as_users_run):
         info_nce(z[:1], z[:1])
     with pytest.raises(ValueError, match="needs at least 2 rows; got 1"):
         info_nce(z, z, query_present=torch.tensor([False, True, False, False]))
+    with pytest.raises(ValueError, match="same_group 'positve' is not known; did you mean 'positives'"):
+        info_nce(z, z, same_group="positve")
     for temperature in (0.0, -0.07, float("nan")):
         with pytest.raises(ValueError, match="temperature must be positive, got"):
             info_nce(z, z, temperature)

@@ -2,12 +2,11 @@
 
 import json
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from confu.training import TrainSettings, fit, loop
+from confu.training import TrainSettings, fit
 from confu.training.log import read_log
 from confu.training.optim import build_optimizer, build_schedule
 from training.parts import Scripted, rows, settings
@@ -167,12 +166,6 @@ def test_too_few_rows_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="the validation set has 1 rows; at least 2 are needed"):
         run(folder, validation=rows(1))
     assert not folder.exists()
-
-
-def test_more_than_one_process_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "Accelerator", lambda: SimpleNamespace(num_processes=2))
-    with pytest.raises(ValueError, match="training on 2 processes is not supported yet"):
-        run(tmp_path)
 
 
 def test_a_progress_display_changes_nothing_and_prints_a_line_an_epoch(tmp_path, capsys):

@@ -97,12 +97,25 @@ class BalancedBatches:
         part, chosen, keys = self._part.numpy(), [], []
         for number, (due, draws) in enumerate(zip(self._due, self._draws())):
             rows = generator.permutation(np.flatnonzero(part == number))
-            # One order, repeated: a row comes again only after all others of its part, and so never in one batch.
+            # One order, repeated: a row comes again only after all others of its part.
             chosen.append(np.resize(rows, draws))
             # Evenly over the epoch, so that any stretch of it holds what the part is due.
             keys.append((np.arange(draws) + generator.random()) / max(due, 1e-12))
         order = np.concatenate(chosen)[np.argsort(np.concatenate(keys), kind="stable")]
-        return torch.from_numpy(order[: self.steps * self.batch_size]).reshape(self.steps, self.batch_size)
+        order = order[: self.steps * self.batch_size].reshape(self.steps, self.batch_size)
+        return torch.from_numpy(self._no_row_twice(order, generator))
+
+    def _no_row_twice(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Where a part is due nearly all its rows in each batch, one may come twice: another row takes its place."""
+        part = self._part.numpy()
+        for batch in order:
+            first = np.zeros(self.batch_size, dtype=bool)
+            first[np.unique(batch, return_index=True)[1]] = True
+            for place in np.flatnonzero(~first):
+                free = np.setdiff1d(np.arange(self.rows), batch)
+                alike = free[part[free] == part[batch[place]]]
+                batch[place] = generator.choice(alike if len(alike) else free)
+        return order
 
     def _draws(self) -> np.ndarray:
         """How often each part is drawn in an epoch: a little more than its due, as what is left over is cut off."""

@@ -50,11 +50,7 @@ class SymileLoss(nn.Module):
         """The loss of a batch's embeddings."""
         temperature = self.temperature()
         vectors = complete_vectors(embeddings, self.modalities, "Symile")
-        # Drawn anew in training, alike on all processes, as each computes the loss of the whole batch.
-        several = self.training and world_size() > 1
-        generator = (
-            torch.Generator().manual_seed(agreed_seed() if several else 0) if several or not self.training else None
-        )
+        generator = self._generator()
         losses = {
             name: symile_contrast(
                 anchor,
@@ -66,3 +62,9 @@ class SymileLoss(nn.Module):
             for name, anchor in vectors.items()
         }
         return mean_of_anchors(losses, self.modalities, len(vectors[self.modalities[0]]), temperature)
+
+    def _generator(self) -> torch.Generator | None:
+        if not self.training:
+            return torch.Generator().manual_seed(0)
+        # Each process computes the loss of the whole batch, and must shuffle as the others do; alone, as torch does.
+        return torch.Generator().manual_seed(agreed_seed()) if world_size() > 1 else None

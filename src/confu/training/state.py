@@ -34,18 +34,23 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
         found = json.loads(file.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: not valid JSON ({error}); delete the folder to start the run again") from error
-    if differ := list(_differences(_with_defaults(found), wanted)):
+    if differ := list(_differences(_with_defaults(found, wanted), wanted)):
         raise ValueError(
             f"{folder} holds a run with other settings: {'; '.join(differ)}. "
             "Choose another folder, or delete this one to start again."
         )
 
 
-def _with_defaults(found: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """A setting that confu did not have when the run began had what is its default now."""
-    return (
-        {**found, "train": {**TrainSettings().model_dump(mode="json"), **found["train"]}} if "train" in found else found
-    )
+    if "train" not in found:
+        return found
+    defaults = {
+        name: value
+        for name, value in TrainSettings().model_dump(mode="json").items()
+        if name in wanted.get("train", {})
+    }
+    return {**found, "train": {**defaults, **found["train"]}}
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
