@@ -1,0 +1,125 @@
+"""Addresses: where a manifest lies, where its relative paths start, and which paths may be followed from there."""
+
+import os
+import posixpath
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import fsspec
+
+BinaryFile: TypeAlias = Any
+"""A file open for reading bytes, of whichever file system: their classes have no type in common."""
+
+
+def full_address(address: str | Path) -> str:
+    """A local path made absolute, without `file://`; any other address as it is.
+
+    >>> full_address("memory://data/clips.csv")
+    'memory://data/clips.csv'
+    """
+    text = str(address)
+    local = text.removeprefix("file://").removeprefix("local://")
+    return os.path.abspath(local) if is_local(local) else text  # noqa: PTH100 (Path.resolve would follow links)
+
+
+def is_local(address: str) -> bool:
+    """Whether a full address is a path of this machine."""
+    return "://" not in address and "::" not in address
+
+
+def file_system(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of an address, and the path there.
+
+    Raises:
+        ValueError: a protocol that fsspec does not know, or one whose package is not installed.
+    """
+    try:
+        return fsspec.url_to_fs(address)
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"{address}: cannot be reached ({error})") from error
+
+
+def parent_of(address: str) -> str:
+    """The folder of a file's full address.
+
+    >>> parent_of("s3://bucket/data/clips.csv"), parent_of("zip://data/clips.csv::s3://bucket/all.zip")
+    ('s3://bucket/data', 'zip://data::s3://bucket/all.zip')
+    """
+    protocol, path, rest = _parts(address)
+    return f"{protocol}{posixpath.dirname(path)}{rest}"
+
+
+def joined(base: str, path: str) -> str:
+    """The full address of a path that is relative to a folder.
+
+    >>> joined("zip://data::s3://bucket/all.zip", "photos/1.png")
+    'zip://data/photos/1.png::s3://bucket/all.zip'
+    """
+    protocol, folder, rest = _parts(base)
+    return f"{protocol}{posixpath.join(folder, path)}{rest}"
+
+
+def _parts(address: str) -> tuple[str, str, str]:
+    head, chain, rest = address.partition("::")
+    protocol, mark, path = head.rpartition("://")
+    return protocol + mark, path, chain + rest
+
+
+class FileResolver:
+    """Turns the paths of a manifest into full addresses, and refuses those that leave its folder.
+
+    A manifest may come from a stranger: a path in it must not make this machine read another file.
+
+    Args:
+        base: the full address of the folder.
+        allow_outside: follow every path.
+
+    >>> FileResolver("s3://bucket/data")("photos/1.png")
+    's3://bucket/data/photos/1.png'
+    """
+
+    def __init__(self, base: str, allow_outside: bool = False) -> None:
+        self.base = base
+        self.allow_outside = allow_outside
+        self._real_base = os.path.realpath(base) if is_local(base) else None
+        self._real_folders: dict[str, str] = {}  # thousands of files share a folder: its links are resolved once
+
+    def __call__(self, path: str) -> str:
+        """The full address of a path.
+
+        Raises:
+            ValueError: the path leaves the folder, or can be no path.
+        """
+        if "\0" in path:
+            raise ValueError("no path: it holds a zero byte")
+        if "://" in path or "::" in path:
+            return self._outside(path, "it names a file system of its own")
+        if posixpath.isabs(path) or (self._real_base is not None and os.path.isabs(path)):  # noqa: PTH117
+            return self._outside(path, "it is absolute")
+        normal = posixpath.normpath(path)
+        # A web server decodes %2e%2e itself.
+        if ".." in normal.split("/") or (self._real_base is None and ".." in unquote(normal).split("/")):
+            return self._outside(joined(self.base, normal), "it goes above it with '..'")
+        address = joined(self.base, normal)
+        if self._real_base is not None and not self.allow_outside:
+            real = self._real(address)
+            if os.path.commonpath([real, self._real_base]) != self._real_base:
+                return self._outside(address, f"it is a link to {real}")
+        return address
+
+    def _outside(self, address: str, why: str) -> str:
+        if not self.allow_outside:
+            raise ValueError(
+                f"the path leaves the manifest's folder {self.base}: {why}; write paths relative to that folder, or "
+                "give allow_outside=True if you trust the manifest"
+            )
+        return address
+
+    def _real(self, path: str) -> str:
+        if os.path.islink(path):  # noqa: PTH114
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._real_folders[folder], name)  # noqa: PTH118

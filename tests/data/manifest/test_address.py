@@ -1,0 +1,75 @@
+import pytest
+
+from confu.data.manifest.address import FileResolver, full_address, joined, parent_of
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("../secret.png", "above it"),
+        ("photos/../../secret.png", "above it"),
+        ("/etc/hostname", "absolute"),
+        ("file:///etc/hostname", "a file system of its own"),
+        ("s3://bucket/a.png", "a file system of its own"),
+        ("simplecache::memory://a.png", "a file system of its own"),
+    ],
+)
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path, path, why, remote):
+    base = "memory://data" if remote else str(tmp_path)
+    with pytest.raises(ValueError, match=f"leaves the manifest's folder {base}: .*{why}.*give allow_outside=True"):
+        FileResolver(base)(path)
+    FileResolver(base, allow_outside=True)(path)
+
+
+def test_a_web_servers_escaped_dots_are_refused():
+    with pytest.raises(ValueError, match="above it"):
+        FileResolver("https://host/data")("%2e%2e/secret.png")
+
+
+def test_a_zero_byte_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="zero byte"):
+        FileResolver(str(tmp_path), allow_outside=True)("a\0.png")
+
+
+def test_links_may_not_lead_outside(tmp_path):
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    inside.mkdir()
+    (outside / "a.png").touch()
+    (inside / "b.png").touch()
+    (inside / "file.png").symlink_to(outside / "a.png")
+    (inside / "folder").symlink_to(outside)
+    (inside / "fine.png").symlink_to(inside / "b.png")
+    resolve = FileResolver(str(inside))
+    for path in ("file.png", "folder/a.png"):
+        with pytest.raises(ValueError, match=r"it is a link to .*outside"):
+            resolve(path)
+        assert FileResolver(str(inside), allow_outside=True)(path) == str(inside / path)
+    assert resolve("fine.png") == str(inside / "fine.png")
+
+
+def test_a_base_that_is_itself_behind_a_link_holds_its_files(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert FileResolver(str(tmp_path / "link"))("a.png") == str(tmp_path / "link" / "a.png")
+
+
+def test_dots_within_the_folder_are_followed(tmp_path):
+    assert FileResolver(str(tmp_path))("./a/../b.png") == str(tmp_path / "b.png")
+
+
+def test_names_that_begin_with_dots_are_names(tmp_path):
+    assert FileResolver(str(tmp_path))("..a.png") == str(tmp_path / "..a.png")
+
+
+def test_local_addresses_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in ("a.csv", "./a.csv", tmp_path / "a.csv", f"file://{tmp_path}/a.csv"):
+        assert full_address(given) == str(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("address", ["memory://data/a.csv", "/data/a.csv", "zip://in/a.csv::/data/all.zip"])
+def test_joining_undoes_the_parent(address):
+    name = "a.csv"
+    assert joined(parent_of(address), name) == address

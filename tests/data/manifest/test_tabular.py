@@ -1,0 +1,173 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from confu.data.manifest import read_manifest
+
+from .stand_ins import write
+
+
+def read_csv(tmp_path, text):
+    return read_manifest(write(tmp_path / "clips.csv", text))
+
+
+def read_lines(tmp_path, *rows):
+    return read_manifest(write(tmp_path / "clips.jsonl", "\n".join(json.dumps(row) for row in rows)))
+
+
+def read_parquet(tmp_path, table):
+    pq.write_table(table if isinstance(table, pa.Table) else pa.table(table), tmp_path / "clips.parquet")
+    return read_manifest(tmp_path / "clips.parquet")
+
+
+def test_csv_ids_keep_their_zeros_and_labels_stay_names(tmp_path):
+    clips = read_csv(tmp_path, "id,label,split,group,n\n007,1,train,1,3\n08,2,val,,4.5\n")
+    assert clips.ids == ["007", "08"]
+    assert clips.labels == ["1", "2"]
+    assert clips.splits == ["train", "validation"]
+    assert clips.groups == ["1", None]
+    assert clips.columns == ("n",)
+    assert clips.sources("n", "number") == [3.0, 4.5]
+
+
+def test_csv_texts_stay_texts(tmp_path):
+    clips = read_csv(tmp_path, 'day,code,say\n2020-01-01,007,"a\nb"\n2020-01-02,1,true\n')
+    assert clips.sources("day", "text") == ["2020-01-01", "2020-01-02"]
+    assert clips.sources("code", "text") == ["007", "1"]
+    assert clips.sources("say", "text") == ["a\nb", "true"]
+
+
+def test_csv_empty_cells_are_missing(tmp_path):
+    clips = read_csv(tmp_path, "photo,n,say\n,,\na.png,nan,NA\nb.png,1,x\n")
+    assert clips.sources("photo", "image") == [None, str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert clips.sources("n", "number") == [None, None, 1]
+    assert clips.present("say").tolist() == [False, True, True]
+
+
+def test_csv_with_a_mark_at_its_start_is_read(tmp_path):
+    assert read_csv(tmp_path, b"\xef\xbb\xbfid,say\na,hello\n").ids == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n1,2,3\n", "not readable as CSV.*#3: Expected 2 columns, got 3"),
+        ("a,a\n1,2\n", "two columns are named 'a'"),
+        (",a\n0,x\n", "column 0 has no name.*index=False"),
+        (b"a\n\xff\xfe\n", "not readable as CSV in UTF-8"),
+        ("", "not readable as CSV"),
+        ("a\n", "holds no rows"),
+        ("id,label\n1,2\n", "holds no modality, only id, label"),
+    ],
+)
+def test_a_broken_csv_is_named(tmp_path, text, message):
+    with pytest.raises(ValueError, match=f"clips.csv: .*{message}"):
+        read_csv(tmp_path, text)
+
+
+def test_json_lines_may_lack_keys(tmp_path):
+    clips = read_lines(tmp_path, {"id": 3, "v": [1, 2.5]}, {"id": "x", "say": "2020-01-01"}, {"say": "", "v": []})
+    assert clips.ids == ["3", "x", "2"]
+    assert clips.sources("say", "text") == [None, "2020-01-01", None]
+    vectors = clips.sources("v", "vector")
+    assert vectors[0].tolist() == [1, 2.5]
+    assert vectors[1:] == [None, None]
+
+
+def test_json_lines_longer_than_a_block_are_read(tmp_path):
+    clips = read_lines(tmp_path, {"v": list(range(400_000))}, {"v": [1]})
+    assert len(clips.sources("v", "vector")[0]) == 400_000
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('{"a": 1}\n\n{"a": ', "line 3 is no JSON.*one object a line"),
+        ("[1, 2]", "line 1: expected a JSON object"),
+        ('{"a": 1}\n{"a": null}\n{"a": "x"}', "row 2, column 'a': expected a number as in row 0; got a text"),
+        ('{"a": 123456789012345678901234567890}', "column 'a'"),
+        (b'{"a": "\xff"}', "line 1 is no JSON"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, lines, message):
+    with pytest.raises(ValueError, match=f"clips.jsonl: {message}"):
+        read_manifest(write(tmp_path / "clips.jsonl", lines))
+
+
+@pytest.mark.parametrize("column", ["list", "large_list", "fixed"])
+def test_parquet_lists_become_arrays(tmp_path, column):
+    kinds = {
+        "list": pa.list_(pa.float32()), "large_list": pa.large_list(pa.float32()), "fixed": pa.list_(pa.float32(), 2),
+    }  # fmt: skip
+    clips = read_parquet(tmp_path, {"v": pa.array([[1, 2], None, [3, None]], kinds[column])})
+    first, second, third = clips.sources("v", "vector")
+    assert first.dtype == np.float32
+    assert first.flags.writeable
+    assert first.tolist() == [1, 2]
+    assert second is None
+    assert np.isnan(third[1])
+
+
+def test_parquet_nested_lists_become_sequences(tmp_path):
+    rows = [[[1, 2], [3, 4], [5, 6]], [[7, 8]], [], [[1, 2], [3]], None]
+    clips = read_parquet(tmp_path, {"s": pa.array(rows, pa.list_(pa.list_(pa.int16())))})
+    first, second, third, ragged, last = clips.sources("s", "sequence")
+    assert first.tolist() == rows[0]
+    assert second.shape == (1, 2)
+    assert third is last is None
+    assert ragged == rows[3]  # as it is: a reader says what is wrong with it
+
+
+def test_slices_of_lists_are_their_own_rows(tmp_path):
+    clips = read_parquet(tmp_path, {"s": pa.array([[[i, i]] * (i + 1) for i in range(6)])})
+    taken = clips.take([5, 2])
+    assert [cell.tolist() for cell in taken.sources("s", "sequence")] == [[[5, 5]] * 6, [[2, 2]] * 3]
+
+
+def test_stored_files_give_bytes_or_paths(tmp_path):
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": b"x", "path": "a.png"}, {"bytes": None, "path": "b.png"}, {"bytes": b"", "path": ""}, None]
+    clips = read_parquet(tmp_path, {"image": pa.array(rows, kind)})
+    assert clips.sources("image", "image") == [b"x", str(tmp_path / "b.png"), None, None]
+    assert clips.present("image").tolist() == [True, True, False, False]
+
+
+def test_class_numbers_of_hugging_face_become_names(tmp_path):
+    info = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "n": {"dtype": "int64"}}}}
+    table = pa.table({"label": [1, 0, -1, None], "n": [1, 0, 1, 0]})
+    clips = read_parquet(tmp_path, table.replace_schema_metadata({b"huggingface": json.dumps(info)}))
+    assert clips.labels == ["dog", "cat", None, None]
+    assert clips.sources("n", "number") == [1, 0, 1, 0]
+
+
+def test_other_programs_types_are_made_plain(tmp_path):
+    table = {
+        "say": pa.array(["a", None, "a"]).dictionary_encode(),
+        "half": pa.array(np.array([1, np.nan, 3], np.float16)),
+        "money": pa.array([1, None, 3], pa.decimal128(5, 2)),
+        "empty": pa.nulls(3),
+        "label": [1.0, float("nan"), 3.0],
+        "__index_level_0__": [0, 1, 2],
+    }
+    clips = read_parquet(tmp_path, table)
+    assert clips.columns == ("say", "half", "money", "empty")
+    assert clips.sources("say", "text") == ["a", None, "a"]
+    assert clips.sources("half", "number") == clips.sources("money", "number") == [1, None, 3]
+    assert not clips.present("empty").any()
+    assert clips.labels == ["1", None, "3"]
+
+
+def test_a_parquet_file_that_was_cut_short_is_named(tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "whole.parquet")
+    write(tmp_path / "clips.parquet", (tmp_path / "whole.parquet").read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"clips.parquet: not readable as Parquet"):
+        read_manifest(tmp_path / "clips.parquet")
+
+
+def test_a_list_is_no_label(tmp_path):
+    clips = read_lines(tmp_path, {"label": [1], "n": 1})
+    with pytest.raises(ValueError, match="row 0, column 'label': expected one name or number"):
+        _ = clips.labels
