@@ -108,7 +108,8 @@ def reproduce(
         str,
         typer.Argument(
             help="table1 to table9, fig3 to fig13, or list: what each is, on which data, and whether it runs. Also xor "
-            "(fig3), xor-dimension (fig6), av-mnist (table1), and corruptions, which the paper has not."
+            "(fig3), xor-dimension (fig6), av-mnist (table1), and what the paper has not: corruptions, gaps, "
+            "false-negatives."
         ),
     ],
     size: Annotated[
@@ -124,6 +125,9 @@ def reproduce(
     ps: Annotated[str | None, typer.Option("--p", help="Shares of XOR rows with commas, for xor.")] = None,
     dims: Annotated[str | None, typer.Option(help="Embedding dimensions with commas, for xor-dimension.")] = None,
     snr: Annotated[str, typer.Option(help="Noise levels in dB with commas, for table6 and table9.")] = "20,15,10",
+    shares: Annotated[
+        str | None, typer.Option(help="Shares of training rows that lack a modality, with commas, for gaps.")
+    ] = None,
     limit: LIMIT = None,
     epochs: EPOCHS = None,
     runs: RUNS = Path("runs"),
@@ -154,6 +158,7 @@ def reproduce(
         ps=_numbers(ps, "--p"),
         dims=None if whole is None else [int(value) for value in whole],
         snr_db=_numbers(snr, "--snr") or (),
+        shares=_numbers(shares, "--shares"),
         progress=progress,
     )
     _finish(reproduce(name, request), runs / "tables" / size.value, json_file)

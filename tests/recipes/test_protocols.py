@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from confu.cli import app
 from confu.data.datasets import build_av_mnist
-from confu.recipes import av_mnist
+from confu.recipes import av_mnist, false_negatives
 from confu.recipes.methods import FAIR
 from data.fixtures import write_sources
 
@@ -101,3 +101,21 @@ def test_few_shot_asks_for_rows_that_there_are_not_with_a_clear_error(trained):
     # The generated set has fewer validation rows of a digit than 16.
     with pytest.raises(ValueError, match="16 shots"):
         trained[0]("fig4")
+
+
+def test_gaps_compare_three_ways_that_are_one_where_nothing_is_missing(trained):
+    rows = trained[0]("gaps", "--shares", "0,0.3")["gaps"]["rows"]
+    assert set(rows) == {f"{share}% missing, {way}" for share in (0, 30) for way in ("masks", "drop", "zeros")}
+    assert rows["0% missing, masks"] == rows["0% missing, drop"] == rows["0% missing, zeros"]
+    assert rows["30% missing, masks"]["A+V"]["num_seeds"] == 2
+    assert (trained[1] / "tables" / "smoke" / "gaps.png").is_file()
+    # The same number of steps, on fewer rows.
+    settings = json.loads((trained[1] / "av-mnist-gaps" / "smoke" / "drop0.3-s0" / "settings.json").read_text())
+    assert settings["train"]["epochs"] >= 1 and settings["gaps"] == {"share": 0.3, "way": "drop", "seed": 0}
+
+
+def test_false_negatives_compare_what_equal_captions_are(trained, monkeypatch):
+    monkeypatch.setattr(false_negatives, "CAPTIONS", 4)
+    rows = trained[0]("false-negatives")["false-negatives"]["rows"]
+    assert list(rows) == ["negatives", "positives", "excluded", "unique"]
+    assert all(set(cells) == {"A", "V", "A+V", "mean(A, V)"} for cells in rows.values())

@@ -157,6 +157,8 @@ def test_paper_size_uses_the_papers_encoders_and_settings():
         (["reproduce", "table5"], "measured on SSW60.*which this version does not read.*--on"),
         (["reproduce", "table2", "--on", "mosi"], "data set 'mosi' is not known"),
         (["reproduce", "fig3", "--on", "av-mnist"], "asks a question of XOR itself, not of av-mnist"),
+        (["reproduce", "gaps", "--on", "xor"], "gaps is measured on av-mnist, not on xor"),
+        (["reproduce", "gaps", "--shares", "some"], "--shares takes numbers with commas"),
         (["reproduce", "corruptions", "--on", "xor"], "no corruptions are chosen for xor; they are for av-mnist"),
         (
             ["reproduce", "table2", "--on", "xor", "--size", "smoke", "--seeds", "1", "--methods", "tri-clip"],

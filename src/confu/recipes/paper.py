@@ -10,6 +10,8 @@ from confu.checks import check_known
 from confu.data.corruptions import Blurred, Clipped, Dropped, Swapped, TimeShifted
 from confu.recipes.av_mnist import Size, av_mnist_benchmark, supervised_reference
 from confu.recipes.benchmark import Benchmark
+from confu.recipes.false_negatives import reproduce_false_negatives
+from confu.recipes.gaps import reproduce_gaps
 from confu.recipes.methods import METHODS, VARIANTS
 from confu.recipes.paper_index import Entry, entry, index_table
 from confu.recipes.protocols.ablation import reproduce_lambda, reproduce_mask
@@ -42,6 +44,7 @@ class Request:
         limit, epochs: instead of the size's.
         ps, dims: of the XOR experiments.
         snr_db: noise levels of tables 6 and 9.
+        shares: of the rows that lack a modality, for `gaps`.
         progress: whether to draw progress bars.
     """
 
@@ -57,6 +60,7 @@ class Request:
     ps: Sequence[float] | None = None
     dims: Sequence[int] | None = None
     snr_db: Sequence[float] = (20, 15, 10)
+    shares: Sequence[float] | None = None
     progress: bool = True
 
     def chosen(self, but: Sequence[str] = ()) -> list[str]:
@@ -157,18 +161,44 @@ EXPERIMENTS: dict[str, Callable[[Benchmark, Request, str], Outcome]] = {
 }
 
 
+def gaps(request: Request) -> Outcome:
+    """AV-MNIST with rows that lack a modality, which the paper leaves open."""
+    return reproduce_gaps(
+        request.data, request.size, request.seeds, request.runs, request.shares, limit=request.limit,
+        epochs=request.epochs, progress=request.progress,
+    )  # fmt: skip
+
+
+def false_negatives(request: Request) -> Outcome:
+    """AV-MNIST with equal captions as negatives, positives, neither, or apart."""
+    return reproduce_false_negatives(
+        request.data, request.size, request.seeds, request.runs, limit=request.limit, epochs=request.epochs,
+        progress=request.progress,
+    )  # fmt: skip
+
+
+BEYOND: dict[str, Callable[[Request], Outcome]] = {
+    "corruptions": lambda request: corruptions(benchmark(request.on or "av-mnist", request), request),
+    "gaps": gaps,
+    "false-negatives": false_negatives,
+}
+"""What the paper does not measure."""
+
+
 def reproduce(name: str, request: Request) -> Outcome:
     """Run what a table or figure of the paper measures, or read what is finished; killed, the same call goes on.
 
     Args:
-        name: of the table or figure, or one of `ALIASES`, or `"corruptions"`.
+        name: of the table or figure, or one of `ALIASES`, or of `BEYOND`.
         request: how large, which methods, where.
 
     Raises:
         ValueError: if there is no such table, it is not an experiment, or its data cannot be read yet.
     """
-    if name == "corruptions":
-        return corruptions(benchmark(request.on or "av-mnist", request), request)
+    if name in BEYOND:
+        if name != "corruptions" and request.on not in (None, "av-mnist"):
+            raise ValueError(f"{name} is measured on av-mnist, not on {request.on}; leave out --on")
+        return BEYOND[name](request)
     found = entry(ALIASES.get(name, name))
     experiment, data = _experiment(found), _data(found, request.on)
     file_name = name if name in ALIASES else found.name
