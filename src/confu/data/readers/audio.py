@@ -1,0 +1,170 @@
+"""Sound: any file that libsndfile reads, or samples with their rate; as a mel spectrogram or as a waveform."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from confu.data.readers.mel import mel_filters, mel_power, scaled_decibels
+from confu.data.readers.source import Source, array_of, is_file, name_of, opened
+from confu.data.readers.stacking import padded, stacked
+from confu.data.wav import decode_sound, mono
+
+LEAST_SECONDS = 0.1
+_FULL_SCALE = {"i1": 2**7, "i2": 2**15, "i4": 2**31}
+
+
+class MelReader:
+    """Sounds as mel spectrograms: cut or filled with zeros to one length, mono, power in mel bands.
+
+    Args:
+        rate: in Hz, to which sounds are resampled.
+        seconds: of each sound, from its start.
+        mels: bands.
+        window: samples of a short-time Fourier transform.
+        hop: samples from frame to frame.
+        low: where the lowest band begins, in Hz.
+        high: where the highest ends, in Hz; None is half the rate.
+        log: decibels below the loudest point, 80 of them as -1 to 1 (see `scaled_decibels`); False gives plain power.
+
+    Reference: A.1 of the ConFu paper, which does not state `low`, `high` and the scaling.
+
+    >>> reader = MelReader()
+    >>> reader.read((np.zeros(22050, np.float32), 22050)).shape
+    torch.Size([1, 128, 431])
+    """
+
+    stackable = True
+    modality_kind = "audio"
+
+    def __init__(
+        self,
+        rate: int = 22050,
+        seconds: float = 10.0,
+        mels: int = 128,
+        window: int = 1024,
+        hop: int = 512,
+        low: float = 0.0,
+        high: float | None = None,
+        log: bool = True,
+    ) -> None:
+        _check_positive(rate=rate, seconds=seconds, mels=mels, window=window, hop=hop)
+        self.settings: dict[str, Any] = {
+            **{"kind": "mel", "rate": rate, "seconds": float(seconds), "mels": mels, "window": window, "hop": hop},
+            **{"low": float(low), "high": None if high is None else float(high), "log": log},
+        }
+        self._transform = (rate, window, hop, mels, float(low), rate / 2 if high is None else float(high))
+        mel_filters(rate, window, mels, *self._transform[4:])  # an impossible band is an error here, not at a file
+        self.log = log
+        self.rate = rate
+        self.seconds = seconds
+        self.shape = (1, mels, round(seconds * rate) // hop + 1)
+
+    def read(self, source: Source) -> Float[Tensor, "1 mels frames"]:
+        """One sound's mel spectrogram.
+
+        Args:
+            source: a file or its bytes, or (samples, rate); see `read_sound`.
+
+        Raises:
+            ValueError: no such file, no sound, cut short, shorter than 0.1 s, with NaN.
+        """
+        waveform = read_sound(source, self.rate, self.seconds)
+        power = mel_power(waveform[None], *self._transform)
+        return scaled_decibels(power) if self.log else power
+
+    def collate(self, items: Sequence[Tensor] | Float[Tensor, "n 1 mels frames"]) -> Float[Tensor, "n 1 mels frames"]:
+        """What the encoder gets: the spectrograms, stacked."""
+        return stacked(items, self.shape)
+
+
+class WaveformReader:
+    """Sounds as mono waveforms.
+
+    Args:
+        rate: in Hz, to which sounds are resampled.
+        seconds: of each sound, from its start; shorter ones are filled with zeros. None keeps each one's length.
+
+    >>> WaveformReader(8000, seconds=1).read((np.zeros((2, 4000), np.int16), 8000)).shape
+    torch.Size([8000])
+    """
+
+    modality_kind = "audio"
+
+    def __init__(self, rate: int, seconds: float | None = None) -> None:
+        _check_positive(rate=rate, seconds=1 if seconds is None else seconds)
+        self.settings: dict[str, Any] = {
+            "kind": "waveform", "rate": rate, "seconds": None if seconds is None else float(seconds),
+        }  # fmt: skip
+        self.rate = rate
+        self.seconds = seconds
+        self.stackable = seconds is not None
+
+    def read(self, source: Source) -> Float[Tensor, " samples"]:
+        """One waveform, full scale at 1; `source` and errors as for `MelReader`."""
+        return read_sound(source, self.rate, self.seconds)
+
+    def collate(
+        self, items: Sequence[Tensor] | Float[Tensor, "n samples"]
+    ) -> Float[Tensor, "n samples"] | dict[str, Tensor]:
+        """What the encoder gets: (n, samples); without `seconds` that as `values`, and a `mask` of real samples."""
+        if self.seconds is None:
+            return padded(items)
+        return stacked(items, (round(self.seconds * self.rate),))
+
+
+def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float[Tensor, " samples"]:
+    """One sound as a mono waveform.
+
+    Args:
+        source: a file that libsndfile reads (WAV, FLAC, OGG, MP3), its bytes, or a pair of samples and their rate in
+            Hz: (samples,) or two axes of which the shorter holds the channels; floats with full scale at 1, or signed
+            integers.
+        rate: in Hz; another rate is resampled.
+        seconds: cut from the start, or filled with zeros at the end, to so many. None keeps the length.
+
+    Raises:
+        ValueError: no such file, no sound, cut short, shorter than 0.1 s, with NaN.
+    """
+    name = name_of(source)
+    if is_file(source):
+        with opened(source) as file:
+            waveform = decode_sound(file, name, rate, seconds)
+    elif isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], int | float | np.number):
+        name = f"sound ({name_of(source[0])}, {source[1]} Hz)"
+        waveform = mono(_samples(source[0], name), float(source[1]), name, rate, seconds)
+    else:
+        raise ValueError(
+            f"{name}: expected a sound's file, its bytes, or a tuple (samples, rate); got {type(source).__name__}"
+        )
+    if len(waveform) < min(LEAST_SECONDS, seconds or LEAST_SECONDS) * rate - 1:
+        raise ValueError(f"{name}: lasts {len(waveform) / rate:.3f} s; expected {LEAST_SECONDS} s or more, remove it")
+    if seconds is not None and len(waveform) < round(seconds * rate):
+        waveform = np.pad(waveform, (0, round(seconds * rate) - len(waveform)))
+    return torch.from_numpy(waveform)
+
+
+def _samples(source: Source, name: str) -> np.ndarray:
+    """(samples, channels) float32."""
+    samples = array_of(source)
+    kind = samples.dtype.str[1:]
+    if samples.dtype.kind == "f":
+        values = samples.astype(np.float32)
+    elif kind in _FULL_SCALE:
+        values = samples.astype(np.float32) / _FULL_SCALE[kind]
+    else:
+        raise ValueError(f"{name}: expected floats from -1 to 1, or int8, int16 or int32; got {samples.dtype}")
+    if values.ndim == 1:
+        return values[:, None]
+    if values.ndim != 2:
+        raise ValueError(f"{name}: expected (samples,) or (samples, channels); got {values.shape}")
+    return values if values.shape[0] >= values.shape[1] else values.T
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < float("inf"):
+            raise ValueError(f"{name}: expected a positive number; got {number}")

@@ -1,0 +1,181 @@
+"""Numbers: vectors of one size, sequences of differing length, and single numbers."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from confu.data.readers.source import Source, array_of, is_file, name_of
+from confu.data.readers.stacking import padded, stacked
+
+
+class VectorReader:
+    """Vectors of one size.
+
+    Args:
+        dim: numbers in each.
+
+    >>> VectorReader(3).read([1, 2, 3]).tolist()
+    [1.0, 2.0, 3.0]
+    """
+
+    stackable = True
+    modality_kind = "vector"
+
+    def __init__(self, dim: int) -> None:
+        _check_size("dim", dim)
+        self.settings: dict[str, Any] = {"kind": "vector", "dim": dim}
+        self.dim = dim
+
+    def read(self, source: Source) -> Float[Tensor, " dim"]:
+        """One vector.
+
+        Args:
+            source: an array, a tensor, a list of numbers, or a file `.npy` or `.npz` of one array.
+
+        Raises:
+            ValueError: another size, no numbers, NaN or infinity.
+        """
+        array = array_of(source)
+        if array.shape != (self.dim,):
+            raise ValueError(f"{name_of(source)}: expected a vector of {self.dim} numbers; got shape {array.shape}")
+        return finite_floats(array, name_of(source))
+
+    def collate(self, items: Sequence[Tensor] | Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
+        """What the encoder gets: the vectors, stacked."""
+        return stacked(items, (self.dim,))
+
+
+class SequenceReader:
+    """Sequences of steps that differ in length.
+
+    Args:
+        dim: numbers in each step.
+        max_steps: longer sequences are cut to so many steps; None keeps all.
+
+    >>> reader = SequenceReader(2)
+    >>> reader.collate([reader.read([[1, 2], [3, 4]]), reader.read([[5, 6]])])["mask"].tolist()
+    [[True, True], [True, False]]
+    """
+
+    stackable = False
+    modality_kind = "sequence"
+
+    def __init__(self, dim: int, max_steps: int | None = None) -> None:
+        _check_size("dim", dim)
+        _check_size("max_steps", 1 if max_steps is None else max_steps)
+        self.settings: dict[str, Any] = {"kind": "sequence", "dim": dim, "max_steps": max_steps}
+        self.dim = dim
+        self.max_steps = max_steps
+
+    def read(self, source: Source) -> Float[Tensor, "steps dim"]:
+        """One sequence.
+
+        Args:
+            source: (steps, dim), or (steps,) if `dim` is 1: an array, a tensor, a nested list, or a file `.npy` or
+                `.npz` of one array.
+
+        Raises:
+            ValueError: no step, another size of the steps, no numbers, NaN or infinity.
+        """
+        name = name_of(source)
+        array = array_of(source)
+        if array.ndim == 1 and self.dim == 1:
+            array = array[:, None]
+        if array.shape[1:] != (self.dim,) or array.ndim != 2 or not len(array):
+            raise ValueError(f"{name}: expected (steps, {self.dim}) numbers, one step or more; got shape {array.shape}")
+        return finite_floats(array[: self.max_steps], name)
+
+    def collate(self, items: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What the encoder gets: `values` (n, longest, dim) with zeros at the ends, and `mask`, True at real steps."""
+        return padded(items, (self.dim,))
+
+
+class NumberReader:
+    """Single numbers, standardised.
+
+    Args:
+        mean: subtracted.
+        std: divided by.
+
+    >>> reader = number_reader([1.0, None, 3.0])
+    >>> reader.collate([reader.read(1), reader.read(4)]).tolist()
+    [[-1.0], [2.0]]
+    """
+
+    stackable = True
+    modality_kind = "number"
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
+        if not math.isfinite(mean) or not 0 < std < math.inf:
+            raise ValueError(f"mean and std: expected finite numbers, std positive; got {mean} and {std}")
+        self.settings: dict[str, Any] = {"kind": "number", "mean": float(mean), "std": float(std)}
+        self.mean = float(mean)
+        self.std = float(std)
+
+    def read(self, source: Source) -> Float[Tensor, "1"]:
+        """One number as it is.
+
+        Args:
+            source: a number, or an array that holds one.
+
+        Raises:
+            ValueError: a text or several numbers, NaN or infinity.
+        """
+        if is_file(source):
+            raise ValueError(f"{name_of(source)}: expected a number; got {type(source).__name__}")
+        array = array_of(source)
+        if array.size != 1:
+            raise ValueError(f"{name_of(source)}: expected one number; got shape {array.shape}")
+        return finite_floats(array.reshape(1), name_of(source))
+
+    def collate(self, items: Sequence[Tensor] | Float[Tensor, "n 1"]) -> Float[Tensor, "n 1"]:
+        """What the encoder gets: `(number - mean) / std`."""
+        return (stacked(items, (1,)) - self.mean) / self.std
+
+
+def number_reader(sources: Iterable[Source | None]) -> NumberReader:
+    """A reader that standardises by the mean and standard deviation of these numbers, e.g. those of the training rows.
+
+    Args:
+        sources: None where a row has no number.
+
+    Raises:
+        ValueError: no number, or all of them equal, so that they say nothing.
+    """
+    reader = NumberReader()
+    numbers = np.array([reader.read(source).item() for source in sources if source is not None], dtype=np.float64)
+    if not len(numbers) or numbers.std() == 0:
+        got = "none" if not len(numbers) else f"{len(numbers)} times {numbers[0]}"
+        raise ValueError(f"sources: expected numbers that differ, to standardise by; got {got}")
+    return NumberReader(float(numbers.mean()), float(numbers.std()))
+
+
+def finite_floats(array: np.ndarray, name: str) -> Float[Tensor, "*shape"]:
+    """A float32 copy.
+
+    Args:
+        array: numbers of any type.
+        name: for the message.
+
+    Raises:
+        ValueError: NaN, infinity, or a number that float32 cannot hold.
+    """
+    with np.errstate(over="ignore"):  # what overflows is found below
+        values = torch.from_numpy(np.array(array, dtype=np.float32))
+    bad = values.numel() - int(values.isfinite().sum())
+    if bad:
+        raise ValueError(
+            f"{name}: {bad} of {values.numel()} numbers are NaN, infinite or too large for float32; repair them, or "
+            "leave the cell empty if the value is missing"
+        )
+    return values
+
+
+def _check_size(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name}: expected 1 or more; got {value}")

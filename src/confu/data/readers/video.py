@@ -1,0 +1,168 @@
+"""Videos as a few frames, chosen by counting; through PyAV, which is imported when a file is read and not before."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from confu.data.readers.picture import Fill, Picture, normalised, picture_from_array, pixels_of
+from confu.data.readers.source import Source, is_file, name_of, opened
+from confu.data.readers.stacking import stacked
+
+
+class VideoReader:
+    """Videos as the middle frames of equal segments, each as an image of one size.
+
+    Args:
+        frames: segments.
+        size: like all others, see `Picture`. The default mean and std of 0.5 give numbers from -1 to 1.
+
+    >>> reader = VideoReader(frames=2, size=4)
+    >>> reader.read(np.zeros((10, 6, 6, 3), dtype=np.uint8)).shape
+    torch.Size([2, 3, 4, 4])
+    """
+
+    stackable = True
+    modality_kind = "video"
+
+    def __init__(
+        self,
+        frames: int = 8,
+        size: int = 224,
+        channels: int = 3,
+        mean: Fill = 0.5,
+        std: Fill = 0.5,
+        resize: str = "crop",
+        shorter: int | None = None,
+        interpolation: str = "bilinear",
+    ) -> None:
+        if frames < 1:
+            raise ValueError(f"frames: expected 1 or more; got {frames}")
+        self.frames = frames
+        self.picture = Picture(size, channels, mean, std, resize, shorter, interpolation)
+        self.settings: dict[str, Any] = {"kind": "video", "frames": frames, **asdict(self.picture)}
+
+    def read(self, source: Source) -> UInt8[Tensor, "frames channels size size"]:
+        """The chosen frames of one video.
+
+        Args:
+            source: a file or its bytes, or uint8 pixels of all frames (see `picture_from_array` for their order).
+
+        Raises:
+            ImportError: a file, and PyAV is not installed.
+            ValueError: no such file, no video, cut short, or without a frame.
+        """
+        name = name_of(source)
+        if is_file(source):
+            images = decoded_frames(source, self.frames)
+        elif isinstance(source, np.ndarray | Tensor):
+            if source.ndim not in (3, 4) or not len(source):
+                raise ValueError(
+                    f"{name}: expected (frames, height, width) pixels, or with channels, one frame or more"
+                )
+            images = [picture_from_array(source[index], name) for index in middle_frames(len(source), self.frames)]
+        else:
+            raise ValueError(f"{name}: expected a video's file, bytes or pixels; got {type(source).__name__}")
+        return torch.stack([pixels_of(image, self.picture, name) for image in images])
+
+    def collate(
+        self, items: Sequence[Tensor] | UInt8[Tensor, "n frames channels size size"]
+    ) -> Float[Tensor, "n frames channels size size"]:
+        """What the encoder gets: `(pixels / 255 - mean) / std`."""
+        side, channels = self.picture.size, self.picture.channels
+        return normalised(stacked(items, (self.frames, channels, side, side), torch.uint8), self.picture)
+
+
+def middle_frames(count: int, segments: int) -> list[int]:
+    """The middle frames of equal segments; of fewer frames than segments some are taken several times.
+
+        index_k = floor((k + 1/2) count / segments)
+
+    >>> middle_frames(80, 8), middle_frames(2, 4)
+    ([5, 15, 25, 35, 45, 55, 65, 75], [0, 0, 1, 1])
+    """
+    return [(2 * segment + 1) * count // (2 * segments) for segment in range(segments)]
+
+
+def decoded_frames(source: Source, segments: int) -> list[Image.Image]:
+    """Decode the middle frames of equal segments of a video's file.
+
+    The container's own count of frames and its index are often wrong, so frames are decoded in order and counted. The
+    packets are counted first, which costs little; if the decoder gives another number of frames, the choice is made
+    again with that number.
+
+    Args:
+        source: the file or its bytes.
+        segments: how many frames to take.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        ValueError: no such file, no video, cut short, or without a frame.
+    """
+    name = name_of(source)
+    with opened(source) as file:
+        packets, announced = _count_packets(file, name)
+        wanted = middle_frames(packets, segments)
+        chosen, count = _decode(file, name, set(wanted))
+        if count == 0:
+            raise ValueError(f"{name}: a video without a frame, or cut short; remove it or fetch it again")
+        # Edits and broken last packets cost a few frames; a download that stopped costs more.
+        if count < announced - max(2, announced // 50):
+            raise ValueError(f"{name}: cut short: {announced} frames announced, found {count}; fetch the file again")
+        if count != packets:
+            wanted = middle_frames(count, segments)
+            chosen, _ = _decode(file, name, set(wanted))
+    return [chosen[index] for index in wanted]
+
+
+def _count_packets(file: Any, name: str) -> tuple[int, int]:
+    """Packets with content, and the frames that the container announces (0 if it does not say)."""
+    with _container(file, name) as container:
+        stream = _video_stream(container, name)
+        try:
+            return sum(packet.size > 0 for packet in container.demux(stream)), stream.frames
+        except Exception as error:
+            raise ValueError(_unreadable(name, error)) from error
+
+
+def _decode(file: Any, name: str, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
+    """The wanted frames by index, and the number of all frames."""
+    chosen: dict[int, Image.Image] = {}
+    count = 0
+    with _container(file, name) as container:
+        stream = _video_stream(container, name)
+        try:
+            for count, frame in enumerate(container.decode(stream), start=1):
+                if count - 1 in wanted:
+                    image = frame.to_image()
+                    chosen[count - 1] = image.rotate(frame.rotation, expand=True) if frame.rotation else image
+        except Exception as error:
+            raise ValueError(_unreadable(name, error)) from error
+    return chosen, count
+
+
+def _container(file: Any, name: str) -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError('reading videos needs PyAV: pip install "contrastive-fusion[video]"') from error
+    file.seek(0)
+    try:
+        return av.open(file, mode="r")
+    except Exception as error:
+        raise ValueError(_unreadable(name, error)) from error
+
+
+def _video_stream(container: Any, name: str) -> Any:
+    if not container.streams.video:
+        raise ValueError(f"{name}: holds no video, or is cut short")
+    return container.streams.video[0]
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    return f"{name}: damaged or cut short, not readable as a video ({type(error).__name__}: {error})"
