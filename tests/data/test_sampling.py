@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from confu._typing import Subset
 from confu.data.gaps import random_gaps
-from confu.data.sampling import BalancedBatches, UniformBatches, UniqueBatches
+from confu.data.sampling import BalancedBatches, Stretches, UniformBatches, UniqueBatches
 
 NAMES = ("image", "audio", "text")
 PAIR, ALL = Subset("image", "text"), Subset(*NAMES)
@@ -21,6 +21,7 @@ def complete(present, term, batch):
     lambda: UniformBatches(50, 8),
     lambda: BalancedBatches(random_gaps(50, NAMES, 0.6), [PAIR, ALL], 8, 0.5),
     lambda: UniqueBatches(torch.arange(50) % 12, 8),
+    lambda: Stretches(UniformBatches(50, 8), 4),
 ])  # fmt: skip
 def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not(make):
     first = make().epoch(3, 7)
@@ -97,3 +98,11 @@ def test_a_term_without_complete_rows_is_refused():
     present = {"image": torch.tensor([True, False, True]), "text": torch.tensor([False, True, True])}
     with pytest.raises(ValueError, match=r"what needs image\+text: 1 of 3 training rows have all of it"):
         BalancedBatches(present, [PAIR], 2)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6, 7, 20])
+def test_stretches_are_the_passes_cut_elsewhere(steps):
+    whole = UniformBatches(50, 8)
+    passes = torch.cat([whole.epoch(2, number) for number in range(20)])
+    stretches = torch.cat([Stretches(whole, steps).epoch(2, number) for number in range(6)])
+    assert torch.equal(stretches, passes[: 6 * steps])

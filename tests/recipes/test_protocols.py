@@ -109,9 +109,14 @@ def test_gaps_compare_three_ways_that_are_one_where_nothing_is_missing(trained):
     assert rows["0% missing, masks"] == rows["0% missing, drop"] == rows["0% missing, zeros"]
     assert rows["30% missing, masks"]["A+V"]["num_seeds"] == 2
     assert (trained[1] / "tables" / "smoke" / "gaps.png").is_file()
-    # The same number of steps, on fewer rows.
-    settings = json.loads((trained[1] / "av-mnist-gaps" / "smoke" / "drop0.3-s0" / "settings.json").read_text())
-    assert settings["train"]["epochs"] >= 1 and settings["gaps"] == {"share": 0.3, "way": "drop", "seed": 0}
+    trains = {
+        way: json.loads((trained[1] / "av-mnist-gaps" / "smoke" / f"{way}0.3-s0" / "settings.json").read_text())
+        for way in ("masks", "drop")
+    }
+    assert trains["drop"]["gaps"] == {"share": 0.3, "way": "drop", "seed": 0}
+    # As many inputs: with 70 % of the rows whole, 2.7 a row for masks and 3 for the others.
+    steps = {way: found["train"]["steps_per_epoch"] for way, found in trains.items()}
+    assert steps["masks"] * 2.7 == pytest.approx(steps["drop"] * 3, rel=0.1)
 
 
 def test_false_negatives_compare_what_equal_captions_are(trained, monkeypatch):

@@ -208,4 +208,27 @@ class UniqueBatches:
         return torch.from_numpy(order)
 
 
-Batches = UniformBatches | BalancedBatches | UniqueBatches
+@dataclass(frozen=True)
+class Stretches:
+    """Other batches, cut into stretches of so many steps: a large set is validated more than once a pass.
+
+    >>> whole = UniformBatches(rows=12, batch_size=4)
+    >>> parts = Stretches(whole, steps=2)
+    >>> first_pass = torch.cat([parts.epoch(0, 0), parts.epoch(0, 1)])[:3]
+    >>> torch.equal(first_pass, whole.epoch(0, 0))
+    True
+    """
+
+    batches: "UniformBatches | BalancedBatches | UniqueBatches"
+    steps: int
+
+    def epoch(self, seed: int, epoch: int) -> Order:
+        """The rows of each batch of a stretch."""
+        whole = self.batches.steps
+        first, end = epoch * self.steps, (epoch + 1) * self.steps
+        passes = [self.batches.epoch(seed, number) for number in range(first // whole, (end - 1) // whole + 1)]
+        start = first % whole
+        return torch.cat(passes)[start : start + self.steps]
+
+
+Batches = UniformBatches | BalancedBatches | UniqueBatches | Stretches

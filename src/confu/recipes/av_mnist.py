@@ -14,6 +14,7 @@ from confu._typing import Subset
 from confu.checks import check_known
 from confu.data import Splits
 from confu.data.datasets import digit_prompt_dataset, digit_vocabulary, load_av_mnist
+from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, evaluate_retrieval
 from confu.evaluation.scoring import answers, disjoint_pairs, queryable_subsets
 from confu.inference import embed
@@ -225,13 +226,19 @@ def _question(model: MultimodalModel) -> tuple[Any, Subset, list[Subset]]:
     return digit_prompt_dataset(), TEXT, queries + ([Subset("image", "audio")] if len(queries) == 2 else [])
 
 
-def _measure_zero_shot(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
+def measure_accuracy(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
+    """Embed the test rows, keep the table beside the run, and read the digit from every query."""
     model = load_model(folder / "best")
     table = embed(model, splits.test)
     table.save(folder / "test.parquet")
-    found = zero_shot(model, table, *_question(model), method=method, seed=seed).rows
+    return zero_shot(model, table, *_question(model), method=method, seed=seed).rows
+
+
+def _measure_zero_shot(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
+    found = measure_accuracy(method, seed, folder, splits)
+    table = EmbeddingTable.load(folder / "test.parquet")
     pairs = None
-    if model.score != "cosine":  # those of Table 2; the fused targets would be twice as many, of 10,000 x 10,000 each
+    if table.score != "cosine":  # those of Table 2; the fused targets would be twice as many, of 10,000 x 10,000 each
         subsets = queryable_subsets(table)
         pairs = [(query, target) for query, target in disjoint_pairs(subsets)
                  if not target.is_fused and answers(table, query, target)]  # fmt: skip

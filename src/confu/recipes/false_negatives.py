@@ -11,7 +11,7 @@ from confu.checks import check_known
 from confu.data import ArrayDataset, CaptionColumn, Splits
 from confu.evaluation import summarise
 from confu.nn.encoders import build_encoder
-from confu.recipes.av_mnist import NAMES, SCALES, Scale, Size, contrastive_runs
+from confu.recipes.av_mnist import NAMES, SCALES, Scale, Size, contrastive_runs, measure_accuracy
 from confu.recipes.gaps import QUERIES
 from confu.recipes.methods import build_objective
 from confu.recipes.run import Outcome, Run
@@ -56,6 +56,7 @@ def false_negatives_run(
         train=run.train.model_copy(update=unique),
         splits=partial(_grouped, run.splits),
         objective=partial(_objective, "negatives" if option == "unique" else option, SCALES[size]),
+        measure=partial(measure_accuracy, "confu", seed),
         monitor=None,
     )
 

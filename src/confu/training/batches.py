@@ -4,7 +4,7 @@ from torch import Tensor
 
 from confu._typing import Subset
 from confu.data import Dataset
-from confu.data.sampling import BalancedBatches, Batches, UniformBatches, UniqueBatches
+from confu.data.sampling import BalancedBatches, Batches, Stretches, UniformBatches, UniqueBatches
 from confu.plan import Plan
 from confu.training.settings import TrainSettings
 
@@ -14,12 +14,19 @@ def choose_batches(train: Dataset, settings: TrainSettings, plan: Plan | None) -
 
     Args:
         train: says `present` (modality -> mask) for balanced batches, and `groups` for unique ones.
-        settings: `sampling`, `batch_size`, `least_complete`.
+        settings: `sampling`, `batch_size`, `least_complete`, `steps_per_epoch`.
         plan: whose terms are balanced.
 
     Raises:
         ValueError: if there are fewer rows than a batch holds, or the data set does not know what is needed.
     """
+    batches = _whole_passes(train, settings, plan)
+    return batches if settings.steps_per_epoch is None else Stretches(batches, settings.steps_per_epoch)
+
+
+def _whole_passes(
+    train: Dataset, settings: TrainSettings, plan: Plan | None
+) -> UniformBatches | BalancedBatches | UniqueBatches:
     rows, size = len(train), settings.batch_size
     if rows < size:
         raise ValueError(f"the training set has {rows} rows, fewer than batch_size {size}; lower batch_size")

@@ -10,7 +10,10 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(default=30, ge=1, description="passes over the training set")
+    epochs: int = Field(default=30, ge=1, description="passes over the training set, each followed by a validation")
+    steps_per_epoch: int | None = Field(
+        default=None, ge=1, description="validate after so many steps instead; epochs then counts these stretches"
+    )
     batch_size: int = Field(
         default=256, ge=2, description="rows a step; a last, smaller batch is left out of the epoch"
     )
