@@ -1,0 +1,166 @@
+"""Ranks in a gallery that is larger than the queries, where more than one target may be right, and what came first.
+
+Shapes: n queries, m targets of the gallery.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from confu._typing import Subset
+from confu.embeddings import EmbeddingTable
+from confu.evaluation.hits import first_hit_credit
+from confu.evaluation.retrieval import expected_ranks, reciprocal_ranks
+from confu.evaluation.scoring import asked_with, pair_scores, query_chunks, sides, tie_widths
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRanks:
+    """Where the first row of the query's own group stands: every row of the group is right.
+
+    Attributes:
+        better: (n,) how many rows of other groups score better than the best of its own.
+        tied: (n,) how many rows of other groups score the same as that one.
+        right: (n,) how many rows of its own group do, at least 1.
+        members: (n,) how many rows of the gallery belong to its group, at least 1.
+    """
+
+    better: Int[Tensor, " n"]
+    tied: Int[Tensor, " n"]
+    right: Int[Tensor, " n"]
+    members: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The outcome of n queries in a gallery of m targets.
+
+    Attributes:
+        rows: (n,) the rows of the table that asked.
+        better: (n,) how many targets score better than the query's own.
+        tied: (n,) how many score the same, its own among them.
+        first: (n,) the row of the table whose target scores best; the first one of those that tie.
+        gallery: m.
+        groups: the same where any row of the query's group is right; None without groups.
+    """
+
+    rows: Int[Tensor, " n"]
+    better: Int[Tensor, " n"]
+    tied: Int[Tensor, " n"]
+    first: Int[Tensor, " n"]
+    gallery: int
+    groups: GroupRanks | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def recall(self, k: int) -> Float[Tensor, " n"]:
+        """The chance that the query's own target is among the first k if ties are broken at random.
+
+        Raises:
+            ValueError: if k is not in 1..m.
+        """
+        if not 1 <= k <= self.gallery:
+            raise ValueError(f"k must lie between 1 and the size of the gallery, {self.gallery}; got {k}")
+        return ((k - self.better).double() / self.tied).clamp(0.0, 1.0)
+
+    def group_recall(self, k: int) -> Float[Tensor, " n"]:
+        """The chance that any row of the query's group is among the first k; see `first_hit_credit`."""
+        if self.groups is None:
+            raise ValueError("there are no groups; give `groups` where the ranks are made")
+        return first_hit_credit(self.groups.better, self.groups.tied, self.groups.right, k)
+
+    def ranks(self) -> Float[Tensor, " n"]:
+        """The expected rank of the query's own target; 1 is best."""
+        return expected_ranks(self.better, self.tied)
+
+    def reciprocal(self) -> Float[Tensor, " n"]:
+        """The expectation of 1 / rank of the query's own target."""
+        return reciprocal_ranks(self.better, self.tied)
+
+    def spread(self, values: Float[Tensor, " n"], size: int) -> Float[Tensor, " size"]:
+        """One value a row of the table; NaN in the rows that did not ask."""
+        return torch.full((size,), float("nan"), dtype=torch.float64).index_copy_(0, self.rows, values.double())
+
+
+def gallery_ranks(
+    queries: Sequence[Float[Tensor, "n _"]],
+    targets: Sequence[Float[Tensor, "m _"]],
+    own: Int[Tensor, " n"],
+    score: str = "cosine",
+    groups: Int[Tensor, " m"] | None = None,
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"], GroupRanks | None]:
+    """Where each query's own target stands in the gallery, in chunks so that memory does not grow with n m.
+
+    Args:
+        queries: one (n, dim) of unit vectors a side, see `confu.evaluation.scoring.pair_scores`.
+        targets: one (m, dim) a side.
+        own: (n,) the target that belongs to each query.
+        score: how they are compared.
+        groups: (m,) of the targets; those of the own target's group are right too. -1 is a target of no group.
+
+    Returns:
+        better, tied and first, each (n,), and the ranks by group if there are groups.
+
+    Example:
+        >>> better, tied, first, _ = gallery_ranks([torch.eye(3)[:1]], [torch.eye(3)], torch.tensor([2]))
+        >>> better.tolist(), tied.tolist(), first.tolist()
+        ([1], [2], [0])
+    """
+    if score != "cosine":  # once, and not again in every chunk
+        queries, targets = [one.double() for one in queries], [one.double() for one in targets]
+    n, m = len(queries[0]), len(targets[0])
+    found: list[tuple[Tensor, ...]] = []
+    for rows in query_chunks(n, m, len(queries) + len(targets)):
+        scores = pair_scores(score, [one[rows] for one in queries], targets)
+        width = tie_widths(score, scores)
+        mine = own[rows][:, None]
+        at = scores.gather(1, mine)
+        counts = [(scores > at + width).sum(1), ((scores - at).abs() <= width).sum(1), scores.argmax(1)]
+        if groups is not None:
+            belongs = ((groups == groups[mine]) & (groups >= 0)).scatter(1, mine, True)
+            best = scores.masked_fill(~belongs, -torch.inf).amax(1, keepdim=True)
+            ties = (scores - best).abs() <= width
+            counts += [((scores > best + width) & ~belongs).sum(1), (ties & ~belongs).sum(1), (ties & belongs).sum(1),
+                       belongs.sum(1)]  # fmt: skip
+        found.append(tuple(counts))
+    columns = [torch.cat(parts) for parts in zip(*found)]
+    better, tied, first = columns[:3]
+    return better, tied, first, GroupRanks(*columns[3:]) if groups is not None else None
+
+
+def rank_pair(
+    table: EmbeddingTable, query: Subset, target: Subset, groups: Int[Tensor, " _"] | None = None
+) -> dict[str, Ranked]:
+    """Rank the targets of the rows that are complete for query and target, by each name that asks.
+
+    Args:
+        table: of embeddings.
+        query: the subset that asks; beside a fused one of a cosine table asks `mean(...)`, see `asked_with`.
+        target: the subset that is sought.
+        groups: (len(table),) the group of each row, -1 for none.
+
+    Returns:
+        by the query's name; empty if no row is complete for both.
+
+    Raises:
+        ValueError: if the table cannot answer it (`confu.evaluation.why_not`), or an embedding is not finite.
+
+    Example:
+        >>> table = EmbeddingTable(("a", "b"), {Subset("image"): torch.eye(2), Subset("text"): torch.eye(2)})
+        >>> rank_pair(table, Subset("image"), Subset("text"))["image"].recall(1).tolist()
+        [1.0, 1.0]
+    """
+    rows, asking = asked_with(table, query, target)
+    if len(rows) == 0:
+        return {}
+    sought = [vectors[rows] for vectors in sides(table, target)]
+    within = None if groups is None else groups[rows]
+    found = {}
+    for name, vectors in asking.items():
+        better, tied, first, of_group = gallery_ranks(vectors, sought, torch.arange(len(rows)), table.score, within)
+        found[name] = Ranked(rows, better, tied, rows[first], len(rows), of_group)
+    return found

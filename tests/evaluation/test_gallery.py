@@ -1,0 +1,123 @@
+"""Ranks in a gallery, against loops over every order in which ties can be broken."""
+
+from itertools import permutations
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from confu._typing import Subset
+from confu.embeddings import EmbeddingTable
+from confu.evaluation.gallery import gallery_ranks, rank_pair
+from confu.evaluation.hits import chance_recall, first_hit_credit, usual_ks
+from confu.evaluation.retrieval import evaluate_retrieval, retrieval_ranks
+
+
+def vectors(n, dim=5, seed=0):
+    return normalize(torch.randn(n, dim, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def table(n=12, names=("image", "audio", "text", "image+audio"), **more):
+    return EmbeddingTable(
+        tuple(f"r{i}" for i in range(n)), {Subset.parse(s): vectors(n, seed=i) for i, s in enumerate(names)}, **more
+    )
+
+
+@pytest.mark.parametrize("score", ["cosine", "volume"])
+def test_a_square_gallery_is_that_of_retrieval(score):
+    queries, targets = [vectors(9, seed=1)], [vectors(9, seed=2)[[0, 1, 1, 3, 4, 5, 5, 5, 8]]]
+    if score == "volume":
+        queries.append(vectors(9, seed=3))
+    better, tied, first, groups = gallery_ranks(queries, targets, torch.arange(9), score)
+    expected = retrieval_ranks(queries, targets, score=score)
+    assert torch.equal(better, expected[0])
+    assert torch.equal(tied, expected[1])
+    assert groups is None
+    assert all(int(better[i]) > 0 or int(tied[i]) > 1 or int(first[i]) == i for i in range(9))
+
+
+def test_queries_may_be_fewer_than_targets():
+    queries, targets, own = vectors(3, seed=1), vectors(8, seed=2), torch.tensor([6, 0, 3])
+    better, tied, first, _ = gallery_ranks([queries], [targets], own)
+    for i in range(3):
+        scores = [float(queries[i] @ target) for target in targets]
+        assert better[i] == sum(score > scores[own[i]] + 1e-6 for score in scores)
+        assert tied[i] == 1
+        assert first[i] == scores.index(max(scores))
+
+
+@pytest.mark.parametrize(
+    ("better", "tied", "right"), [(0, 0, 1), (1, 2, 1), (0, 2, 2), (2, 1, 3), (0, 3, 1), (4, 0, 1)]
+)
+def test_the_first_hit_is_counted_over_every_order_of_the_ties(better, tied, right):
+    for k in range(1, 8):
+        orders = list(permutations([False] * tied + [True] * right))
+        places = [better + 1 + order.index(True) for order in orders]
+        expected = sum(place <= k for place in places) / len(orders)
+        found = first_hit_credit(torch.tensor([better]), torch.tensor([tied]), torch.tensor([right]), k)
+        assert float(found[0]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_any_row_of_the_group_counts_and_a_row_of_no_group_only_itself():
+    queries, targets = vectors(10, seed=1), vectors(10, seed=2)
+    groups = torch.tensor([0, 0, 1, 1, 1, -1, -1, 2, 2, 0])
+    found = gallery_ranks([queries], [targets], torch.arange(10), groups=groups)[3]
+    assert found is not None
+    for i in range(10):
+        mine = [j for j in range(10) if j == i or (groups[i] >= 0 and groups[j] == groups[i])]
+        scores = [float(queries[i] @ target) for target in targets]
+        best = max(scores[j] for j in mine)
+        assert found.better[i] == sum(scores[j] > best + 1e-6 for j in range(10) if j not in mine)
+        assert found.members[i] == len(mine)
+        assert found.right[i] == 1
+
+
+def test_without_groups_of_two_the_group_numbers_are_the_own_ones():
+    ranked = rank_pair(table(), Subset("image"), Subset("text"), torch.arange(12))["image"]
+    for k in (1, 3, 12):
+        assert torch.allclose(ranked.recall(k), ranked.group_recall(k))
+
+
+def test_a_pair_agrees_with_the_report_and_has_the_mean_beside_it():
+    gaps = {"audio": [True] * 9 + [False] * 3, "text": [False] + [True] * 11}
+    gaps["image+audio"] = gaps["audio"]
+    one = table(complete={Subset.parse(name): torch.tensor(mask) for name, mask in gaps.items()})
+    query = Subset("image", "audio")
+    found = rank_pair(one, query, Subset("text"))
+    assert list(found) == ["image+audio", "mean(image, audio)"]
+    rows = evaluate_retrieval(one, ks=(1, 5), pairs=[(query, Subset("text"))])
+    for row in rows:
+        ranked = found[row.query]
+        values = {
+            "recall@1": ranked.recall(1).mean(),
+            "recall@5": ranked.recall(5).mean(),
+            "median rank": ranked.ranks().quantile(0.5),
+            "mean reciprocal rank": ranked.reciprocal().mean(),
+        }
+        assert float(values[row.metric]) == pytest.approx(row.value)
+        assert len(ranked) == row.count == 8
+    ranked = found["image+audio"]
+    assert ranked.rows.tolist() == list(range(1, 9))
+    assert set(ranked.first.tolist()) <= set(range(1, 9))
+    spread = ranked.spread(ranked.recall(1), 12)
+    assert spread.isnan().tolist() == [True] + [False] * 8 + [True] * 3
+
+
+def test_nothing_complete_is_nothing_found_and_bad_k_is_refused():
+    nobody = table(4, ("image", "text"), complete={Subset("image"): torch.zeros(4, dtype=torch.bool)})
+    assert rank_pair(nobody, Subset("image"), Subset("text")) == {}
+    ranked = rank_pair(table(4), Subset("image"), Subset("text"))["image"]
+    with pytest.raises(ValueError, match="k must lie between 1 and the size of the gallery, 4; got 5"):
+        ranked.recall(5)
+    with pytest.raises(ValueError, match="there are no groups"):
+        ranked.group_recall(1)
+
+
+def test_chance_is_the_recall_of_a_random_order():
+    generator = torch.Generator().manual_seed(0)
+    members = torch.tensor([1, 3])
+    hits = torch.tensor([[int(torch.randperm(20, generator=generator)[:4].lt(g).any()) for g in members]
+                         for _ in range(3000)], dtype=torch.float)  # fmt: skip
+    assert chance_recall(20, 4) == pytest.approx(0.2)
+    assert chance_recall(20, 4, members) == pytest.approx(float(hits.mean()), abs=0.02)
+    assert usual_ks([]) == (1,)

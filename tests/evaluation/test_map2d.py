@@ -1,0 +1,62 @@
+"""Maps of embeddings in the plane."""
+
+import sys
+
+import pytest
+import torch
+
+from confu.evaluation.map2d import map_2d
+
+
+def points(n=40, dim=6):
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [5.0, 3, 1, 0.5, 0.2, 0.1][:dim]
+    )
+
+
+def test_pca_is_the_singular_value_decomposition():
+    vectors = points()
+    found = map_2d(vectors)
+    u, s, _ = torch.linalg.svd(vectors.double() - vectors.double().mean(0), full_matrices=False)
+    assert torch.allclose(found.points.abs().double(), (u * s)[:, :2].abs(), atol=1e-4)
+    assert found.shares == pytest.approx(((s[:2] ** 2) / (s**2).sum()).tolist())
+
+
+def test_the_map_does_not_move_with_a_rotation_or_a_shift():
+    vectors = points()
+    rotation, _ = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))
+    moved = map_2d(vectors @ rotation + 3)
+    assert torch.allclose(moved.points.abs(), map_2d(vectors).points.abs(), atol=1e-3)
+    assert torch.equal(map_2d(vectors).points, map_2d(vectors).points)
+
+
+@pytest.mark.parametrize("vectors", [torch.zeros(0, 3), torch.ones(1, 3), torch.ones(5, 2), torch.ones(4, 1)])
+def test_few_or_equal_vectors_have_a_map_too(vectors):
+    found = map_2d(vectors)
+    assert found.points.shape == (len(vectors), 2)
+    assert float(found.points.abs().sum()) < 1e-6
+    assert found.shares == (0.0, 0.0)
+
+
+def test_bad_input_is_refused(as_users_run):
+    with pytest.raises(ValueError, match="method 'umap' is not known"):
+        map_2d(points(), "umap")
+    with pytest.raises(ValueError, match="vectors must be finite"):
+        map_2d(torch.tensor([[float("nan"), 0.0]]))
+
+
+def test_tsne_keeps_clusters_together():
+    pytest.importorskip("sklearn")
+    clusters = torch.cat([torch.randn(15, 5) * 0.1, torch.randn(15, 5) * 0.1 + 8])
+    found = map_2d(clusters, "tsne")
+    assert found.shares is None
+    distances = torch.cdist(found.points, found.points).fill_diagonal_(torch.inf)
+    assert ((distances.argmin(1) < 15) == (torch.arange(30) < 15)).all()
+    with pytest.raises(ValueError, match="t-SNE needs at least 4 vectors; got 3"):
+        map_2d(points(3), "tsne")
+
+
+def test_tsne_without_scikit_learn_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    with pytest.raises(ImportError, match=r"pip install \"contrastive-fusion\[probe\]\""):
+        map_2d(points(), "tsne")
