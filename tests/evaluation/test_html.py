@@ -1,19 +1,25 @@
 """The HTML report: one passive file, whatever is put into it."""
 
+import base64
 import io
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
+import soundfile
 from PIL import Image as PillowImage
 
 from confu.evaluation import plots
 from confu.evaluation.html import (
+    Audio,
     Card,
     Command,
     Examples,
+    Exhibit,
     Figure,
+    Group,
     Image,
     PlanText,
     Prediction,
@@ -57,6 +63,10 @@ def png():
     buffer = io.BytesIO()
     PillowImage.new("L", (4, 4), 99).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def with_sound(data, alt):
+    return Examples("h", [Card("c", exhibits=[Exhibit("e", sounds=[Audio(data, alt)])])])
 
 
 def sections():
@@ -114,6 +124,57 @@ def test_right_and_wrong_are_said_in_words_and_the_row_is_emphasised():
     assert text.count('<tr class="emphasised">') == 1
 
 
+def wav(seconds=0.1):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(round(8000 * seconds)), 8000, format="WAV")
+    return buffer.getvalue()
+
+
+def group():
+    exhibit = Exhibit("asked with: audio", [Image(png(), "a spectrogram")], [Audio(wav(), "a <spoken> five")], "0.1 s")
+    return Group(
+        "Grouped <sections>",
+        [
+            Examples("", [Card("five", exhibits=[exhibit])]),
+            Table("Many", ["a"], [["1"]], "Caption.", folded="All <3> rows"),
+            PlanText("Plan", "x ~ y", folded="The plan"),
+            Figure("Bars", plots.to_svg(plots.bars(["image"], {"confu": [1.0]})), "One bar."),
+        ],
+        "First.\n\nSecond & last.",
+    )
+
+
+def test_a_group_has_one_entry_in_the_list_of_sections_and_smaller_headings():
+    text = render_html("Digits", [group(), group(), *sections()])
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    assert text.count('<li><a href="#') == 2 + len(sections())
+    assert all(link.startswith("data:") or link.removeprefix("#") in page.ids for link in page.links)
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert "<p>Second &amp; last.</p>" in text
+    assert text.count("<details><summary>All &lt;3&gt; rows</summary>") == 2
+
+
+def test_a_sound_is_in_the_page_and_says_what_it_is():
+    text = render_html("Digits", [group()])
+    (attributes,) = [attrs for tag, attrs in Page(text).tags if tag == "audio"]
+    assert attributes["src"].startswith("data:audio/wav;base64,")
+    assert base64.b64decode(attributes["src"].split(",")[1]) == wav()
+    assert attributes["aria-label"] == "a <spoken> five"
+    assert set(attributes) == {"controls", "preload", "aria-label", "src"}
+    assert "media-src data:" in text
+
+
+def test_a_page_without_a_command_has_no_script_and_allows_none():
+    passive = render_html("Digits", [group()])
+    assert "<script" not in passive
+    assert "script-src" not in passive
+    assert "default-src 'none'" in passive
+    assert "<script" in render_html("Digits", sections())
+    assert "script-src" in render_html("Digits", [Group("g", [Command("Next", "confu demo")])])
+
+
 def test_a_page_needs_no_section():
     assert Page(render_html("Empty", [])).tags
 
@@ -142,6 +203,9 @@ def test_an_active_svg_is_refused(content):
         (lambda: Figure("h", "<svg></svg>", ""), "alt must say what the figure shows"),
         (lambda: Examples("h", [Card("c", [Image(b"GIF89a", "a")])]), "the image 'a' must be PNG bytes"),
         (lambda: Examples("h", [Card("c", [Image(png(), "")])]), "alt must say what the image shows"),
+        (lambda: with_sound(b"ID3 mp3", "a"), "the sound 'a' must be WAV bytes; got b'ID3 mp3'"),
+        (lambda: with_sound(wav(), ""), "alt must say what the sound is"),
+        (lambda: Group("g", [Figure("h", "<svg><script/></svg>", "alt")]), "svg may load and run nothing"),
         (lambda: Table("h", ["a", "b"], [["1"]]), "row 0 of the table 'h' must have 2 cells; got 1"),
         (lambda: Table("h", ["a"], [["1"]], emphasised=(1,)), r"emphasised rows of 'h' must lie in 0\.\.0; got 1"),
     ],

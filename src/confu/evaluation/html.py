@@ -1,126 +1,51 @@
-"""A report as one HTML file that needs no network: text, tables, figures, plans, examples and commands."""
+"""A report as one HTML file that needs no network: text, tables, figures, plans, examples, sounds and commands."""
 
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from confu.evaluation.html_parts import (
+    Audio,
+    Card,
+    Command,
+    Examples,
+    Exhibit,
+    Figure,
+    Group,
+    Image,
+    Part,
+    PlanText,
+    Prediction,
+    Section,
+    Table,
+    Text,
+)
 from confu.files import written_whole
 
-
-@dataclass(frozen=True)
-class Text:
-    """Paragraphs under a heading; a blank line parts them."""
-
-    heading: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column names its rows.
-
-    Attributes:
-        heading: of the section.
-        columns: the names of the columns.
-        rows: one string per column.
-        caption: what the numbers are, with units, and on what they are measured.
-        emphasised: indices of the rows that matter most.
-    """
-
-    heading: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
-    emphasised: Sequence[int] = ()
-
-    def __post_init__(self) -> None:
-        for i, row in enumerate(self.rows):
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"row {i} of the table {self.heading!r} must have {len(self.columns)} cells; got {len(row)}"
-                )
-        if wrong := [i for i in self.emphasised if not 0 <= i < len(self.rows)]:
-            raise ValueError(f"emphasised rows of {self.heading!r} must lie in 0..{len(self.rows) - 1}; got {wrong[0]}")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An `<svg>` element, e.g. from `plots.to_svg`.
-
-    Attributes:
-        heading: of the section.
-        svg: the element; it may load nothing and run nothing.
-        alt: what the figure shows, for those who do not see it.
-        caption: what the axes are and what to notice.
-    """
-
-    heading: str
-    svg: str
-    alt: str
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class PlanText:
-    """Preformatted text, e.g. a printed plan."""
-
-    heading: str
-    text: str
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Image:
-    """A PNG file's bytes, and what it shows for those who do not see it."""
-
-    png: bytes
-    alt: str
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one query answered, and whether that is right."""
-
-    query: str
-    answer: str
-    right: bool
-
-
-@dataclass(frozen=True)
-class Card:
-    """One example: its images, a line of text, and what each query answered."""
-
-    title: str
-    images: Sequence[Image] = ()
-    text: str = ""
-    predictions: Sequence[Prediction] = ()
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Cards side by side."""
-
-    heading: str
-    cards: Sequence[Card]
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command to try next, to be copied."""
-
-    heading: str
-    command: str
-    text: str = ""
-
-
-Section = Text | Table | Figure | PlanText | Examples | Command
+__all__ = [
+    "Audio",
+    "Card",
+    "Command",
+    "Examples",
+    "Exhibit",
+    "Figure",
+    "Group",
+    "Image",
+    "Part",
+    "PlanText",
+    "Prediction",
+    "Section",
+    "Table",
+    "Text",
+    "render_html",
+    "write_html",
+]
 
 # What would run, and what would be fetched: anything that points outside the page and is not a PNG in the text.
 _ACTIVE = re.compile(r"<\s*(?:script|foreignObject)|\son\w+\s*=|@import|url\(\s*['\"]?(?!#)", re.IGNORECASE)
@@ -147,12 +72,12 @@ def _safe_svg(svg: str, prefix: str, alt: str) -> Markup:
 @singledispatch
 def _prepare(section: object, prefix: str) -> dict[str, object]:
     """What the template needs of a section."""
-    return {"kind": type(section).__name__, "section": section}
+    return {"kind": type(section).__name__, "section": section, "id": prefix}
 
 
 @_prepare.register
 def _(section: Text, prefix: str) -> dict[str, object]:
-    return {"kind": "Text", "section": section, "paragraphs": re.split(r"\n\s*\n", section.text.strip())}
+    return {"kind": "Text", "section": section, "id": prefix, "paragraphs": _paragraphs(section.text)}
 
 
 @_prepare.register
@@ -160,7 +85,7 @@ def _(section: Table, prefix: str) -> dict[str, object]:
     columns = zip(*section.rows) if section.rows else ((),) * len(section.columns)
     # A column without any digit, or with long sentences, is read as words and set to the left.
     words = [all(_is_words(cell) for cell in column if cell) for column in columns]
-    return {"kind": "Table", "section": section, "words": words}
+    return {"kind": "Table", "section": section, "id": prefix, "words": words}
 
 
 def _is_words(cell: str) -> bool:
@@ -169,7 +94,28 @@ def _is_words(cell: str) -> bool:
 
 @_prepare.register
 def _(section: Figure, prefix: str) -> dict[str, object]:
-    return {"kind": "Figure", "section": replace(section, svg=_safe_svg(section.svg, prefix, section.alt))}
+    return {
+        "kind": "Figure",
+        "section": replace(section, svg=_safe_svg(section.svg, prefix, section.alt)),
+        "id": prefix,
+    }
+
+
+@_prepare.register
+def _(section: Group, prefix: str) -> dict[str, object]:
+    parts = [_prepare(part, f"{prefix}-{i}") for i, part in enumerate(section.parts, start=1)]
+    paragraphs = _paragraphs(section.text)
+    return {"kind": "Group", "section": section, "id": prefix, "parts": parts, "paragraphs": paragraphs}
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [one for one in re.split(r"\n\s*\n", text.strip()) if one]
+
+
+def _has_command(prepared: Sequence[Mapping[str, object]]) -> bool:
+    """Whether any section has a button that copies: the only thing that needs a script."""
+    parts = [part for one in prepared for part in one.get("parts", ())]  # type: ignore[union-attr]
+    return any(one["kind"] == "Command" for one in (*prepared, *parts))
 
 
 def _data_url(image: Image) -> str:
@@ -178,6 +124,14 @@ def _data_url(image: Image) -> str:
     if not image.alt:
         raise ValueError("alt must say what the image shows; got an empty text")
     return "data:image/png;base64," + base64.b64encode(image.png).decode()
+
+
+def _sound_url(sound: Audio) -> str:
+    if sound.wav[:4] != b"RIFF" or sound.wav[8:12] != b"WAVE":
+        raise ValueError(f"the sound {sound.alt!r} must be WAV bytes; got {sound.wav[:12]!r}")
+    if not sound.alt:
+        raise ValueError("alt must say what the sound is; got an empty text")
+    return "data:audio/wav;base64," + base64.b64encode(sound.wav).decode()
 
 
 def render_html(
@@ -195,7 +149,8 @@ def render_html(
         versions: shown at the foot, see `confu.evaluation.report.versions`.
 
     Raises:
-        ValueError: if an SVG is not passive, an image is not PNG, or a figure or image has no alternative text.
+        ValueError: if an SVG is not passive, an image is not PNG, a sound is not WAV, or one of
+            them has no alternative text.
 
     Example:
         >>> page = render_html("Digits", [Text("What", "Two & three.")])
@@ -209,10 +164,11 @@ def render_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    prepared = [{"id": f"section-{i}", **_prepare(section, f"s{i}")} for i, section in enumerate(sections, start=1)]
+    prepared = [_prepare(section, f"section-{i}") for i, section in enumerate(sections, start=1)]
     return environment.get_template("report.html").render(
-        title=title, summary=summary, sections=prepared, versions=dict(versions or {}), data_url=_data_url
-    )
+        title=title, summary=summary, sections=prepared, versions=dict(versions or {}), data_url=_data_url,
+        sound_url=_sound_url, scripted=_has_command(prepared),
+    )  # fmt: skip
 
 
 def write_html(
