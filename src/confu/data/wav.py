@@ -1,7 +1,7 @@
 """WAV and other sound files as mono waveforms at one rate; a damaged file is an error, never a shorter sound."""
 
 import math
-from io import BufferedIOBase
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def read_wav(path: Path | str, rate: int) -> np.ndarray:
 
 
 def decode_sound(
-    file: BufferedIOBase, name: str, rate: int, seconds: float | None = None, silent: bool = True
+    file: BufferedReader | BytesIO, name: str, rate: int, seconds: float | None = None, silent: bool = True
 ) -> np.ndarray:
     """Decode a file that libsndfile reads (WAV, FLAC, OGG, MP3 and others) as one channel at a given rate.
 
@@ -117,7 +117,7 @@ def mono(
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def check_complete(file: BufferedIOBase, name: str) -> None:
+def check_complete(file: BufferedReader | BytesIO, name: str) -> None:
     """Compare a WAV file's size with its header: libsndfile reads a file that was cut short without a word.
 
     Args:
@@ -135,7 +135,7 @@ def check_complete(file: BufferedIOBase, name: str) -> None:
     file.seek(0)
 
 
-def _check_chunks(file: BufferedIOBase, name: str, size: int) -> None:
+def _check_chunks(file: BufferedReader | BytesIO, name: str, size: int) -> None:
     position = 12
     while position + 8 <= size:
         file.seek(position)

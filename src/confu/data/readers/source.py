@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase, BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
@@ -59,7 +59,7 @@ def is_file(source: Source) -> TypeGuard[str | Path | bytes | Content]:
 
 
 @contextmanager
-def opened(source: str | Path | bytes | Content) -> Iterator[BufferedIOBase]:
+def opened(source: str | Path | bytes | Content) -> Iterator[BufferedReader | BytesIO]:
     """A file to read and seek in. One that is not local is fetched whole.
 
     Args:
