@@ -1,0 +1,151 @@
+"""From a manifest, its rows and its readers to the three parts of a data set."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from confu.data import ArrayDataset, Column, Splits
+from confu.data.cache import decoded_column, feature_column
+from confu.data.gaps import RowsOf
+from confu.data.manifest import Manifest
+from confu.data.readers import Reader
+from confu.data.sources import SourceColumn
+from confu.workflow.classes import class_numbers, group_numbers
+from confu.workflow.filled import FilledColumn
+from confu.workflow.rows import RowTable
+from confu.workflow.run_file import RunFile
+
+_FEATURE_BATCH = 64
+
+
+def cache_folder(run: RunFile) -> Path | None:
+    """Where decoded files and features are kept: beside the run folder, unless the run file says otherwise."""
+    if run.data.cache is False:
+        return None
+    return Path(run.out).parent / "cache" if run.data.cache is None else Path(run.data.cache)
+
+
+def build_splits(
+    run: RunFile,
+    manifest: Manifest,
+    rows: RowTable,
+    readers: Mapping[str, Reader],
+    class_names: tuple[str, ...] | None,
+    encoders: Mapping[str, nn.Module],
+    progress: bool = True,
+) -> Splits:
+    """The data of a run; what is decoded once is read from the cache the next time.
+
+    A frozen encoder's features stand in place of its inputs: they never change.
+
+    Args:
+        run: its `data` says what gaps mean and which rows belong together.
+        manifest: the whole table.
+        rows: which of its rows are kept, and in which part.
+        readers: by modality.
+        class_names: what labels mean.
+        encoders: by modality, as they are trained or were.
+        progress: show progress bars.
+    """
+    kept = manifest.take(rows.kept)
+    columns = {
+        name: _column(run, manifest, kept, rows, name, readers[name], encoders[name], progress) for name in readers
+    }
+    groups = group_numbers(grouped) if (grouped := group_names(run, kept)) is not None else None
+    labels = class_numbers(kept.labels, class_names)
+
+    def dataset(of: Mapping[str, Column]) -> ArrayDataset:
+        return ArrayDataset(of, labels, kept.ids, class_names, groups)
+
+    whole = dataset(columns)
+    # Zeros are a baseline of training; what is measured on the test keeps its gaps.
+    learned = (
+        dataset({name: FilledColumn(column) for name, column in columns.items()}) if run.data.gaps == "zeros" else whole
+    )
+    return Splits(
+        train=RowsOf(learned, _train_positions(run, whole, rows)),
+        validation=RowsOf(learned, rows.positions("validation")),
+        test=RowsOf(whole, rows.positions("test")),
+    )
+
+
+def group_names(run: RunFile, kept: Manifest) -> list[str | None] | None:
+    """What each row belongs to: the column `group`, or its text in a modality; None if rows stand for themselves."""
+    if run.data.group is None:
+        return None
+    if run.data.group == "group":
+        return kept.groups
+    modality = run.modalities[run.data.group]
+    return [None if text is None else str(text) for text in kept.sources(modality.column, modality.kind)]
+
+
+def _train_positions(run: RunFile, whole: ArrayDataset, rows: RowTable) -> Tensor:
+    positions = rows.positions("train")
+    if run.data.gaps != "drop":
+        return positions
+    complete = torch.stack(list(whole.present.values())).all(dim=0)
+    return positions[complete[positions]]
+
+
+def _column(
+    run: RunFile,
+    manifest: Manifest,
+    kept: Manifest,
+    rows: RowTable,
+    name: str,
+    reader: Reader,
+    encoder: nn.Module,
+    progress: bool,
+) -> Column:
+    modality = run.modalities[name]
+    sources = kept.sources(modality.column, modality.kind)
+    numbers = rows.kept  # a message names the row of the manifest, not that of what was kept
+
+    def where(row: int) -> str:
+        return manifest.where(numbers[row], modality.column)
+
+    cache, workers = cache_folder(run), run.data.workers
+    if cache is None:
+        return SourceColumn(sources, reader, workers, where)
+    if getattr(encoder, "frozen", False) and getattr(encoder, "feature_dim", None) is not None:
+        column = SourceColumn(sources, reader, workers, where)
+        with _ready(encoder) as embed:
+            return feature_column(column, sources, embed, fingerprint(encoder), cache, _FEATURE_BATCH, progress, where)
+    return decoded_column(sources, reader, cache, workers, progress, where)
+
+
+@contextmanager
+def _ready(encoder: Any) -> Iterator[Callable[[Any], Tensor]]:
+    """A frozen encoder's features on a GPU, if there is one; afterwards it is where and as it was."""
+    training, before = encoder.training, next(encoder.parameters(), torch.zeros(0)).device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder.to(device).eval()
+
+    def features(values: Tensor | dict[str, Tensor]) -> Tensor:
+        if isinstance(values, dict):
+            return encoder.features(**{name: value.to(device) for name, value in values.items()})
+        return encoder.features(values.to(device))
+
+    try:
+        yield features
+    finally:
+        encoder.to(before).train(training)
+
+
+def fingerprint(encoder: nn.Module) -> str:
+    """A hash of what a frozen encoder's features depend on: its settings, but for its output, and its fixed weights."""
+    settings: dict[str, Any] = dict(getattr(encoder, "settings", {}))
+    settings.pop("out_dim", None)
+    found = hashlib.sha256(json.dumps([type(encoder).__name__, settings], sort_keys=True).encode())
+    trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    for name, weight in sorted(encoder.state_dict().items()):
+        if name not in trained:
+            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
