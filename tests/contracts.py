@@ -63,9 +63,11 @@ def floats_to(values: Values, dtype: torch.dtype) -> Values:
 def check_all_trained(module: nn.Module, output: Tensor, unused: tuple[str, ...] = ()) -> None:
     # Random weights: the plain sum of what a LayerNorm gives is constant, and would give no gradient.
     (output * torch.randn_like(output)).sum().backward()
-    assert all(parameter.grad is not None for parameter in module.parameters())
-    largest = max(parameter.grad.abs().max() for parameter in module.parameters())
     for name, parameter in module.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    trained = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    largest = max(parameter.grad.abs().max() for _, parameter in trained)
+    for name, parameter in trained:
         assert parameter.grad.isfinite().all(), name
         assert name.endswith(unused or ("-",)) or parameter.grad.abs().max() > 1e-6 * largest, name
 
@@ -91,6 +93,7 @@ def encoder_is_rebuilt_from_its_settings(case: EncoderCase) -> None:
         k: v.shape for k, v in encoder.state_dict().items()
     }
     rebuilt.load_state_dict(encoder.state_dict())
+    assert [p.requires_grad for p in rebuilt.parameters()] == [p.requires_grad for p in encoder.parameters()]
     values = case.inputs(4)
     assert torch.equal(encode(encoder.eval(), values), encode(rebuilt.eval(), values))
 
@@ -149,6 +152,37 @@ def encoder_works_under_bfloat16_autocast(case: EncoderCase) -> None:
     assert (half - single).norm() < 0.05 * single.norm()
 
 
+def encoder_stands_no_rows(case: EncoderCase) -> None:
+    encoder, values = case.build().eval(), case.inputs(2)
+    output = encode(encoder, each(values, lambda value: value[:0]))
+    assert output.shape == (0, encoder.out_dim)
+    assert output.dtype == torch.float32
+
+
+def encoder_takes_features_computed_before(case: EncoderCase) -> None:
+    encoder, values = case.build().eval(), case.inputs(4)
+    if getattr(encoder, "feature_dim", None) is None:
+        return  # not a pretrained one
+    features = encoder.features(**values) if isinstance(values, dict) else encoder.features(values)
+    assert features.shape == (4, encoder.feature_dim)
+    assert features.requires_grad == (not encoder.frozen)
+    torch.testing.assert_close(encoder(features=features), encode(encoder, values), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=rf"features must be \(batch, {encoder.feature_dim}\).*another encoder"):
+        encoder(features=features[:, 1:])
+
+
+def encoder_trains_nothing_that_is_frozen(case: EncoderCase) -> None:
+    encoder, values = case.build(), case.inputs(4)
+    if not getattr(encoder, "frozen", False):
+        return
+    assert all("output" in name for name, p in encoder.named_parameters() if p.requires_grad)
+    first = encode(encoder.train(), values)  # the same as in evaluation: no dropout, no statistics of the batch
+    assert torch.equal(first, encode(encoder.eval(), values))
+    before = {name: value.clone() for name, value in encoder.state_dict().items() if "output" not in name}
+    encode(encoder.train(), values).sum().backward()
+    assert all(torch.equal(encoder.state_dict()[name], value) for name, value in before.items())
+
+
 def encoder_weights_are_contiguous(case: EncoderCase) -> None:
     assert all(value.is_contiguous() for value in case.build().state_dict().values())  # safetensors asks for it
 
@@ -163,6 +197,9 @@ ENCODER_CHECKS = [
     encoder_does_not_hide_nan,
     encoder_works_in_float64,
     encoder_works_under_bfloat16_autocast,
+    encoder_stands_no_rows,
+    encoder_takes_features_computed_before,
+    encoder_trains_nothing_that_is_frozen,
     encoder_weights_are_contiguous,
 ]
 

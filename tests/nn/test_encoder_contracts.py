@@ -26,10 +26,60 @@ def tokens(batch):
     }
 
 
+def colours(batch):
+    return torch.randn(batch, 3, 40, 40, generator=torch.Generator().manual_seed(3))
+
+
+def small_colours(batch):
+    return torch.randn(batch, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+
+
+def videos(batch):
+    return torch.randn(batch, 2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+
+
+def voices(batch):
+    # As long as a window, and loud: an LSTM with new weights forgets, and hardly tells sounds apart.
+    values = torch.randn(batch, 25_600, generator=torch.Generator().manual_seed(3))
+    lengths = torch.tensor([25_600, 25_599, 25_000, 25_200, 24_000, 25_600])[:batch].unsqueeze(1)
+    return {"values": 30 * values, "mask": torch.arange(25_600) < lengths}
+
+
+def waveforms(batch):
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.tensor([4000, 3000, 3500, 2500, 4000, 3999])[:batch].unsqueeze(1)
+    return {"values": 0.1 * torch.randn(batch, 4000, generator=generator), "mask": torch.arange(4000) < lengths}
+
+
 SEQUENCE = {"kind": "sequence", "in_dim": 5, "width": 12, "heads": 3, "layers": 2, "hidden_dim": 16}
 TOKENS = {"kind": "tokens", "vocab_size": 11, "width": 8, "heads": 2, "layers": 2, "max_length": 6}
 RESNET = {"hidden_sizes": [8, 16], "depths": [1, 1], "embedding_size": 8, "num_channels": 1, "layer_type": "basic"}
 BERT = {"vocab_size": 11, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 16}
+
+LAYERS = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 16}
+HUB_BERT = {"kind": "transformers", "config": {"model_type": "bert", "vocab_size": 11, **LAYERS}, "out_dim": 6}
+HUB_VIT = {
+    "kind": "transformers",
+    "config": {"model_type": "vit", "image_size": 16, "patch_size": 8, "initializer_range": 0.3, **LAYERS},
+    "out_dim": 6,
+}
+CONVOLUTIONS = {"conv_dim": [8, 8], "conv_stride": [5, 4], "conv_kernel": [10, 8]}
+POSITIONS = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+HUB_WAV = {
+    "kind": "transformers",
+    "config": {"model_type": "wav2vec2", **LAYERS, **CONVOLUTIONS, **POSITIONS},
+    "extractor": {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": True,
+        "return_attention_mask": True,
+        "sampling_rate": 4000,
+    },
+    "out_dim": 6,
+}
+LITE = {"kind": "efficientnet-lite0", "pretrained": False, "out_dim": 6}
+SPEECH = {"kind": "speech", "pretrained": False, "out_dim": 6}
+# B of a new adapter is zero, and with it A's gradient.
+NEW_ADAPTER = ("lora_A.default.weight",)
 
 CASES = [
     EncoderCase("mlp", {"kind": "mlp", "in_dim": 340, "hidden_dims": [16, 12], "out_dim": 6, "dropout": 0.1}, images),
@@ -68,14 +118,34 @@ CASES = [
     ),
     # Softmax does not change when the same number is added to every score, so a key's bias does nothing.
     EncoderCase("bert", {"kind": "bert", "config": BERT, "out_dim": 6}, tokens, unused=("key.bias",)),
+    EncoderCase("hub-text-frozen", HUB_BERT, tokens),
+    EncoderCase("hub-text-last", {**HUB_BERT, "tune": "last:1", "pool": "first"}, tokens, unused=("key.bias",)),
+    EncoderCase("hub-text-lora", {**HUB_BERT, "tune": "lora", "rank": 2}, tokens, unused=NEW_ADAPTER),
+    EncoderCase("hub-text-full", {**HUB_BERT, "tune": "full", "pool": "pooler"}, tokens, unused=("key.bias",)),
+    EncoderCase("hub-image-frozen", {**HUB_VIT, "pool": "first"}, small_colours),
+    EncoderCase("hub-image-full", {**HUB_VIT, "tune": "full"}, small_colours, unused=("key.bias", "k_proj.bias")),
+    EncoderCase("hub-audio-frozen", HUB_WAV, waveforms),
+    EncoderCase("hub-audio-full", {**HUB_WAV, "tune": "full"}, waveforms, unused=("k_proj.bias",)),
+    EncoderCase("efficientnet-lite0", LITE, colours),
+    # The normalisation of the head takes away what the last block's bias adds.
+    EncoderCase("efficientnet-lite0-last", {**LITE, "tune": "last:2"}, colours, unused=("layers.16.project.1.bias",)),
+    EncoderCase("speech", SPEECH, voices),
+    EncoderCase("speech-full", {**SPEECH, "tune": "full"}, voices),
+    EncoderCase("frames", {"kind": "frames", "encoder": {"kind": "conv", "in_channels": 3, "out_dim": 6}}, videos),
+    EncoderCase("frames-frozen", {"kind": "frames", "encoder": HUB_VIT, "frames": 2}, videos),
+    EncoderCase(
+        "custom", {"kind": "custom", "function": "own_encoders:wing", "arguments": {"width": 6, "in_dim": 340}}, images
+    ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("check", ENCODER_CHECKS, ids=lambda check: check.__name__)
 def test_contract(check, case):
-    if case.settings["kind"] in ("resnet", "bert"):
+    if case.settings["kind"] in ("resnet", "bert", "transformers") or case.settings.get("encoder") == HUB_VIT:
         pytest.importorskip("transformers")
+    if case.settings.get("tune") == "lora":
+        pytest.importorskip("peft")
     check(case)
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from confu.nn.encoders.extras import import_extra
 from confu.nn.sizes import check_heads, check_positive
 from confu.nn.transformer import check_ids, check_mask
 
@@ -62,7 +63,7 @@ class ResNetEncoder(nn.Module):
     ):
         super().__init__()
         check_positive(out_dim=out_dim)
-        transformers = _transformers("resnet")
+        transformers = import_extra("transformers", "the 'resnet' encoder", "hf")
         _only_one(depth=depth, pretrained=pretrained, config=config)
         if config is not None and in_channels is not None:
             raise ValueError("in_channels is part of config, as num_channels; give one of them")
@@ -138,7 +139,7 @@ class BertEncoder(nn.Module):
     ):
         super().__init__()
         check_positive(out_dim=out_dim)
-        transformers = _transformers("bert")
+        transformers = import_extra("transformers", "the 'bert' encoder", "hf")
         for name, size in {
             "vocab_size": vocab_size,
             "hidden_size": hidden_size,
@@ -178,21 +179,12 @@ class BertEncoder(nn.Module):
     ) -> Float[Tensor, "batch out_dim"]:
         """The features of each text; `attention_mask` is 0 or False at padding, None if there is none."""
         check_ids(input_ids, self.model.config.vocab_size, self.model.config.max_position_embeddings)
+        if not len(input_ids):  # attention fails on no rows
+            return self.output(self.output.weight.new_zeros(0, self.output.in_features))
         if attention_mask is not None:
             attention_mask = check_mask(attention_mask, input_ids.shape, "attention_mask").long()
         steps = self.model(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).last_hidden_state
         return self.output(steps[:, 0])
-
-
-def _transformers(kind: str) -> Any:
-    try:
-        return importlib.import_module("transformers")
-    except ModuleNotFoundError as error:
-        if error.name != "transformers":
-            raise
-        raise ImportError(
-            f'the {kind!r} encoder needs transformers, which is not installed: pip install "contrastive-fusion[hf]"'
-        ) from error
 
 
 def _only_one(**choices: Any) -> None:

@@ -88,6 +88,8 @@ class SequenceEncoder(nn.Module):
         """The features of each sequence; `mask` is True at real steps, None if all are."""
         if values.ndim != 3 or values.shape[2] != self.in_dim:
             raise ValueError(f"values must be (batch, time, in_dim = {self.in_dim}); got shape {tuple(values.shape)}")
+        if not len(values):  # attention fails on no rows
+            return self.output(values.new_zeros(0, self.width))
         if mask is None:
             real = values.new_ones(values.shape[:2]).bool()
         else:

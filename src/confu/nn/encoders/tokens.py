@@ -77,6 +77,8 @@ class TokenEncoder(nn.Module):
     ) -> Float[Tensor, "batch out_dim"]:
         """The features of each text; `attention_mask` is 0 or False at padding, None if there is none."""
         check_ids(input_ids, self.vocab_size, self.max_length)
+        if not len(input_ids):  # attention fails on no rows
+            return self.output(self.tokens.weight.new_zeros(0, self.tokens.embedding_dim))
         mask = None if attention_mask is None else check_mask(attention_mask, input_ids.shape, "attention_mask")
         real = input_ids.new_ones(input_ids.shape).bool() if mask is None else mask
         steps = self.tokens(input_ids) + self.places(step_positions(real))

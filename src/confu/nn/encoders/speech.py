@@ -1,0 +1,167 @@
+"""A speaker's voice as a vector: Resemblyzer's LSTM over mel spectrograms, with weights from a wheel.
+
+Shapes: n rows, k windows of 160 frames (1.6 s), several a row.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from confu.nn.encoders.features import check_features
+from confu.nn.encoders.tuning import Tuned
+from confu.nn.encoders.waveform import Waveforms, as_waveforms
+from confu.nn.encoders.wheels import RESEMBLYZER, load_exactly, read_tensors
+from confu.nn.sizes import check_positive
+
+RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 40
+FRAMES, STEP, COVERAGE = 160, 77, 0.75  # of a window: its frames, frames to the next, the least share that is sound
+LOUDNESS = 10 ** (-30 / 20)  # RMS; quieter sound is raised to it
+FEATURES = 256
+
+
+class SpeechEncoder(nn.Module):
+    """Resemblyzer's voice features (256) of a waveform at 16 kHz, and a Linear.
+
+        waveform -> louder if quiet -> mel spectrogram -> LSTM on windows of 1.6 s -> mean, of length one -> Linear
+
+    Features are of length one times sqrt(256), so that their numbers are near one. As Resemblyzer, but silence is not
+    cut out before (its detector of voice is another package); cut long pauses beforehand. It hears who speaks, not
+    what is said. In a saved model the weights are the model's own, and the wheel is not needed.
+
+        SpeechEncoder(out_dim=64)(torch.zeros(3, 16000)).shape == (3, 64)
+
+    Args:
+        out_dim: size of what it gives.
+        tune: "frozen" or "full".
+        pretrained: whether to begin with the weights of the wheel Resemblyzer.
+
+    Raises:
+        ImportError: if the wheel is not installed.
+        ValueError: for a size below one, another `tune`, or weights of another network.
+
+    Reference: Wan et al. 2018, Generalized end-to-end loss for speaker verification.
+    """
+
+    def __init__(self, out_dim: int = 256, tune: str = "frozen", pretrained: bool = True):
+        super().__init__()
+        check_positive(out_dim=out_dim)
+        if tune not in ("frozen", "full"):
+            raise ValueError(f"tune of the speech encoder must be 'frozen' or 'full', as it is one LSTM; got {tune!r}")
+        network = VoiceLSTM()
+        if pretrained:
+            file = RESEMBLYZER.locate()
+            found = read_tensors(file)["model_state"]
+            load_exactly(network, {k: v for k, v in found.items() if not k.startswith("similarity_")}, file)
+        # The weights are saved with the model: what is rebuilt from these settings needs no wheel.
+        self.settings: dict[str, Any] = {"kind": "speech", "out_dim": out_dim, "tune": tune, "pretrained": False}
+        self.reader: dict[str, Any] = {"kind": "waveform", "rate": RATE, "seconds": None}
+        self.backbone = Tuned(network, tune)
+        self.feature_dim, self.out_dim, self.frozen = FEATURES, out_dim, self.backbone.frozen
+        self.output = nn.Linear(FEATURES, out_dim)
+        self.filters: Tensor
+        self.hann: Tensor
+        self.register_buffer("filters", mel_filters(RATE, WINDOW, MELS), persistent=False)
+        self.register_buffer("hann", torch.hann_window(WINDOW), persistent=False)
+
+    def features(
+        self, values: Waveforms, mask: Bool[Tensor, "batch time"] | Int[Tensor, "batch time"] | None = None
+    ) -> Float[Tensor, "batch 256"]:
+        """The voice of each waveform; `mask` is True at real samples, None if all are real."""
+        waveforms, lengths = as_waveforms(values, mask)
+        if not len(waveforms):
+            return waveforms.new_zeros(0, FEATURES)
+        with torch.autocast(waveforms.device.type, enabled=False):  # powers would not fit into 8 bits of mantissa
+            mels = power_mels(louder(waveforms, lengths), self.hann, self.filters)
+        rows, starts = window_starts(lengths.tolist())
+        mels = F.pad(mels, (0, 0, 0, max(0, max(starts) + FRAMES - mels.shape[1])))
+        row, start = torch.tensor(rows, device=mels.device), torch.tensor(starts, device=mels.device)
+        windows = mels[row.unsqueeze(1), start.unsqueeze(1) + torch.arange(FRAMES, device=mels.device)]
+        voices = self.backbone(windows)
+        # Length one is taken of the sum, so that it need not be a mean.
+        total = voices.new_zeros(len(waveforms), FEATURES).index_add(0, row, voices)
+        return F.normalize(total, dim=1) * math.sqrt(FEATURES)
+
+    def forward(
+        self,
+        values: Waveforms | None = None,
+        mask: Bool[Tensor, "batch time"] | Int[Tensor, "batch time"] | None = None,
+        features: Float[Tensor, "batch feature_dim"] | None = None,
+    ) -> Float[Tensor, "batch out_dim"]:
+        """What the Linear makes of each waveform, or of `features` computed before."""
+        return self.output(check_features(self, features) if values is None else self.features(values, mask))
+
+
+class VoiceLSTM(nn.Module):
+    """The network: mel windows (k, 160, 40) to voices of length one, (k, 256)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(MELS, 256, num_layers=3, batch_first=True)
+        self.linear = nn.Linear(256, FEATURES)
+
+    def forward(self, windows: Float[Tensor, "k frames mels"]) -> Float[Tensor, "k 256"]:
+        """The last state of the last layer, through a Linear and ReLU."""
+        _, (hidden, _) = self.lstm(windows)
+        return F.normalize(self.linear(hidden[-1]).relu(), dim=1)
+
+
+def louder(waveforms: Float[Tensor, "n time"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n time"]:
+    """Raise quiet sound to -30 dB of full scale, by its RMS; loud sound and silence stay as they are."""
+    rms = (waveforms.square().sum(dim=1) / lengths).sqrt()
+    gain = torch.where(rms == 0, torch.ones_like(rms), (LOUDNESS / rms).clamp(min=1))
+    return waveforms * gain.unsqueeze(1)
+
+
+def power_mels(
+    waveforms: Float[Tensor, "n time"], hann: Float[Tensor, " window"], filters: Float[Tensor, "bins mels"]
+) -> Float[Tensor, "n frames mels"]:
+    """The mel spectrogram (power, no logarithm) of frames 10 ms apart, the first centred on the first sample."""
+    spectrum = torch.stft(
+        waveforms, WINDOW, HOP, window=hann, center=True, pad_mode="constant", return_complex=True
+    )  # (n, bins, frames)
+    return torch.einsum("nbt,bm->ntm", spectrum.real.square() + spectrum.imag.square(), filters)
+
+
+def window_starts(lengths: list[int]) -> tuple[list[int], list[int]]:
+    """The windows of each row: their rows, and the frames at which they start.
+
+    A window follows the one before by 77 frames; the last is left out if less than 75 % of it is sound, unless it is
+    the only one.
+
+    >>> window_starts([8000, 48000])
+    ([0, 1, 1, 1], [0, 0, 77, 154])
+
+    Args:
+        lengths: real samples of each row.
+    """
+    rows, starts = [], []
+    for row, length in enumerate(lengths):
+        frames = -(-(length + 1) // HOP)
+        own = list(range(0, max(1, frames - FRAMES + STEP + 1), STEP))
+        if len(own) > 1 and (length - own[-1] * HOP) / (FRAMES * HOP) < COVERAGE:
+            own.pop()
+        rows += [row] * len(own)
+        starts += own
+    return rows, starts
+
+
+def mel_filters(rate: int, window: int, mels: int) -> Float[Tensor, "bins {mels}"]:
+    """Triangles on Slaney's mel scale, each of area one, over the bins of a Fourier transform: librosa's default.
+
+    Args:
+        rate: samples a second.
+        window: samples of the transform.
+        mels: how many triangles, from 0 to half the rate.
+    """
+    # Linear below 1000 Hz (15 mels), logarithmic above.
+    top = 15 + math.log(rate / 2 / 1000) * 27 / math.log(6.4)
+    places = torch.linspace(0, top, mels + 2, dtype=torch.float64)
+    edges = torch.where(places < 15, places * 200 / 3, 1000 * torch.exp((places - 15) * math.log(6.4) / 27))
+    bins = torch.arange(window // 2 + 1, dtype=torch.float64).unsqueeze(1) * rate / window
+    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
+    triangles = torch.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clamp(min=0)
+    return (triangles * 2 / (high - low)).float()
