@@ -34,6 +34,20 @@ KINDS = {
         {"kind": "bert", "config": BERT, "out_dim": 4},
         {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)},
     ),
+    "transformers": (
+        {"kind": "transformers", "config": {"model_type": "bert", **BERT}, "out_dim": 4, "tune": "last:1"},
+        {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)},
+    ),
+    "efficientnet-lite0": (
+        {"kind": "efficientnet-lite0", "pretrained": False, "out_dim": 4},
+        torch.randn(5, 3, 33, 33),
+    ),
+    "speech": ({"kind": "speech", "pretrained": False, "out_dim": 4}, torch.randn(5, 2000)),
+    "frames": ({"kind": "frames", "encoder": {"kind": "conv", "channels": [4], "out_dim": 4}}, IMAGES.unsqueeze(1)),
+    "custom": (
+        {"kind": "custom", "function": "own_encoders:wing", "arguments": {"width": 4, "in_dim": 144}},
+        IMAGES,
+    ),
 }
 
 
@@ -48,7 +62,7 @@ def weights_of(net):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_encoder_kind_comes_back_bitwise(kind, tmp_path):
-    if kind in ("resnet", "bert"):
+    if kind in ("resnet", "bert", "transformers"):
         pytest.importorskip("transformers")
     settings, values = KINDS[kind]
     torch.manual_seed(1)
@@ -66,7 +80,7 @@ def test_every_encoder_kind_comes_back_bitwise(kind, tmp_path):
     net.train()(batch)  # moves the running statistics of a BatchNorm
     save_model(net, tmp_path / "new" / "folder")
     torch.manual_seed(2)
-    loaded = load_model(tmp_path / "new" / "folder")
+    loaded = load_model(tmp_path / "new" / "folder", allow_custom=kind == "custom")
     assert not loaded.training
     assert same_embeddings(net, loaded, batch)
     assert loaded.plan == net.plan

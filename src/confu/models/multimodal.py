@@ -1,6 +1,6 @@
 """The model of a plan: an encoder and a projection per modality, a fusion network per fused subset."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,10 +33,14 @@ class MultimodalModel(nn.Module):
         score: how embeddings are compared by the method that trains this model: `"cosine"` (CLIP, ConFu),
             `"multilinear"` (Symile), `"volume"` (GRAM) or `"area"` (TRIANGLE). The model itself does not use it;
             it travels with the embeddings, so that they are evaluated in the way that they were trained for.
+        modalities: build the towers of these only, for a model that is used and not trained; None for all of the plan.
+
+    Attributes:
+        subsets: what it embeds: the subsets of the plan whose modalities it has.
 
     Raises:
-        ValueError: if the encoders are not those of the plan's modalities, one has no `out_dim`, or the score is
-            unknown.
+        ValueError: if the encoders are not those of the modalities, one has no `out_dim`, the score is unknown, or
+            no subset of the plan can be embedded with these modalities.
     """
 
     def __init__(
@@ -49,11 +53,20 @@ class MultimodalModel(nn.Module):
         mask_ratio: float = 0.0,
         fusion_depth: int = 1,
         score: str = "cosine",
+        modalities: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         check_known("score", score, SCORES)
-        widths = check_encoders(encoders, plan.modalities)
+        for name in modalities or ():
+            check_known("modality", name, plan.modalities)
+        held = [name for name in plan.modalities if modalities is None or name in modalities]
+        widths = check_encoders(encoders, held)
         self.plan = plan
+        self.subsets = tuple(subset for subset in plan.subsets if subset <= set(held))
+        if not self.subsets:
+            raise ValueError(
+                f"modalities {held} make no subset of this plan, which embeds {', '.join(map(str, plan.subsets))}"
+            )
         self.dim = dim
         self.score = score
         self._widths = widths
@@ -61,29 +74,30 @@ class MultimodalModel(nn.Module):
             "dim": dim, "fusion": fusion, "fusion_dim": fusion_dim, "mask_ratio": mask_ratio,
             "fusion_depth": fusion_depth, "score": score,
         }  # fmt: skip
-        self.encoders = nn.ModuleDict({name: encoders[name] for name in plan.modalities})
+        self.encoders = nn.ModuleDict({name: encoders[name] for name in held})
         self.projections = nn.ModuleDict(
-            {name: nn.Linear(widths[name], dim) for subset in plan.subsets if not subset.is_fused for name in subset}
+            {name: nn.Linear(widths[name], dim) for subset in self.subsets if not subset.is_fused for name in subset}
         )
         self.fusers = nn.ModuleDict(
             {
                 str(subset): build_fusion(
                     fusion, [widths[name] for name in subset], dim, fusion_dim, mask_ratio, fusion_depth
                 )
-                for subset in plan.fused_subsets
+                for subset in self.subsets
+                if subset.is_fused
             }
         )
 
     def supports(self, subset: Subset | str) -> bool:
-        """Whether this model embeds the subset: whether it stands in a term of the plan."""
-        return Subset.parse(subset) in self.plan.subsets
+        """Whether this model embeds the subset: whether it stands in a term of the plan and its towers are there."""
+        return Subset.parse(subset) in self.subsets
 
     def forward(self, batch: Batch, subsets: Iterable[Subset | str] | None = None) -> Embeddings:
         """Embed a batch.
 
         Args:
             batch: inputs by modality; only the modalities of the subsets asked for are read.
-            subsets: which to embed; None for every subset of the plan.
+            subsets: which to embed; None for every subset that it can embed.
 
         Returns:
             Embeddings: subset -> (batch, dim), float32, unit length in every row that has the whole subset.
@@ -91,8 +105,13 @@ class MultimodalModel(nn.Module):
         Raises:
             ValueError: if the model has no such subset, or the batch lacks a modality altogether.
         """
-        wanted = self.plan.subsets if subsets is None else tuple(self.plan.subset(subset) for subset in subsets)
+        wanted = self.subsets if subsets is None else tuple(self.plan.subset(subset) for subset in subsets)
         for subset in wanted:
+            if missing := [name for name in subset if name not in self.encoders]:
+                raise ValueError(
+                    f"this model has no tower for {', '.join(missing)}, and cannot embed {subset}; load it with "
+                    f"modalities={[name for name in self.plan.modalities if name in {*self.encoders, *subset}]}"
+                )
             if not self.supports(subset):
                 raise ValueError(
                     f"this model was not trained to embed {subset}; it embeds "
