@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from confu.cli import app
 from confu.data.datasets import build_av_mnist
-from confu.recipes import av_mnist, false_negatives
+from confu.recipes import av_mnist, false_negatives, gaps
 from confu.recipes.methods import FAIR
 from data.fixtures import write_sources
 
@@ -103,9 +103,9 @@ def test_few_shot_asks_for_rows_that_there_are_not_with_a_clear_error(trained):
         trained[0]("fig4")
 
 
-def test_gaps_compare_three_ways_that_are_one_where_nothing_is_missing(trained):
+def test_gaps_compare_ways_that_are_one_where_nothing_is_missing(trained):
     rows = trained[0]("gaps", "--shares", "0,0.3")["gaps"]["rows"]
-    assert set(rows) == {f"{share}% missing, {way}" for share in (0, 30) for way in ("masks", "drop", "zeros")}
+    assert set(rows) == {f"{share}% missing, {way}" for share in (0, 30) for way in gaps.WAYS}
     assert rows["0% missing, masks"] == rows["0% missing, drop"] == rows["0% missing, zeros"]
     assert rows["30% missing, masks"]["A+V"]["num_seeds"] == 2
     assert (trained[1] / "tables" / "smoke" / "gaps.png").is_file()

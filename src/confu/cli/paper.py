@@ -1,33 +1,18 @@
-"""The command `confu`: each command is a few lines that call one function."""
+"""The commands that run the paper: demo, plan, reproduce, sweep, data."""
 
-import json
-import os
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 
 import confu
+from confu.cli.show import console, print_table, print_wide
 
 if TYPE_CHECKING:
     from confu.recipes.run import Outcome
-    from confu.recipes.tables import ResultTable
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Align three or more kinds of data in one embedding space by contrastive fusion (ConFu, arXiv 2511.21331).",
-    epilog="Start with [bold]confu demo[/bold]: it trains on images, sounds and words and writes a page.",
-)
 data_app = typer.Typer(no_args_is_help=True, help="Build the data sets of the paper from their public sources.")
-app.add_typer(data_app, name="data")
-console = Console()
 
 
 class Size(str, Enum):
@@ -49,7 +34,6 @@ class Variant(str, Enum):
 RUNS = Annotated[Path, typer.Option(help="Folder of the runs. Finished ones are reused, interrupted ones go on.")]
 
 
-@app.command()
 def demo(
     runs: RUNS = Path("runs"),
     seed: Annotated[int, typer.Option(help="Of the data, the weights and the order of the rows.")] = 0,
@@ -58,13 +42,12 @@ def demo(
     from confu.recipes.demo import run_demo
 
     page, table, lines = run_demo(runs, seed)
-    _print_table(table)
+    print_table(table)
     console.print(f"\nThe report: [bold]{page}[/bold] (one file, opens in any browser)\nNext:", highlight=False)
     for line in lines:
         console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
-@app.command()
 def plan(
     modalities: Annotated[list[str], typer.Argument(help="Two or more names, e.g. image audio text.")],
     kind: Annotated[
@@ -102,7 +85,6 @@ JSON_FILE = Annotated[Path | None, typer.Option("--json", help="Write every numb
 PROGRESS = Annotated[bool, typer.Option(help="Draw progress bars.")]
 
 
-@app.command()
 def reproduce(
     name: Annotated[
         str,
@@ -142,7 +124,7 @@ def reproduce(
     from confu.recipes.paper import Request, about, reproduce
 
     if name == "list":
-        _print_wide(about())
+        print_wide(about())
         return
     whole = _numbers(dims, "--dims")
     request = Request(
@@ -164,7 +146,6 @@ def reproduce(
     _finish(reproduce(name, request), runs / "tables" / size.value, json_file)
 
 
-@app.command()
 def sweep(
     on: Annotated[str, typer.Argument(help="The recipe: xor or av-mnist.")],
     settings: Annotated[
@@ -208,7 +189,7 @@ def sweep(
 def _finish(outcome: "Outcome", folder: Path, json_file: Path | None) -> None:
     """Show the tables of an outcome, and write them and their figures."""
     for table in outcome.tables.values():
-        _print_table(table)
+        print_table(table)
     written = outcome.save(folder)
     if json_file is not None:
         from confu.files import write_json
@@ -264,21 +245,6 @@ def data_av_mnist_calibrate(
     )  # fmt: skip
 
 
-def _print_table(table: "ResultTable") -> None:
-    console.print(f"\n[bold]{_escape(table.title)}[/bold]")
-    _print_wide(table.to_rich())
-    for note in table.notes:
-        console.print(f"- {note}", highlight=False, style="dim", soft_wrap=True)
-
-
-def _print_wide(table: Table) -> None:
-    """A table in a terminal keeps to its width; in a file or a pipe no number is cut."""
-    wide = Console(width=10_000)
-    if not console.is_terminal:
-        wide.width = Measurement.get(wide, wide.options, table).maximum
-    (console if console.is_terminal else wide).print(table)
-
-
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -290,37 +256,3 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"{option} takes numbers with commas between them, e.g. 0,0.5,1; got {text!r}") from None
-
-
-def _version(show: bool) -> bool:
-    if show:
-        console.print(json.dumps(confu.versions(), indent=2), highlight=False)
-        raise typer.Exit
-    return show
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print versions.")
-    ] = False,
-) -> None:
-    pass
-
-
-def main() -> None:
-    """The entry point: a wrong input ends with one clear line, and with exit code 2, not with a traceback."""
-    try:
-        app()
-    except (ValueError, ImportError) as error:
-        if os.environ.get("CONFU_TRACEBACK"):
-            raise
-        Console(stderr=True).print(f"[red bold]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on from the last checkpoint")
-        sys.exit(130)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
