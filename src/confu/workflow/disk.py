@@ -5,6 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# torch, numpy and safetensors have errors of their own: torch's says only that its file is shorter than it should be,
+# numpy's has no number.
+_SAID = (
+    *("os error 28", "No space left on device", "PytorchStreamWriter failed", ". unexpected pos "),
+    "cannot write the cache",
+)
+
 
 @contextmanager
 def room_on_disk(folder: Path) -> Iterator[None]:
@@ -12,11 +19,10 @@ def room_on_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # torch and safetensors have errors of their own, and say in the text what the system said.
-        said = any(words in str(error) for words in ("os error 28", "No space left on device"))
+        said = any(words in str(error) for words in _SAID)
         if not said and not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
             raise
         raise ValueError(
-            f"the disk is full ({error}). Nothing that was finished is lost: make room, or give another folder for "
-            f"decoded files with --set data.cache=FOLDER; the same command goes on with {folder}"
+            f"the disk is full, or cannot be written ({error}). Nothing that was finished is lost: make room, or give "
+            f"another folder for decoded files with --set data.cache=FOLDER; the same command goes on with {folder}"
         ) from error

@@ -53,7 +53,7 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
     check_run(run)
     folder = Path(run.out)
     start_processes()
-    console = Console(stderr=True, quiet=not progress or rank() > 0, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, quiet=not progress or rank() > 0, highlight=False, soft_wrap=True, markup=False)
     with room_on_disk(folder):
         manifest = open_manifest(run)
         settings = {"train": run_train_settings(run).model_dump(), **description(run, manifest)}
@@ -67,7 +67,7 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
         result = fit(objective, splits.train, splits.validation, how, folder, described, progress=progress)
     console.print(
         f"Trained in {result.seconds:.0f} s; the lowest validation loss, {result.best_loss:.3f}, was in epoch "
-        f"{result.best_epoch} of {how.epochs}. The run is in [bold]{folder}[/bold]"
+        f"{result.best_epoch} of {how.epochs}. The run is in {folder}"
     )
     return folder
 

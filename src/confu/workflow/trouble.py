@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from confu.data.manifest import Manifest, Problem, check_labels, check_manifest
 from confu.data.readers import Reader
@@ -51,7 +52,8 @@ class Trouble:
             "row", "id", "column", "what is wrong", title=title, title_justify="left", box=None, pad_edge=False
         )
         for one in self.all[:limit]:
-            table.add_row("all" if one.row < 0 else str(one.row), one.id, one.column, _what(one))
+            cells = ("all" if one.row < 0 else str(one.row), one.id, one.column, _what(one))
+            table.add_row(*map(Text, cells))  # brackets in a file's name are no markup
         return table
 
     def save(self, folder: Path) -> Path:
@@ -105,16 +107,19 @@ def settle(trouble: Trouble, run: RunFile, rows: RowTable, folder: Path, console
         ValueError: for a broken column, or for broken rows with `on_error: stop`.
     """
     if not trouble.all:
+        (folder / PROBLEMS).unlink(missing_ok=True)  # of an earlier start: they were repaired
         return rows
     console.print(trouble.to_rich())
     listed = trouble.save(folder)
     if trouble.columns:
         raise ValueError(f"{_listing(trouble.columns)}\nTake the modality out of the run file, or fill its column.")
     if trouble.broken and run.data.on_error == "stop":
+        outside = any("allow_outside" in problem.what for problem in trouble.broken)
         raise ValueError(
             f"{trouble.rows} of {len(rows.ids)} rows cannot be used; all of them are listed in {listed}:\n"
             f"{_listing(trouble.broken)}\n"
             "Repair them, or set data.on_error to skip, which sets them aside and counts them."
+            + (" To follow paths that leave the folder, set data.allow_outside to true." if outside else "")
         )
     if trouble.broken:
         console.print(f"{trouble.rows} of {len(rows.ids)} rows are set aside; all of them are listed in {listed}")
