@@ -1,0 +1,210 @@
+"""A trained model in use: embed what is there of each item, compare, and name classes by their prompts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from confu._typing import Batch, Subset
+from confu.data.readers import Reader
+from confu.inference.availability import batches_by_subset, check_columns, choose_subsets, present_sets
+from confu.inference.embedding import evaluating
+from confu.inference.encoded import Encoded, class_means, cosines
+from confu.inference.facts import Facts
+from confu.inference.hub import located, uploaded
+from confu.inference.model_folder import read_parts, write_parts
+from confu.inference.parts import ModelParts
+from confu.inference.reading import SourceReading, Sources, collate
+from confu.models import MultimodalModel
+
+
+class Embedder:
+    """A model with the readers of its modalities.
+
+    `confu.load` makes one of a trained run, of a model folder, or of a repository of the Hugging Face hub.
+
+    Args:
+        model: all its towers, or some of them.
+        readers: modality -> what turns sources into the inputs of its encoder.
+        class_names: the classes that the labels of its training data meant, if it had any.
+        facts: what is known of its training, for the model card.
+
+    Raises:
+        ValueError: if a tower of the model has no reader.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        readers: Mapping[str, Reader],
+        class_names: Sequence[str] | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        if lacking := [name for name in model.encoders if name not in readers]:
+            raise ValueError(f"readers must name one for every modality of the model; it lacks {', '.join(lacking)}")
+        classes = None if class_names is None else tuple(class_names)
+        self.parts = ModelParts(
+            model.eval(), {name: readers[name] for name in model.encoders}, classes, facts or Facts()
+        )
+        self.model, self.readers, self.modalities = self.parts.model, self.parts.readers, self.parts.modalities
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        modalities: Sequence[str] | None = None,
+        device: str | torch.device = "cpu",
+        encoders: Mapping[str, nn.Module] | None = None,
+        allow_custom: bool = False,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> "Embedder":
+        """Load a trained model, ready for files, arrays and texts; `confu.load` is this.
+
+        Args:
+            name: a run folder, a folder that `save_pretrained` wrote, or `owner/name` on the Hugging Face hub.
+            modalities: load the towers of these only; None for all.
+            device: where to put it.
+            encoders: modules for the modalities whose encoders are not confu's own.
+            allow_custom: whether an encoder may be built by the function that the files name: only if you trust them.
+            revision: on the hub, a branch, tag or commit.
+            token: for a private repository of the hub.
+
+        Raises:
+            ValueError: if there is no such model, a file of it is damaged, or a modality is unknown.
+        """
+        parts = read_parts(located(name, revision, token), modalities, device, encoders, allow_custom)
+        return cls(parts.model, parts.readers, parts.class_names, parts.facts)
+
+    @property
+    def dim(self) -> int:
+        """The size of an embedding."""
+        return self.model.dim
+
+    @property
+    def subsets(self) -> tuple[Subset, ...]:
+        """Every set of modalities that can be embedded, single ones first."""
+        return self.model.subsets
+
+    def supports(self, subset: Subset | str) -> bool:
+        """Whether an item with just these modalities can be embedded, e.g. `"image+audio"`."""
+        return Subset.parse(subset) in self.subsets
+
+    def encode(
+        self,
+        sources: Sources | None = None,
+        *,
+        use: Subset | str | Sequence[Subset | str] | None = None,
+        batch_size: int = 64,
+        workers: int = 1,
+        **by_name: Sequence[Any],
+    ) -> Encoded:
+        """Embed items, each by exactly the modalities that it has.
+
+        An item with an image and a sound gets the fused embedding of both, one with an image alone that of the image.
+
+        Args:
+            sources: modality -> one source an item, None where it has none; all of one length. A source is a file's
+                path, bytes, an array, a PIL image; for a text modality the text. The modalities may also be given as
+                keywords: `encode(image=[...], audio=[...])`.
+            use: the subset to embed of every item although it may have more; or several, of which each item gets the
+                first that it has in full.
+            batch_size: items at once.
+            workers: threads that read files.
+
+        Returns:
+            unit vectors in the order of the items, and the subset of each.
+
+        Raises:
+            ValueError: for an unknown modality, lists of differing lengths, an item with nothing, a set of modalities
+                that the model cannot embed, or a source that cannot be read; it names the positions.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        columns = check_columns({**(sources or {}), **by_name}, self.modalities)
+        chosen = choose_subsets(present_sets(columns, self.modalities), self.subsets, use, self.model.score)
+        vectors = torch.zeros(len(chosen), self.dim)
+        parts = list(batches_by_subset(chosen, batch_size))
+        with SourceReading(self.readers, workers) as reading, evaluating(self.model):
+            for (subset, positions), read in zip(
+                parts,
+                reading.ahead(
+                    ({name: [columns[name][p] for p in positions] for name in subset} for subset, positions in parts)
+                ),
+            ):
+                if read.broken:
+                    first = read.broken[0]
+                    raise ValueError(f"{first.modality}[{positions[first.position]}]: {first.what}")
+                inputs = {name: collate(self.readers[name], items) for name, items in read.items.items()}
+                batch = Batch(inputs, [str(position) for position in positions])
+                made = self.model(batch.to(next(self.model.parameters()).device), [subset])[subset]
+                vectors[positions] = made.float().cpu()
+        return Encoded(vectors, chosen)
+
+    def similarity(self, a: Encoded | Tensor, b: Encoded | Tensor) -> Float[Tensor, "n m"]:
+        """The cosine of every item of `a` with every one of `b`, as `encode` gives them or as (n, dim) unit vectors.
+
+        Raises:
+            ValueError: if the model's method does not compare two embeddings (Symile, GRAM, TRIANGLE).
+        """
+        return cosines(a, b, self.model.score)
+
+    def zero_shot(
+        self, queries: Encoded | Tensor | Sources, classes: Mapping[str, Sequence[Any]], target: str | None = None
+    ) -> tuple[list[str], Float[Tensor, "n classes"]]:
+        """The class whose prompts are most like each item; a class is the re-normalised mean of its prompts.
+
+        Args:
+            queries: what `encode` gave, or the sources of the items.
+            classes: name -> its prompts, at least one.
+            target: the modality of the prompts; by default the model's only text.
+
+        Returns:
+            the name of the best class of each item, and the (n, classes) cosines, in the order of `classes`.
+
+        Raises:
+            ValueError: if there is no class, one has no prompt, or the modality of the prompts is not clear.
+        """
+        texts = [name for name, reader in self.readers.items() if reader.modality_kind == "text"]
+        if target is None and len(texts) != 1:
+            raise ValueError(
+                f"target must name the modality of the prompts: the model has {len(texts)} texts ({texts})"
+            )
+        if not classes or not all(len(prompts) for prompts in classes.values()):
+            raise ValueError(
+                "classes must name at least one class, and give each a list of at least one prompt, such as "
+                f"{{'dog': ['a photo of a dog']}}; got {dict(classes)}"
+            )
+        prompts = [prompt for one in classes.values() for prompt in one]
+        sizes = [len(one) for one in classes.values()]
+        asking = self.encode(queries) if isinstance(queries, Mapping) else queries
+        means = class_means(self.encode({target or texts[0]: prompts}), sizes)
+        scores = self.similarity(asking, means)
+        names = list(classes)
+        return [names[best] for best in scores.argmax(dim=1).tolist()], scores
+
+    def save_pretrained(self, folder: Path | str, licence: str | None = None, name: str | None = None) -> None:
+        """Write a flat model folder: weights, settings, readers, and a card that is filled in; nothing is pickled.
+
+        Args:
+            folder: where; it appears whole or not at all.
+            licence: of the weights, for the card, as the hub names it, e.g. `"apache-2.0"`.
+            name: of the model, for the card.
+        """
+        write_parts(self.parts, folder, licence, name)
+
+    def push_to_hub(self, repo_id: str, licence: str | None = None, **options: Any) -> str:
+        """Upload the model folder to the Hugging Face hub and return the address of the commit.
+
+        Args:
+            repo_id: `owner/name`; made if it is not there.
+            licence: as in `save_pretrained`.
+            options: private, token, revision, message and api of `confu.inference.hub.uploaded`.
+        """
+        return uploaded(lambda folder: self.save_pretrained(folder, licence, repo_id), repo_id, **options)
+
+
+load = Embedder.from_pretrained
