@@ -3,7 +3,7 @@
 from confu._typing import Batch, Embeddings, Inputs, Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import evaluate_retrieval, evaluate_zero_shot, versions, why_not
-from confu.inference import embed
+from confu.inference import Embedder, embed, load, load_shards
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, LossOutput, SymileLoss, TRIANGLELoss
 from confu.models import MultimodalModel, load_model
 from confu.nn import Temperature, build_encoder
@@ -15,6 +15,7 @@ __all__ = [
     "CLIPLoss",
     "ConFuLoss",
     "ContrastiveObjective",
+    "Embedder",
     "EmbeddingTable",
     "Embeddings",
     "GRAMLoss",
@@ -35,7 +36,9 @@ __all__ = [
     "evaluate_retrieval",
     "evaluate_zero_shot",
     "fit",
+    "load",
     "load_model",
+    "load_shards",
     "pairwise_plan",
     "target_plan",
     "versions",

@@ -147,7 +147,7 @@ def reproduce(
 
 
 def sweep(
-    on: Annotated[str, typer.Argument(help="The recipe: xor or av-mnist.")],
+    on: Annotated[str, typer.Argument(help="The recipe, xor or av-mnist; or a run file.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting and its values: fused_weight=0.1,0.5. May be repeated.")
     ] = None,
@@ -170,11 +170,22 @@ def sweep(
     json_file: JSON_FILE = None,
     progress: PROGRESS = True,
 ) -> None:
-    """Try settings of a recipe: a grid with --set, or a search with --search; the choice is made on validation rows.
+    """Try settings: a grid with --set, or a search with --search; the choice is made on validation rows.
 
-    Settings are fused_weight (λ), mask_ratio, dim, fusion_depth, fusion_dim, lr, temperature, temperature_lr, epochs,
-    batch_size, weight_decay and warmup_steps. Finished runs are reused, and a killed sweep goes on.
+    Of a run file, with --set only: `confu sweep run.yaml --set train.lr=1e-3,1e-4`; the lowest validation loss is
+    marked, and losses of different temperatures or batch sizes cannot be compared.
+
+    Settings of a recipe are fused_weight (λ), mask_ratio, dim, fusion_depth, fusion_dim, lr, temperature,
+    temperature_lr, epochs, batch_size, weight_decay and warmup_steps. Finished runs are reused, and a killed sweep goes
+    on.
     """
+    if on.endswith((".yaml", ".yml")):
+        from confu.workflow import sweep as sweep_run_file
+
+        if searched:
+            raise ValueError("--search tries settings of a recipe; of a run file give values with --set")
+        print_wide(sweep_run_file(on, _grid(settings or []), progress=progress).to_rich())
+        return
     from confu.recipes.paper import Request
     from confu.recipes.sweeps.command import tune
 
@@ -256,3 +267,10 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"{option} takes numbers with commas between them, e.g. 0,0.5,1; got {text!r}") from None
+
+
+def _grid(settings: list[str]) -> dict[str, list[str]]:
+    pairs = [text.partition("=") for text in settings]
+    if wrong := [text for text, (name, _, values) in zip(settings, pairs) if not (name and values)]:
+        raise ValueError(f"--set takes NAME=VALUE,VALUE, e.g. train.lr=1e-3,1e-4; got {wrong[0]!r}")
+    return {name.strip(): [value.strip() for value in values.split(",")] for name, _, values in pairs}

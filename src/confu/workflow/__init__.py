@@ -1,6 +1,7 @@
 """From a table of one's own to a trained model: run files, checks, training, and opening a run again."""
 
 from confu.workflow.checking import check
+from confu.workflow.evaluation_run import evaluate
 from confu.workflow.opened import OpenedRun, open_run
 from confu.workflow.proposal import Proposal, init
 from confu.workflow.reading import read_run_file, write_run_file
@@ -13,6 +14,7 @@ __all__ = [
     "Proposal",
     "RunFile",
     "check",
+    "evaluate",
     "init",
     "open_run",
     "read_run_file",
