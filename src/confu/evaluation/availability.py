@@ -5,7 +5,7 @@ that have exactly these modalities: what a user with such rows can expect.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Int
@@ -172,5 +172,5 @@ def availability_rows(
         measured["mean reciprocal rank"] = torch.cat([one.reciprocal() for one in ranks]), "mean"
         for metric, (values, statistic) in measured.items():
             row = measured_row(metric, name, str(found.target), values, method, seed, statistic, confidence)
-            rows.append(ReportRow(**{**row.__dict__, "note": note}))
+            rows.append(replace(row, note=note))
     return rows
