@@ -197,6 +197,9 @@ def test_features_of_a_frozen_encoder_are_computed_once(place):
     opened = open_run(folder, encoders={"image": FrozenMean()})
     assert opened.splits.train.batch(torch.arange(3)).inputs["image"].values["features"].shape == (3, 2)
     assert FrozenMean.asked == asked
+    assert len(open_run(folder, allow_custom=True).splits.test) == 6
+    with pytest.raises(ValueError, match="allow_custom"):  # a run from elsewhere could name any function
+        open_run(folder)
 
 
 def test_open_run_says_what_is_missing_or_changed(place, tmp_path):

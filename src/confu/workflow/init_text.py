@@ -119,7 +119,7 @@ def draft_text(draft: Draft) -> str:
         *_line(1, "shares", [0.8, 0.1, 0.1], draft.split),
         "",
         "train:",
-        *_line(1, "epochs", draft.train["epochs"], f"passes over the training rows: {draft.train['steps']:,} steps"),
+        *_line(1, "epochs", draft.train["epochs"], f"passes over the rows, {draft.train['steps']:,} steps each"),
         *_line(1, "batch_size", draft.train["batch_size"], "larger: more negatives for each row, and more memory"),
         *_line(1, "lr", draft.train["lr"], "the peak; lower it (1e-4) if whole pretrained networks are trained"),
         *_line(1, "warmup_steps", draft.train["warmup_steps"], "steps of rise before the cosine"),

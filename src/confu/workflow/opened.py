@@ -51,6 +51,7 @@ def open_run(
     encoders: Mapping[str, nn.Module] | None = None,
     manifest: str | Path | None = None,
     progress: bool = False,
+    allow_custom: bool = False,
 ) -> OpenedRun:
     """Open a trained run; no row changes its split.
 
@@ -59,6 +60,8 @@ def open_run(
         encoders: modules for the modalities whose encoders are the user's own (see `load_model`).
         manifest: where the data are now, if they have moved.
         progress: show progress bars, where files have to be decoded again.
+        allow_custom: whether an encoder may be built by the function of the user's that the run names, which imports
+            and runs it. Of a run from elsewhere it could be any function that is installed here.
 
     Raises:
         ValueError: if the folder is no trained run, or the manifest is not that of the run any more.
@@ -73,7 +76,7 @@ def open_run(
     rows = RowTable.load(folder)
     table = open_manifest(run)
     check_same_rows(folder, run, table, rows)
-    model = load_model(folder, encoders)
+    model = load_model(folder, encoders, allow_custom=allow_custom)
     splits = build_splits(run, table, rows, readers, class_names, encoders_of(model), progress)
     return OpenedRun(folder, run, table, splits, model, readers, list(rows.problems))
 

@@ -58,10 +58,11 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
         manifest = open_manifest(run)
         settings = {"train": run_train_settings(run).model_dump(), **description(run, manifest)}
         with first_alone():  # it finds the files of the others in the folder, and what it decoded in the cache
-            rows, readers, encoders, names = _prepared(run, manifest, folder, settings, console, progress)
+            bars = progress and rank() == 0 and console.is_terminal  # in a file or a pipe a bar is an empty line
+            rows, readers, encoders, names = _prepared(run, manifest, folder, settings, console, bars)
             _say(run, manifest, rows, console)
             objective = run_objective(run, encoders)
-            splits = build_splits(run, manifest, rows, readers, names, encoders, progress and rank() == 0)
+            splits = build_splits(run, manifest, rows, readers, names, encoders, bars)
         described = {name: value for name, value in settings.items() if name != "train"}
         how = run_train_settings(run)
         result = fit(objective, splits.train, splits.validation, how, folder, described, progress=progress)
