@@ -119,14 +119,16 @@ def evaluate(
     ] = None,
     map_method: Annotated[str, typer.Option("--map", help="pca, or tsne (needs scikit-learn).")] = "pca",
     manifest: Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")] = None,
+    allow_custom: CUSTOM = False,
     progress: PROGRESS = True,
 ) -> None:
     """Measure a trained run and write one HTML page: retrieval, fusion's gain, classes, gaps, the worst queries."""
-    from confu.workflow.evaluation_run import evaluate as measure
+    from confu.workflow import evaluate as measure
 
     report = measure(
-        run, progress, part=part, max_rows=max_rows, templates=template, map_method=map_method, manifest=manifest
-    )
+        run, progress, part=part, max_rows=max_rows, templates=template, map_method=map_method, manifest=manifest,
+        allow_custom=allow_custom,
+    )  # fmt: skip
     name = "report" if part == "test" else part
     console.print(f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]", highlight=False)
 

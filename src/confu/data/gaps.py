@@ -95,8 +95,10 @@ class IncompleteDataset:
         """By modality, which rows have it; all of them if the holes are filled."""
         everyone = torch.ones(len(self), dtype=torch.bool)
         there = dict(getattr(self.dataset, "present", {}))
-        kept = {} if self.fill else self._kept
-        return {name: there.get(name, everyone) & kept.get(name, everyone) for name in self.modalities}
+        if self.fill:  # with its own holes those that the data had are filled
+            there |= dict.fromkeys(self._kept, everyone)
+            return {name: there.get(name, everyone) for name in self.modalities}
+        return {name: there.get(name, everyone) & self._kept.get(name, everyone) for name in self.modalities}
 
     def __len__(self) -> int:
         return len(self.dataset)

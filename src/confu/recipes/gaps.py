@@ -21,7 +21,6 @@ WAYS = {
     "masks": "every row is used by the terms that it is complete for, and is a negative in the others; batches are at "
     "least half complete",
     "drop": "rows that lack anything are left out, the others come up more often",
-    "drop-passes": "rows that lack anything are left out, the others come up as often as in the other ways: fewer steps",
     "zeros": "what is missing is zeros, or an empty text, and counts as there",
 }
 LEAST_COMPLETE = 0.5
@@ -57,8 +56,6 @@ def gap_run(
         return run
     rows = limit or (SCALES[size].limit or (55_000,))[0]
     steps = run.train.epochs * (rows // run.train.batch_size)
-    if way == "drop-passes":
-        steps *= 1 - share
     sampling = {}
     if way == "masks":
         # As many inputs are encoded as in the other ways, where every row of a batch has all three.
@@ -87,7 +84,7 @@ def _with_gaps(complete: partial[Splits], share: float, way: str, seed: int) -> 
 
 def _holed(dataset: Dataset, share: float, way: str, seed: Sequence[int]) -> Dataset:
     present = random_gaps(len(dataset), NAMES, share, seed)
-    if not way.startswith("drop"):
+    if way != "drop":
         return IncompleteDataset(dataset, present, fill=way == "zeros")
     whole = present["image"] & present["audio"] & present["text"]
     return RowsOf(dataset, whole.nonzero().squeeze(1))
@@ -138,7 +135,7 @@ def reproduce_gaps(
         (*(f"{way}: {WAYS[way]}" for way in ways),
          f"size {size}; a share of the training and validation rows lacks one of image, audio and text, any alike; "
          "test rows are whole",
-         f"as many inputs are encoded in each but drop-passes; {STRETCHES} validations, the weights with the lowest "
+         f"as many inputs are encoded in each; {STRETCHES} validations, the weights with the lowest "
          "loss (without gaps: one an epoch)"),
         row_header="training rows",
     )  # fmt: skip

@@ -48,6 +48,7 @@ def evaluate(
     map_method: str = "pca",
     encoders: Mapping[str, nn.Module] | None = None,
     manifest: str | Path | None = None,
+    allow_custom: bool = False,
 ) -> Report:
     """Measure a trained run, and write `test.parquet`, `report.json` and `report.html` into its folder.
 
@@ -64,6 +65,7 @@ def evaluate(
         map_method: `"pca"`, or `"tsne"`, which needs scikit-learn.
         encoders: modules for the modalities whose encoders are the user's own, as for `open_run`.
         manifest: where the data are now, if they have moved.
+        allow_custom: build the encoders that are functions of the user's own, as the run names them.
 
     Returns:
         every number, as in `report.json`.
@@ -79,7 +81,7 @@ def evaluate(
     texts = tuple(templates or TEMPLATES)
     class_prompts([], texts)  # a bad template is an error before anything is computed
     seconds: dict[str, float] = {}
-    opened = open_run(folder, encoders, manifest, progress)
+    opened = open_run(folder, encoders, manifest, progress, allow_custom)
     data = evaluation_data(opened, part)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     opened.model.to(device)
