@@ -45,11 +45,11 @@ class Embedder:
     ) -> None:
         if lacking := [name for name in model.encoders if name not in readers]:
             raise ValueError(f"readers must name one for every modality of the model; it lacks {', '.join(lacking)}")
+        self.model = model.eval()
+        self.readers = {name: readers[name] for name in model.encoders}
         classes = None if class_names is None else tuple(class_names)
-        self.parts = ModelParts(
-            model.eval(), {name: readers[name] for name in model.encoders}, classes, facts or Facts()
-        )
-        self.model, self.readers, self.modalities = self.parts.model, self.parts.readers, self.parts.modalities
+        self.parts = ModelParts(self.model, self.readers, classes, facts or Facts())
+        self.modalities = self.parts.modalities
 
     @classmethod
     def from_pretrained(
@@ -74,7 +74,7 @@ class Embedder:
             token: for a private repository of the hub.
 
         Raises:
-            ValueError: if there is no such model, a file of it is damaged, or a modality is unknown.
+            ValueError: if there is no such model, a file is damaged, a modality unknown, or an encoder has to be given.
         """
         parts = read_parts(located(name, revision, token), modalities, device, encoders, allow_custom)
         return cls(parts.model, parts.readers, parts.class_names, parts.facts)

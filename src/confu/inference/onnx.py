@@ -5,18 +5,21 @@ which inputs, and holds the readers' settings.
 """
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from confu._typing import Subset
 from confu.files import write_json, written_whole
 from confu.inference.embedder import Embedder
-from confu.inference.onnx_graph import Tower, captured, quiet
+from confu.inference.onnx_graph import Tower, captured, write_graph
 from confu.inference.samples import sample_sources
 from confu.models import MultimodalModel
 
@@ -48,6 +51,7 @@ def export_onnx(
     folder: Path | str,
     subsets: Sequence[Subset | str] | None = None,
     tolerance: float = 1e-4,
+    progress: bool = False,
 ) -> list[OnnxTower]:
     """Write `image.onnx`, `image+audio.onnx`, ...: the encoders of a subset with its projection or fusion network.
 
@@ -59,6 +63,7 @@ def export_onnx(
         folder: made if it is not there.
         subsets: which; all that the embedder has by default.
         tolerance: the largest difference of an element that is allowed.
+        progress: draw a progress bar; a tower takes some seconds, a large transformer minutes.
 
     Returns:
         what was written, with the differences.
@@ -76,7 +81,10 @@ def export_onnx(
     model = embedder.model if device.type == "cpu" else copy.deepcopy(embedder.model).cpu()
     ordered = [subset for subset in embedder.subsets if subset in wanted]
     with torch.no_grad():
-        towers = [_export(embedder, model.eval(), subset, folder, tolerance, runtime) for subset in ordered]
+        towers = [
+            _export(embedder, model.eval(), subset, folder, tolerance, runtime)
+            for subset in track(ordered, "exporting", console=Console(file=sys.stderr), disable=not progress)
+        ]
     described = [
         {"subset": str(one.subset), "file": one.path.name, "inputs": one.inputs, "difference": one.difference}
         for one in towers
@@ -105,11 +113,7 @@ def _export(
     path = folder / f"{subset}.onnx"
     with written_whole(path) as temporary:
         program = captured(tower, tuple(rows[0].values()), list(free.values()))
-        with quiet():
-            torch.onnx.export(
-                program, f=temporary, dynamo=True, verbose=False, external_data=False,
-                input_names=list(rows[0]), output_names=[OUTPUT],
-            )  # fmt: skip
+        write_graph(program, temporary, subset, list(rows[0]), OUTPUT)
         session = runtime.InferenceSession(temporary.read_bytes(), providers=["CPUExecutionProvider"])
         difference = max(_difference(session, tower, row) for row in rows)
         if not difference <= tolerance:  # also if it is no number

@@ -1,9 +1,11 @@
 """The graph of a tower: captured with sizes that may differ."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -62,10 +64,33 @@ def captured(tower: Tower, inputs: tuple[Tensor, ...], free: Sequence[Sequence[i
                 # Whether it is the right one for inputs of other sizes is checked with onnxruntime.
                 return torch.export.draft_export(tower, inputs, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # whatever an encoder's code leads torch to raise
-            told = " ".join(str(error).split())[:400]
-            raise ValueError(
-                f"the tower of {tower.subset} cannot be exported ({type(error).__name__}: {told})"
-            ) from error
+            raise _refused(tower.subset, error) from error
+
+
+def write_graph(
+    program: torch.export.ExportedProgram, file: Path, subset: Subset, inputs: Sequence[str], output: str
+) -> None:
+    """Translate the graph of a subset into ONNX.
+
+    Raises:
+        ValueError: if it holds what ONNX has no word for.
+    """
+    with quiet():
+        try:
+            torch.onnx.export(
+                program, f=file, dynamo=True, verbose=False, external_data=False, input_names=list(inputs),
+                output_names=[output],
+            )  # fmt: skip
+        except Exception as error:  # the translation of each operator may raise its own
+            raise _refused(subset, error.__cause__ or error) from error
+
+
+def _refused(subset: Subset, error: BaseException) -> ValueError:
+    told = " ".join(str(error).split())[:400]
+    return ValueError(
+        f"the tower of {subset} cannot be exported ({type(error).__name__}: {told}). To export the others, name them "
+        "as subsets"
+    )
 
 
 @contextmanager
@@ -95,7 +120,8 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        # Where a first way fails, torch prints the graph that it had until then.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

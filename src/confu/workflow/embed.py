@@ -1,6 +1,7 @@
 """`confu embed`: every row of a manifest with a trained model, in shards, by one process or by several."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from confu.checks import check_known
 from confu.data.manifest import read_manifest
 from confu.inference.embedder import Embedder, load
 from confu.inference.shards import claim_shards, missing_shards, shard_range
+from confu.nn.sizes import check_positive
 from confu.workflow.classes import class_names_of, class_numbers
 from confu.workflow.embed_shard import Process, ShardWork, gather_skipped
 from confu.workflow.embed_source import ManifestShards, choose_columns, choose_shown_subsets, manifest_digest
@@ -54,6 +56,7 @@ def embed_manifest(
     shard_rows: int = 4096,
     batch_size: int = 256,
     workers: int = 4,
+    threads: int = 1,
     on_error: str = "stop",
     device: str | None = None,
     allow_outside: bool = False,
@@ -63,8 +66,7 @@ def embed_manifest(
     """Embed a manifest into a folder of Parquet files, each an `EmbeddingTable` of some rows.
 
     Finished shards are kept if the call is repeated. Under `torchrun`, process r of w takes the shards r, r + w, ...;
-    the files are the same, byte for byte, however many processes make them (on one kind of device, each with the same
-    number of threads).
+    the files are the same, byte for byte, however many processes make them on one kind of device.
 
     Args:
         run: a run folder, a model folder, or `owner/name` on the Hugging Face hub.
@@ -75,6 +77,8 @@ def embed_manifest(
         shard_rows: rows in a file.
         batch_size: rows at once.
         workers: threads that read files.
+        threads: of torch in each process, on a CPU. The last bits of a vector depend on them, so that one number is
+            kept for all shards; where there are more cores, start more processes.
         on_error: `"stop"` at a row that cannot be read, or `"skip"` it and list it in `skipped.csv`.
         device: by default a GPU if there is one.
         allow_outside: follow paths that leave the manifest's folder.
@@ -86,8 +90,7 @@ def embed_manifest(
             that are done stay.
     """
     check_known("on_error", on_error, ("stop", "skip"))
-    if shard_rows < 1 or batch_size < 1:
-        raise ValueError(f"shard_rows and batch_size must be at least 1; got {shard_rows} and {batch_size}")
+    check_positive(shard_rows=shard_rows, batch_size=batch_size, workers=workers, threads=threads)
     process, folder = Process.from_environment(), Path(out)
     place = device or (f"cuda:{process.local_rank}" if torch.cuda.is_available() else "cpu")
     table = read_manifest(manifest, allow_outside)
@@ -102,6 +105,7 @@ def embed_manifest(
     settings = {
         "model": embedder.parts.fingerprint(), "manifest": manifest_digest(table, chosen), "rows": len(table),
         "shards": shards, "shard_rows": shard_rows, "batch_size": batch_size, "device": torch.device(place).type,
+        "threads": threads,
         "subsets": [str(subset) for subset in shown], "columns": chosen,
         "class_names": None if labels is None else list(classes or ()),
     }  # fmt: skip
@@ -109,7 +113,7 @@ def embed_manifest(
     source = ManifestShards(table, chosen, {name: embedder.readers[name].modality_kind for name in chosen})
     own = [shard for shard in missing_shards(folder, shards) if shard % process.count == process.rank]
     total = sum(len(shard_range(shard, len(table), shard_rows)) for shard in own)
-    with _bar(progress and process.rank == 0) as bar:
+    with _bar(progress and process.rank == 0) as bar, _threads(threads):
         task = bar.add_task("embedding", total=total)
         work = ShardWork(
             embedder.parts, source, shown, labels, folder, Path(str(run)).name, on_error == "stop", batch_size, workers,
@@ -129,6 +133,17 @@ def _classes(embedder: Embedder, labels: Sequence[str | None] | None) -> tuple[s
         return None
     known = embedder.parts.class_names or ()
     return (*known, *class_names_of([label for label in labels if label not in known]))
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """So many threads of torch, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_ids(ids: Sequence[str]) -> None:
