@@ -50,7 +50,7 @@ def init(
         manifest, out, columns=chosen, folder=folder, pretrained=pretrained, dim=dim, seed=seed, overwrite=overwrite,
         allow_outside=allow_outside,
     )  # fmt: skip
-    console.print(f"[bold]{found.manifest.address}[/bold]: {len(found.manifest)} rows", highlight=False)
+    console.print(f"[bold]{found.manifest.address}[/bold]: {len(found.manifest)} rows", highlight=False, soft_wrap=True)
     for name, guess in found.guesses.items():
         console.print(f"  {name}: {guess.kind} ({guess.why})", highlight=False, markup=False, soft_wrap=True)
     for column, why in found.unused.items():
@@ -84,7 +84,11 @@ def check(
         console.print(f"All {len(found.manifest)} rows can be read.", highlight=False)
         return
     print_wide(found.trouble.to_rich())
-    console.print(f"Every problem is in {found.listed}. `data.on_error: skip` sets such rows aside.", soft_wrap=True)
+    console.print(
+        f"Every problem is in {found.listed}. `data.on_error: skip` sets such rows aside.",
+        highlight=False,
+        soft_wrap=True,
+    )
     raise typer.Exit(1)
 
 
@@ -130,7 +134,9 @@ def evaluate(
         allow_custom=allow_custom,
     )  # fmt: skip
     name = "report" if part == "test" else part
-    console.print(f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]", highlight=False)
+    console.print(
+        f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]", highlight=False, soft_wrap=True
+    )
 
 
 def embed(
@@ -145,7 +151,8 @@ def embed(
     ] = None,
     shard_rows: Annotated[int, typer.Option(min=1, help="Rows in a file.")] = 4096,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows at once.")] = 256,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that read files.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read files.")] = 4,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch; part of what makes the files the same.")] = 1,
     on_error: Annotated[str, typer.Option(help="stop or skip: what broken rows do; skipped.csv lists them.")] = "stop",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
     allow_outside: OUTSIDE = False,
@@ -157,7 +164,7 @@ def embed(
 
     found = embed_manifest(
         run, manifest, out, subsets=subset, columns=_pairs(column, "--column"), shard_rows=shard_rows,
-        batch_size=batch_size, workers=workers, on_error=on_error, device=device, allow_outside=allow_outside,
+        batch_size=batch_size, workers=workers, threads=threads, on_error=on_error, device=device, allow_outside=allow_outside,
         allow_custom=allow_custom, progress=progress,
     )  # fmt: skip
     skipped = f", {found.skipped} set aside" if found.skipped else ""
@@ -166,6 +173,10 @@ def embed(
         f"{', '.join(map(str, found.subsets))}. Read them with confu.load_shards",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    if found.without:
+        console.print(f"Without {', '.join(found.without)}: the table has no such column. --column names another.")
+    if found.left:
+        console.print(f"{found.left} files are still with other processes.", highlight=False)
 
 
 def export(
@@ -175,12 +186,13 @@ def export(
         list[str] | None, typer.Option(help="What to export, e.g. image+audio; all by default. May be repeated.")
     ] = None,
     allow_custom: CUSTOM = False,
+    progress: PROGRESS = True,
 ) -> None:
     """Export each tower to ONNX, and compare it with torch."""
     from confu.inference import load
     from confu.inference.onnx import export_onnx
 
-    for tower in export_onnx(load(run, allow_custom=allow_custom), onnx, subset):
+    for tower in export_onnx(load(run, allow_custom=allow_custom), onnx, subset, progress=progress):
         console.print(
             f"{tower.path}  inputs {', '.join(tower.inputs)}  differs from torch by {tower.difference:.1e}",
             highlight=False, soft_wrap=True,
@@ -192,11 +204,12 @@ def push(
     repo_id: Annotated[str, typer.Argument(help="owner/name on the Hugging Face hub; made if it is not there.")],
     licence: Annotated[str | None, typer.Option(help="Of the weights, as the hub names it: apache-2.0.")] = None,
     private: Annotated[bool, typer.Option(help="Make the repository private.")] = False,
+    allow_custom: CUSTOM = False,
 ) -> None:
     """Upload a trained model to the Hugging Face hub, with a model card that is filled in."""
     from confu.inference import load
 
-    console.print(load(run).push_to_hub(repo_id, licence, private=private), highlight=False)
+    console.print(load(run, allow_custom=allow_custom).push_to_hub(repo_id, licence, private=private), highlight=False)
 
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, str] | None:
