@@ -164,8 +164,8 @@ def embed(
 
     found = embed_manifest(
         run, manifest, out, subsets=subset, columns=_pairs(column, "--column"), shard_rows=shard_rows,
-        batch_size=batch_size, workers=workers, threads=threads, on_error=on_error, device=device, allow_outside=allow_outside,
-        allow_custom=allow_custom, progress=progress,
+        batch_size=batch_size, workers=workers, threads=threads, on_error=on_error, device=device,
+        allow_outside=allow_outside, allow_custom=allow_custom, progress=progress,
     )  # fmt: skip
     skipped = f", {found.skipped} set aside" if found.skipped else ""
     console.print(
