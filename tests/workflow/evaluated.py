@@ -8,9 +8,9 @@ from torch.nn.functional import normalize
 from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.plan import confu_plan, disjoint_plan, pairwise_plan
-from confu.workflow.class_measures import measure_centroids, measure_zero_shot
-from confu.workflow.evaluation_page import Evaluated
-from confu.workflow.retrieval_measures import measure_retrieval
+from confu.workflow.evaluating.class_measures import measure_centroids, measure_zero_shot
+from confu.workflow.evaluating.evaluation_page import Evaluated
+from confu.workflow.evaluating.retrieval_measures import measure_retrieval
 
 NAMES = ("image", "audio", "text", "depth", "sensor")
 CLASSES = ("cat", "dog", "cow")

@@ -16,7 +16,7 @@ import torch
 from confu.embeddings import EmbeddingTable
 from confu.inference import load, load_shards
 from confu.plan import pairwise_plan
-from confu.workflow.embed import embed_manifest
+from confu.workflow.embedding.embed import embed_manifest
 from inference.parts import NAMES, items, run_folder, without
 
 N = 23
@@ -83,7 +83,7 @@ def test_two_processes_write_the_same_bytes_as_one(run, tmp_path):
     embed_manifest(run, manifest, tmp_path / "one", shard_rows=4, progress=False)
     code = (
         "import sys, torch; torch.set_num_threads(2)\n"  # as many as it likes
-        "from confu.workflow.embed import embed_manifest\n"
+        "from confu.workflow.embedding.embed import embed_manifest\n"
         "print(embed_manifest(*sys.argv[1:], shard_rows=4, workers=2, progress=False).written)"
     )
     started = [

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-import confu.workflow.evaluation_run as evaluating
+import confu.workflow.evaluating.evaluation_run as evaluating
 from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import Report, evaluate_zero_shot
 from confu.evaluation.hits import usual_ks
-from confu.workflow.class_measures import class_prompts, embed_texts
-from confu.workflow.evaluation_run import evaluate, sampled
+from confu.workflow.evaluating.class_measures import class_prompts, embed_texts
+from confu.workflow.evaluating.evaluation_run import evaluate, sampled
 from confu.workflow.opened import open_run
 from confu.workflow.training_run import train
 from workflow.own_data import make_rows, write_run, write_table

@@ -14,8 +14,8 @@ from PIL import Image as PillowImage
 from confu.data.manifest import Problem
 from confu.data.readers import build_reader
 from confu.evaluation.html import render_html
-from confu.workflow.evaluation_page import page_sections, page_summary
-from confu.workflow.evaluation_page.media import Shown
+from confu.workflow.evaluating.evaluation_page import page_sections, page_summary
+from confu.workflow.evaluating.evaluation_page.media import Shown
 from evaluation.test_html import Page
 from workflow.evaluated import make_evaluated, make_table
 

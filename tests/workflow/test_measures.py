@@ -8,7 +8,7 @@ from confu.data.readers import build_reader
 from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.retrieval import evaluate_retrieval
 from confu.evaluation.zero_shot import evaluate_zero_shot
-from confu.workflow.class_measures import (
+from confu.workflow.evaluating.class_measures import (
     CENTROID,
     ZERO_SHOT,
     class_prompts,
@@ -16,7 +16,7 @@ from confu.workflow.class_measures import (
     measure_centroids,
     measure_zero_shot,
 )
-from confu.workflow.retrieval_measures import GROUP, measure_retrieval
+from confu.workflow.evaluating.retrieval_measures import GROUP, measure_retrieval
 from workflow.evaluated import CLASSES, make_table
 
 TEXT = Subset("text")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from confu.workflow.opened import open_run
-from confu.workflow.proposal import init
-from confu.workflow.propose import training_size
-from confu.workflow.reading import read_run_file
+from confu.workflow.proposing.proposal import init
+from confu.workflow.proposing.propose import training_size
+from confu.workflow.run_files.reading import read_run_file
 from confu.workflow.training_run import train
 from workflow.own_data import make_rows, write_table
 

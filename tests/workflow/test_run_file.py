@@ -3,9 +3,9 @@
 import pytest
 
 from confu.training import TrainSettings
-from confu.workflow.reading import read_run_file, with_sets, write_run_file
-from confu.workflow.rules import check_run, run_plan
-from confu.workflow.run_file import RunFile
+from confu.workflow.run_files.reading import read_run_file, with_sets, write_run_file
+from confu.workflow.run_files.rules import check_run, run_plan
+from confu.workflow.run_files.run_file import RunFile
 from workflow.own_data import RUN, write_run
 
 

@@ -11,8 +11,8 @@ from torch import nn
 import confu.training.loop
 from confu.training.log import read_log
 from confu.workflow.opened import open_run
-from confu.workflow.reading import read_run_file
-from confu.workflow.rows import RowTable
+from confu.workflow.preparing.rows import RowTable
+from confu.workflow.run_files.reading import read_run_file
 from confu.workflow.sweeping import sweep
 from confu.workflow.training_run import train
 from workflow.own_data import WORDS, make_rows, write_run, write_table

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from confu.workflow.checking import check
 from confu.workflow.opened import open_run
+from confu.workflow.preparing.checking import check
 from confu.workflow.training_run import train
 from workflow.own_data import make_rows, write_run, write_table
 

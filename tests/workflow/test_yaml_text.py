@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confu.workflow.yaml_text import parse_yaml, set_value, to_yaml
+from confu.workflow.run_files.yaml_text import parse_yaml, set_value, to_yaml
 
 
 def test_yaml_numbers_are_numbers_and_words_are_words():

@@ -160,7 +160,7 @@ def embed(
     progress: PROGRESS = True,
 ) -> None:
     """Embed a table into Parquet files. Goes on where it was; under torchrun each process takes its share."""
-    from confu.workflow.embed import embed_manifest
+    from confu.workflow.embedding.embed import embed_manifest
 
     found = embed_manifest(
         run, manifest, out, subsets=subset, columns=_pairs(column, "--column"), shard_rows=shard_rows,

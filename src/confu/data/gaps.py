@@ -139,7 +139,8 @@ class RowsOf:
     @property
     def ids(self) -> Sequence[str]:
         """A name for each row."""
-        return [self.dataset.ids[row] for row in self.rows.tolist()]
+        ids: list[str] = list(self.dataset.ids)
+        return [ids[row] for row in self.rows.tolist()]
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

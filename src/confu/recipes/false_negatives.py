@@ -1,6 +1,6 @@
 """AV-MNIST's batches of 256 hold 30 captions: what rows of one caption may be to one another, and what each costs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from confu.checks import check_known
-from confu.data import ArrayDataset, CaptionColumn, Splits
+from confu.data import ArrayDataset, CaptionColumn, Dataset, Splits
 from confu.evaluation import summarise
 from confu.nn.encoders import build_encoder
 from confu.recipes.av_mnist import NAMES, SCALES, Scale, Size, contrastive_runs, measure_accuracy
@@ -61,12 +61,13 @@ def false_negatives_run(
     )
 
 
-def _grouped(load: partial[Splits]) -> Splits:
+def _grouped(load: Callable[[], Splits]) -> Splits:
     splits = load()
     return Splits(_by_caption(splits.train), _by_caption(splits.validation), splits.test)
 
 
-def _by_caption(dataset: ArrayDataset) -> ArrayDataset:
+def _by_caption(dataset: Dataset) -> ArrayDataset:
+    assert isinstance(dataset, ArrayDataset)
     captions = dataset.columns["text"]
     assert isinstance(captions, CaptionColumn)
     return ArrayDataset(dataset.columns, dataset.labels, dataset.ids, dataset.class_names, groups=captions.index)

@@ -1,7 +1,7 @@
 """AV-MNIST with rows that lack a modality: ConFu with masks against leaving such rows out and against zeros."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ def gap_run(
     )
 
 
-def _with_gaps(complete: partial[Splits], share: float, way: str, seed: int) -> Splits:
+def _with_gaps(complete: Callable[[], Splits], share: float, way: str, seed: int) -> Splits:
     splits = complete()
     return Splits(
         _holed(splits.train, share, way, (seed, 0)), _holed(splits.validation, share, way, (seed, 1)), splits.test

@@ -8,8 +8,8 @@ from confu.models import MultimodalModel
 from confu.nn import Temperature
 from confu.recipes.methods import METHODS
 from confu.training import ContrastiveObjective, TrainSettings
-from confu.workflow.rules import run_plan
-from confu.workflow.run_file import RunFile
+from confu.workflow.run_files.rules import run_plan
+from confu.workflow.run_files.run_file import RunFile
 
 
 def run_objective(run: RunFile, encoders: Mapping[str, nn.Module]) -> ContrastiveObjective:

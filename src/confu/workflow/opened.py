@@ -13,11 +13,11 @@ from confu.data.manifest import Manifest, Problem
 from confu.data.readers import Reader, build_reader
 from confu.files import write_json
 from confu.models import MultimodalModel, load_model
-from confu.workflow.datasets import build_splits
-from confu.workflow.reading import read_run_file
-from confu.workflow.rows import ROWS, RowTable
-from confu.workflow.run_file import RunFile
-from confu.workflow.table import open_manifest
+from confu.workflow.preparing.datasets import build_splits
+from confu.workflow.preparing.rows import ROWS, RowTable
+from confu.workflow.preparing.table import open_manifest
+from confu.workflow.run_files.reading import read_run_file
+from confu.workflow.run_files.run_file import RunFile
 
 RUN, INPUTS = "run.yaml", "inputs.json"
 FORMAT = 1

@@ -10,10 +10,10 @@ import torch
 from rich.table import Table
 
 from confu.training.log import read_log
-from confu.workflow.reading import read_run_file, with_sets
-from confu.workflow.run_file import RunFile
+from confu.workflow.run_files.reading import read_run_file, with_sets
+from confu.workflow.run_files.run_file import RunFile
+from confu.workflow.run_files.yaml_text import to_yaml
 from confu.workflow.training_run import train
-from confu.workflow.yaml_text import to_yaml
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,19 @@ from confu.data.readers import Reader
 from confu.distributed import rank
 from confu.training import fit
 from confu.training.state import SETTINGS, STATE, claim_folder
-from confu.workflow.classes import class_names_of
-from confu.workflow.datasets import build_splits
 from confu.workflow.disk import room_on_disk
 from confu.workflow.objective import run_objective, run_train_settings
 from confu.workflow.opened import RUN, check_same_rows, read_inputs, write_inputs
-from confu.workflow.parts import build_parts
+from confu.workflow.preparing.classes import class_names_of
+from confu.workflow.preparing.datasets import build_splits
+from confu.workflow.preparing.parts import build_parts
+from confu.workflow.preparing.rows import PARTS, RowTable
+from confu.workflow.preparing.table import assign_rows, check_sizes, open_manifest
+from confu.workflow.preparing.trouble import find_trouble, settle
 from confu.workflow.processes import first_alone, start_processes
-from confu.workflow.reading import read_run_file, with_sets, write_run_file
-from confu.workflow.rows import PARTS, RowTable
-from confu.workflow.rules import check_run, run_plan
-from confu.workflow.run_file import RunFile
-from confu.workflow.table import assign_rows, check_sizes, open_manifest
-from confu.workflow.trouble import find_trouble, settle
+from confu.workflow.run_files.reading import read_run_file, with_sets, write_run_file
+from confu.workflow.run_files.rules import check_run, run_plan
+from confu.workflow.run_files.run_file import RunFile
 
 
 def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = True) -> Path:

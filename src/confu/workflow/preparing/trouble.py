@@ -13,8 +13,8 @@ from rich.text import Text
 from confu.data.manifest import Manifest, Problem, check_labels, check_manifest
 from confu.data.readers import Reader
 from confu.files import written_whole
-from confu.workflow.rows import RowTable
-from confu.workflow.run_file import RunFile
+from confu.workflow.preparing.rows import RowTable
+from confu.workflow.run_files.run_file import RunFile
 
 PROBLEMS = "problems.csv"
 _SHOWN = 20

@@ -9,9 +9,9 @@ from confu.checks import check_known
 from confu.data.manifest import Manifest, read_manifest, split_rows
 from confu.data.manifest.address import FileResolver
 from confu.data.manifest.cells import cells, source_of
-from confu.workflow.rows import PARTS, RowTable
-from confu.workflow.rules import run_plan
-from confu.workflow.run_file import RunFile
+from confu.workflow.preparing.rows import PARTS, RowTable
+from confu.workflow.run_files.rules import run_plan
+from confu.workflow.run_files.run_file import RunFile
 
 
 def open_manifest(run: RunFile) -> Manifest:

@@ -8,7 +8,7 @@ from confu.evaluation.html import Figure, Group, Part, Table, Text
 from confu.evaluation.map_plots import interval_bars
 from confu.evaluation.plots import bars, heatmap, to_svg
 from confu.evaluation.report import ReportRow
-from confu.workflow.retrieval_measures import GROUP, RetrievalMeasures
+from confu.workflow.evaluating.retrieval_measures import GROUP, RetrievalMeasures
 from confu.workflow.words import count, percent, points
 
 _FEW_ROWS = 12

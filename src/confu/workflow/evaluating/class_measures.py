@@ -17,7 +17,7 @@ from confu.evaluation.overlap import OverlapResult, evaluate_overlap
 from confu.evaluation.report import ReportRow
 from confu.evaluation.scoring import queryable_subsets, why_not
 from confu.evaluation.zero_shot import ZeroShotResult, class_vectors, evaluate_zero_shot
-from confu.workflow.retrieval_measures import CONFIDENCE, overlap_queries
+from confu.workflow.evaluating.retrieval_measures import CONFIDENCE, overlap_queries
 from confu.workflow.words import listed
 
 TEMPLATES = ("{}", "a {}", "the {}")

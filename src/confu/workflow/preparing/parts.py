@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from confu.data.manifest import Manifest
 from confu.data.readers import Reader, WordsReader, build_reader
 from confu.nn.encoders import build_encoder, encoder_for
-from confu.workflow.peek import proposed_reader, spread
-from confu.workflow.run_file import ModalitySettings, RunFile
-from confu.workflow.table import readable_sources
+from confu.workflow.preparing.table import readable_sources
+from confu.workflow.proposing.peek import proposed_reader, spread
+from confu.workflow.run_files.run_file import ModalitySettings, RunFile
 
 Example = Tensor | dict[str, Tensor]
 _LEAST_LENGTH = 64  # tokens: a text in use may be longer than those of the training

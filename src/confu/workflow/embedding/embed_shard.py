@@ -17,7 +17,7 @@ from confu.inference.parts import ModelParts
 from confu.inference.reading import Broken
 from confu.inference.shards import shard_name
 from confu.inference.table import embed_rows
-from confu.workflow.embed_source import ManifestShards
+from confu.workflow.embedding.embed_source import ManifestShards
 
 SKIPPED = "skipped.csv"
 _FIELDS = ("row", "id", "column", "source", "what")

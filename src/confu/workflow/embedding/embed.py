@@ -15,9 +15,9 @@ from confu.data.manifest import read_manifest
 from confu.inference.embedder import Embedder, load
 from confu.inference.shards import claim_shards, missing_shards, shard_range
 from confu.nn.sizes import check_positive
-from confu.workflow.classes import class_names_of, class_numbers
-from confu.workflow.embed_shard import Process, ShardWork, gather_skipped
-from confu.workflow.embed_source import ManifestShards, choose_columns, choose_shown_subsets, manifest_digest
+from confu.workflow.embedding.embed_shard import Process, ShardWork, gather_skipped
+from confu.workflow.embedding.embed_source import ManifestShards, choose_columns, choose_shown_subsets, manifest_digest
+from confu.workflow.preparing.classes import class_names_of, class_numbers
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from confu.workflow.run_file import RunFile
-from confu.workflow.yaml_text import Keys
+from confu.workflow.run_files.run_file import RunFile
+from confu.workflow.run_files.yaml_text import Keys
 
 _EXPECTED = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "string": "a text",

@@ -19,7 +19,7 @@ from confu.embeddings import EmbeddingTable
 from confu.evaluation.map2d import METHODS as MAPS
 from confu.evaluation.report import Report
 from confu.inference import embed
-from confu.workflow.class_measures import (
+from confu.workflow.evaluating.class_measures import (
     TEMPLATES,
     ClassMeasures,
     class_prompts,
@@ -27,11 +27,11 @@ from confu.workflow.class_measures import (
     measure_centroids,
     measure_zero_shot,
 )
-from confu.workflow.evaluation_data import EvaluationData, evaluation_data
-from confu.workflow.evaluation_page import Evaluated, write_page
-from confu.workflow.evaluation_page.training import training_facts
+from confu.workflow.evaluating.evaluation_data import EvaluationData, evaluation_data
+from confu.workflow.evaluating.evaluation_page import Evaluated, write_page
+from confu.workflow.evaluating.evaluation_page.training import training_facts
+from confu.workflow.evaluating.retrieval_measures import measure_retrieval
 from confu.workflow.opened import RUN, OpenedRun, open_run
-from confu.workflow.retrieval_measures import measure_retrieval
 
 MAX_ROWS = 5000
 REPORT = "report"

@@ -7,7 +7,7 @@ from typing import Any
 from confu.data.coverage import Coverage
 from confu.data.manifest import ColumnGuess
 from confu.plan import Plan
-from confu.workflow.yaml_text import to_yaml
+from confu.workflow.run_files.yaml_text import to_yaml
 
 _WIDTH = 48  # where the comments begin
 

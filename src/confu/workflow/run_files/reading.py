@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from confu.files import written_whole
-from confu.workflow.mistakes import mistakes
-from confu.workflow.rules import contradictions
-from confu.workflow.run_file import RunFile
-from confu.workflow.yaml_text import Keys, parse_yaml, set_value, to_yaml
+from confu.workflow.run_files.mistakes import mistakes
+from confu.workflow.run_files.rules import contradictions
+from confu.workflow.run_files.run_file import RunFile
+from confu.workflow.run_files.yaml_text import Keys, parse_yaml, set_value, to_yaml
 
 _HEADER = "# The settings of this run, all of them, as it was trained. `confu train` of this file goes on with it.\n"
 

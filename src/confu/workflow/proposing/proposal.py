@@ -11,13 +11,13 @@ from confu.data.coverage import Coverage, coverage
 from confu.data.manifest import ColumnGuess, Manifest, guess_columns, read_manifest, unread_columns
 from confu.files import written_whole
 from confu.plan import Plan, confu_plan, disjoint_plan, pairwise_plan
-from confu.workflow.classes import class_names_of
-from confu.workflow.init_text import Draft, draft_text
-from confu.workflow.peek import proposed_reader
-from confu.workflow.propose import left_out, modality_name, proposed_encoder, sparse_terms, training_size
-from confu.workflow.reading import read_run_file
-from confu.workflow.run_file import RunFile
-from confu.workflow.table import readable_sources
+from confu.workflow.preparing.classes import class_names_of
+from confu.workflow.preparing.table import readable_sources
+from confu.workflow.proposing.init_text import Draft, draft_text
+from confu.workflow.proposing.peek import proposed_reader
+from confu.workflow.proposing.propose import left_out, modality_name, proposed_encoder, sparse_terms, training_size
+from confu.workflow.run_files.reading import read_run_file
+from confu.workflow.run_files.run_file import RunFile
 
 _REPEATED = 0.5  # with fewer distinct texts than this share of the rows, texts are captions that repeat
 

@@ -16,10 +16,10 @@ from confu.data.gaps import RowsOf
 from confu.data.manifest import Manifest
 from confu.data.readers import Reader
 from confu.data.sources import SourceColumn
-from confu.workflow.classes import class_numbers, group_numbers
-from confu.workflow.filled import FilledColumn
-from confu.workflow.rows import RowTable
-from confu.workflow.run_file import RunFile
+from confu.workflow.preparing.classes import class_numbers, group_numbers
+from confu.workflow.preparing.filled import FilledColumn
+from confu.workflow.preparing.rows import RowTable
+from confu.workflow.run_files.run_file import RunFile
 
 _FEATURE_BATCH = 64
 

@@ -8,7 +8,7 @@ from confu._typing import Subset
 from confu.checks import check_known
 from confu.plan import Plan, confu_plan, disjoint_plan, pairwise_plan, target_plan
 from confu.recipes.methods import METHODS
-from confu.workflow.run_file import RunFile
+from confu.workflow.run_files.run_file import RunFile
 
 Found = Iterator[tuple[str, str]]
 

@@ -13,15 +13,15 @@ from confu.embeddings import EmbeddingTable
 from confu.evaluation.html import Group, Section, write_html
 from confu.evaluation.report import Report
 from confu.plan import Plan
-from confu.workflow.class_measures import ClassMeasures
-from confu.workflow.evaluation_page.classes import available_table, class_section, overlap_section
-from confu.workflow.evaluation_page.coverage import Presence, coverage_section
-from confu.workflow.evaluation_page.map import map_section
-from confu.workflow.evaluation_page.media import Shown
-from confu.workflow.evaluation_page.retrieval import available_parts, gain_section, retrieval_section
-from confu.workflow.evaluation_page.training import settings_section, training_section
-from confu.workflow.evaluation_page.worst import worst_section
-from confu.workflow.retrieval_measures import RetrievalMeasures
+from confu.workflow.evaluating.class_measures import ClassMeasures
+from confu.workflow.evaluating.evaluation_page.classes import available_table, class_section, overlap_section
+from confu.workflow.evaluating.evaluation_page.coverage import Presence, coverage_section
+from confu.workflow.evaluating.evaluation_page.map import map_section
+from confu.workflow.evaluating.evaluation_page.media import Shown
+from confu.workflow.evaluating.evaluation_page.retrieval import available_parts, gain_section, retrieval_section
+from confu.workflow.evaluating.evaluation_page.training import settings_section, training_section
+from confu.workflow.evaluating.evaluation_page.worst import worst_section
+from confu.workflow.evaluating.retrieval_measures import RetrievalMeasures
 from confu.workflow.words import count, listed, percent, points
 
 

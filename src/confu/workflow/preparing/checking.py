@@ -6,13 +6,13 @@ from pathlib import Path
 from confu.data.coverage import Coverage, coverage
 from confu.data.manifest import Manifest, guess_columns, read_manifest
 from confu.data.readers import build_reader
-from confu.workflow.parts import build_parts
-from confu.workflow.peek import proposed_reader
-from confu.workflow.propose import left_out, modality_name
-from confu.workflow.reading import read_run_file
-from confu.workflow.run_file import ModalitySettings, RunFile
-from confu.workflow.table import assign_rows, open_manifest, readable_sources
-from confu.workflow.trouble import Trouble, find_trouble
+from confu.workflow.preparing.parts import build_parts
+from confu.workflow.preparing.table import assign_rows, open_manifest, readable_sources
+from confu.workflow.preparing.trouble import Trouble, find_trouble
+from confu.workflow.proposing.peek import proposed_reader
+from confu.workflow.proposing.propose import left_out, modality_name
+from confu.workflow.run_files.reading import read_run_file
+from confu.workflow.run_files.run_file import ModalitySettings, RunFile
 
 
 @dataclass(frozen=True)

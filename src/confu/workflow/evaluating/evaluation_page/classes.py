@@ -10,8 +10,8 @@ from confu.evaluation.classes import class_accuracy, confusion
 from confu.evaluation.html import Figure, Group, Part, Table
 from confu.evaluation.overlap import OverlapResult
 from confu.evaluation.plots import bars, heatmap, stacked_bars, to_svg
-from confu.workflow.class_measures import ZERO_SHOT, ClassMeasures
-from confu.workflow.retrieval_measures import RetrievalMeasures
+from confu.workflow.evaluating.class_measures import ZERO_SHOT, ClassMeasures
+from confu.workflow.evaluating.retrieval_measures import RetrievalMeasures
 from confu.workflow.words import count, interval, listed, percent
 
 MOST_CLASSES = 20

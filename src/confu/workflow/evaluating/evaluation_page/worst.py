@@ -7,8 +7,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from confu.evaluation.html import Card, Examples, Group, Part
-from confu.workflow.evaluation_page.media import Shown
-from confu.workflow.retrieval_measures import RetrievalMeasures
+from confu.workflow.evaluating.evaluation_page.media import Shown
+from confu.workflow.evaluating.retrieval_measures import RetrievalMeasures
 from confu.workflow.words import count
 
 MOST = 6

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from confu.data import Dataset
 from confu.data.manifest import Manifest
-from confu.workflow.classes import class_names_of, group_numbers
-from confu.workflow.evaluation_page.media import Shown
+from confu.workflow.evaluating.evaluation_page.media import Shown
 from confu.workflow.opened import OpenedRun
-from confu.workflow.rows import RowTable
+from confu.workflow.preparing.classes import class_names_of, group_numbers
+from confu.workflow.preparing.rows import RowTable
 
 
 @dataclass(frozen=True, eq=False)

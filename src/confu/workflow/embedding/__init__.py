@@ -1,0 +1,1 @@
+"""A whole table embedded with a trained model, in shards."""

@@ -1,0 +1,1 @@
+"""Run files: what they say, how they are read, and what is wrong with them."""
