@@ -181,7 +181,7 @@ def _available_rows(
     credit: Tensor, answered: Sequence[Subset | None], target: str, method: str, seed: int
 ) -> list[ReportRow]:
     rows = []
-    for query in sorted({one for one in answered if one is not None}, key=lambda one: -len(one)):
+    for query in sorted({one for one in answered if one is not None}, key=lambda one: (-len(one), one.names)):
         mine = torch.tensor([one == query for one in answered])
         rows.append(_accuracy(f"rows with {query}", target, credit[mine], method, seed))
     if len(asked := credit[~credit.isnan()]):
