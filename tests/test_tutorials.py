@@ -34,7 +34,7 @@ def case(name: str) -> object:
 
 
 @pytest.mark.usefixtures("as_users_run", "without_tensorboard")
-@pytest.mark.parametrize("name", map(case, TUTORIALS))
+@pytest.mark.parametrize("name", [case(name) for name in TUTORIALS])
 def test_a_tutorial_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
