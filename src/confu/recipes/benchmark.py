@@ -1,6 +1,6 @@
 """A benchmark: a data set with its methods' runs, in the one form that every measurement of the paper works on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -33,11 +33,12 @@ class Benchmark:
         name: for titles and folders.
         size: of the experiment.
         modalities: in the order of printing.
-        target: what labels are read from in zero-shot classification, e.g. `text`.
+        target: what labels are read from in zero-shot classification, e.g. `text`; None where they are not.
         queries: the subsets that are asked with, the single ones first, e.g. image, audio, image+audio.
         runs: makes the runs of a method.
         splits: the data of these modalities for a seed, as it is evaluated: without augmentation.
-        prompts: the target's inputs that stand for the classes, with the classes as labels.
+        prompts: the target's inputs that stand for the classes, with the classes as labels; None without a target.
+        score: the metric that sweeps are judged by, `"accuracy"` or `"recall@10"`.
         letters: short names of the queries in the paper's tables, e.g. `{"audio": "A"}`.
         published: the paper's values by method and query, where it has this data set.
         notes: what every table on it must say.
@@ -46,14 +47,33 @@ class Benchmark:
     name: str
     size: str
     modalities: tuple[str, ...]
-    target: Subset
+    target: Subset | None
     queries: tuple[Subset, ...]
     runs: MakeRuns
     splits: Callable[[Sequence[str], int], Splits]
-    prompts: Callable[[], Dataset]
+    prompts: Callable[[], Dataset] | None = None
+    score: str = "accuracy"
     letters: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[Subset, Dataset]:
+        """The target and its prompts, for zero-shot classification.
+
+        Raises:
+            ValueError: if its classes are not read from any modality.
+        """
+        if self.target is None or self.prompts is None:
+            raise ValueError(
+                f"the classes of {self.name} are not said by any of its modalities, so that nothing can be classified "
+                "without labels; measure its retrieval or a linear probe"
+            )
+        return self.target, self.prompts()
+
+    def asked_of(self, modalities: Iterable[str]) -> list[str]:
+        """Those modalities that are not the target."""
+        return [name for name in modalities if self.target is None or name not in self.target]
 
     def letter(self, query: str) -> str:
         """The short name of a query, or of the mean of a fused one's embeddings."""

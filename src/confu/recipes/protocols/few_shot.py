@@ -86,7 +86,7 @@ def reproduce_few_shot(
 
 def _measure(benchmark: Benchmark, method: str, seed: int, shots: Sequence[int], folder: Path) -> list[ReportRow]:
     model = load_model(folder / "best")
-    names = [one for one in model.plan.modalities if one not in benchmark.target]
+    names = benchmark.asked_of(model.plan.modalities)
     support = embed(model, benchmark.splits(names, seed).validation)
     queries = without_target(EmbeddingTable.load(folder / "test.parquet"), names)
     return evaluate_few_shot(support, queries, shots=shots, repeats=REPEATS, method=method, seed=seed).rows

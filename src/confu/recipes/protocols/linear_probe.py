@@ -71,7 +71,7 @@ def reproduce_linear_probe(
 
 def _measure(benchmark: Benchmark, method: str, seed: int, folder: Path) -> list[ReportRow]:
     model = load_model(folder / "best")
-    names = [one for one in model.plan.modalities if one not in benchmark.target]
+    names = benchmark.asked_of(model.plan.modalities)
     splits = benchmark.splits(names, seed)
     test = without_target(EmbeddingTable.load(folder / "test.parquet"), names)
     train, validation = embed(model, splits.train), embed(model, splits.validation)

@@ -89,20 +89,20 @@ def reproduce_noise(
 
 def _measure(benchmark: Benchmark, method: str, seed: int, conditions: Conditions, folder: Path) -> list[ReportRow]:
     model = load_model(folder / "best")
-    names = [one for one in model.plan.modalities if one not in benchmark.target]
+    names = benchmark.asked_of(model.plan.modalities)
     test = benchmark.splits(names, seed).test
     queries = [query for query in benchmark.queries if query <= set(names)]
-    prompts = benchmark.prompts()
+    target, prompts = benchmark.classes
     clean = without_target(EmbeddingTable.load(folder / "test.parquet"), names)
     found: list[ReportRow] = []
 
     def add(label: str, table: EmbeddingTable) -> None:
-        result = zero_shot(model, table, prompts, benchmark.target, _with_rows(table, queries), method, seed)
+        result = zero_shot(model, table, prompts, target, _with_rows(table, queries), method, seed)
         found.extend(
             ReportRow(_metric(label), row.query, row.target, row.value, row.count, method, seed) for row in result.rows
         )
         if (whole := _available(table, result, queries)) is not None:
-            found.append(ReportRow(_metric(label), AVAILABLE, str(benchmark.target), whole, len(table), method, seed))
+            found.append(ReportRow(_metric(label), AVAILABLE, str(target), whole, len(table), method, seed))
 
     add("clean", clean)
     for label, (modality, how) in conditions.items():

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from confu.data import Dataset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, summarise
 from confu.evaluation.overlap import evaluate_overlap
@@ -85,15 +84,15 @@ def _measure(
     benchmark: Benchmark, method: str, seed: int, names: Sequence[str] | None, folder: Path
 ) -> list[ReportRow]:
     model, table = load_model(folder / "best"), EmbeddingTable.load(folder / "test.parquet")
-    prompts: Dataset = benchmark.prompts()
+    target, prompts = benchmark.classes
     queries = [query for query in benchmark.queries if query <= set(model.plan.modalities)]
-    credit = zero_shot(model, table, prompts, benchmark.target, queries, method, seed).credit
+    credit = zero_shot(model, table, prompts, target, queries, method, seed).credit
     asked = {str(query): credit.get(str(query), credit.get(f"mean({', '.join(query)})")) for query in benchmark.queries}
     if any(one is None for one in asked.values()):
         return []
     assert table.labels is not None
     found = evaluate_overlap({query: one for query, one in asked.items() if one is not None}, table.labels, names)
-    return found.to_rows(str(benchmark.target), method, seed)
+    return found.to_rows(str(target), method, seed)
 
 
 def _lettered(benchmark: Benchmark, share: str) -> str:
