@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from confu._typing import Subset
+from confu.data.coverage import pattern_of_rows
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
 from confu.evaluation.gallery import Ranked, gallery_ranks
@@ -47,14 +48,7 @@ def row_patterns(table: EmbeddingTable) -> list[Subset | None]:
         >>> row_patterns(table)
         [Subset('image+audio'), Subset('image')]
     """
-    singles = [subset for subset in table.subsets if not subset.is_fused]
-    masks = [table.complete[subset].tolist() for subset in singles]
-    names = [str(subset) for subset in singles]
-    known: dict[tuple[bool, ...], Subset | None] = {}
-    for mask in set(zip(*masks)):
-        has = [name for name, there in zip(names, mask) if there]
-        known[mask] = Subset(*has) if has else None
-    return [known[mask] for mask in zip(*masks)]
+    return pattern_of_rows({str(subset): table.complete[subset] for subset in table.subsets if not subset.is_fused})
 
 
 def largest_query(table: EmbeddingTable, available: Subset | None, target: Subset) -> Subset | None:

@@ -127,8 +127,9 @@ def _advice(subset: Subset, supported: Iterable[Subset], score: str) -> str:
             "modality by itself"
         )
     inside = [str(one) for one in supported if one < subset]
-    choice = f"Pass use={inside[-1]!r} to embed that part of it" if inside else "No part of it can be embedded"
-    return f"{choice}, or train with a term of {subset}"
+    if not inside:
+        return f"No part of it can be embedded; train with a term of {subset}"
+    return f"Pass use={inside[-1]!r} to embed that part of it, or train with a term of {subset}"
 
 
 def _items(positions: Sequence[int]) -> str:

@@ -64,7 +64,7 @@ def _about(parts: ModelParts) -> str:
     method = f" with the method `{parts.facts.method}`" if parts.facts.method else ""
     return (
         f"It embeds {', '.join(plan.modalities)} in one space of {parts.model.dim} dimensions. It was trained{method} "
-        f"by [confu](https://arxiv.org/abs/2511.21331). Sets of modalities that have an embedding of their own: {fused}"
+        f"by [confu](https://arxiv.org/abs/2511.21331). Combinations that have an embedding of their own: {fused}"
         f"{'.' if not plan.fused_subsets else ' (fusion network: ' + str(settings['fusion']) + ').'}"
     )
 

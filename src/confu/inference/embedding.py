@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import cast
 
 import torch
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -91,7 +92,9 @@ def embed(
     ids: list[str] = []
     batches = torch.arange(len(dataset)).split(batch_size)
     with evaluating(model):
-        for indices in track(batches, description="embedding", disable=not progress):
+        console = Console(stderr=True)  # in a file or a pipe a bar is a line of nothing
+        shown = progress and console.is_terminal
+        for indices in track(batches, description="embedding", console=console, transient=True, disable=not shown):
             batch = dataset.batch(indices)
             embeddings = cast(Embeddings, model(batch.to(device), chosen))
             ids += batch.ids

@@ -80,10 +80,12 @@ def export_onnx(
     device = next(embedder.model.parameters()).device
     model = embedder.model if device.type == "cpu" else copy.deepcopy(embedder.model).cpu()
     ordered = [subset for subset in embedder.subsets if subset in wanted]
+    console = Console(file=sys.stderr)
+    shown = progress and console.is_terminal
     with torch.no_grad():
         towers = [
             _export(embedder, model.eval(), subset, folder, tolerance, runtime)
-            for subset in track(ordered, "exporting", console=Console(file=sys.stderr), disable=not progress)
+            for subset in track(ordered, "exporting", console=console, transient=True, disable=not shown)
         ]
     described = [
         {"subset": str(one.subset), "file": one.path.name, "inputs": one.inputs, "difference": one.difference}

@@ -157,5 +157,7 @@ def _say(run: RunFile, manifest: Manifest, rows: RowTable, console: Console) -> 
     kept = rows.kept
     console.print(f"{manifest.address}: {len(manifest):,} rows; " + ", ".join(
         f"{part} {rows.count(part):,}" for part in PARTS))  # fmt: skip
-    console.print(coverage({name: mask[kept] for name, mask in rows.present.items()}).to_rich())
+    table = coverage({name: mask[kept] for name, mask in rows.present.items()}).to_rich()
+    # In a file or a pipe rich takes 80 columns for granted, and would cut the names of long subsets.
+    console.print(table, width=None if console.is_terminal else 200)
     console.print(str(run_plan(run)))

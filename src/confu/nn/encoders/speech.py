@@ -29,8 +29,9 @@ class SpeechEncoder(nn.Module):
         waveform -> louder if quiet -> mel spectrogram -> LSTM on windows of 1.6 s -> mean, of length one -> Linear
 
     Features are of length one times sqrt(256), so that their numbers are near one. As Resemblyzer, but silence is not
-    cut out before (its detector of voice is another package); cut long pauses beforehand. It hears who speaks, not
-    what is said. In a saved model the weights are the model's own, and the wheel is not needed.
+    cut out before (its detector of voice is another package); cut long pauses beforehand. It was trained to tell who
+    speaks, and hears less of what is said. In a saved model the weights are the model's own, and the wheel is not
+    needed.
 
         SpeechEncoder(out_dim=64)(torch.zeros(3, 16000)).shape == (3, 64)
 
