@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from confu.data import ArrayDataset, CaptionColumn, TensorColumn, WordVocabulary
-from confu.data.gaps import IncompleteDataset, RowsOf, random_gaps
+from confu.data.gaps import FilledDataset, IncompleteDataset, random_gaps
+from confu.data.view import RowsOf
 
 CAPTIONS = ["a one", "a two words"]
 IMAGES = torch.arange(1.0, 7.0).reshape(6, 1)
@@ -59,7 +60,7 @@ def test_hidden_inputs_are_gone_and_the_others_stay():
 
 
 def test_filled_holes_are_zeros_that_count_as_there():
-    holed = IncompleteDataset(dataset(), PRESENT, fill=True)
+    holed = FilledDataset(IncompleteDataset(dataset(), PRESENT))
     assert all(mask.all() for mask in holed.present.values())
     batch = holed.batch(torch.arange(6))
     assert batch.inputs["image"].present.all()
@@ -68,6 +69,14 @@ def test_filled_holes_are_zeros_that_count_as_there():
     ids, mask = (text.values[key][text.rows] for key in ("input_ids", "attention_mask"))
     assert not ids[0].any() and mask[0].tolist() == [1, 0, 0, 0]
     assert ids[2].tolist()[:3] == dataset().batch(torch.tensor([2])).inputs["text"].values["input_ids"][0].tolist()
+
+
+def test_a_batch_of_holes_alone_is_filled_too():
+    filled = FilledDataset(IncompleteDataset(dataset(), PRESENT))
+    image = filled.batch(torch.tensor([4, 1])).inputs["image"]
+    assert image.values[image.rows].tolist() == [[0.0], [0.0]]
+    with pytest.raises(ValueError, match="'image': every row lacks it"):
+        FilledDataset(IncompleteDataset(dataset(), {"image": torch.zeros(6, dtype=torch.bool)}))
 
 
 def test_rows_of_a_data_set_keep_what_is_known_of_them():

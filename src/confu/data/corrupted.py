@@ -1,13 +1,11 @@
 """A data set with some of its modalities corrupted, and how strong a corruption is on it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import get_args
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from confu._typing import Batch
 from confu.checks import check_known
@@ -15,9 +13,10 @@ from confu.data.columns import Indices
 from confu.data.dataset import Dataset
 from confu.data.per_row import Corruption, Source, one_a_row, samples
 from confu.data.signal import Power, signal_power
+from confu.data.view import DatasetView
 
 
-class CorruptedDataset:
+class CorruptedDataset(DatasetView):
     """A data set with some of its modalities corrupted; ids, labels and class names stay.
 
     A row that lacks a modality still lacks it. Corruptions are made anew for each batch, and are the same each time.
@@ -43,38 +42,15 @@ class CorruptedDataset:
     """
 
     def __init__(self, dataset: Dataset, corruptions: Mapping[str, Corruption], seed: int = 0) -> None:
+        super().__init__(dataset)
         for name in corruptions:
             check_known("modality", name, dataset.modalities)
         if seed < 0:
             raise ValueError(f"seed: expected 0 or more; got {seed}")
-        self.dataset = dataset
         self.corruptions = dict(corruptions)
         self.seed = seed
         if len(dataset):
             self.batch(torch.tensor([0]))  # what cannot work is said now, not after an hour of training
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The names of the modalities."""
-        return self.dataset.modalities
-
-    @property
-    def labels(self) -> Int[Tensor, " n"] | None:
-        """The class of each row, if known."""
-        return self.dataset.labels
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """A name for each row."""
-        return self.dataset.ids
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """What each label means."""
-        return self.dataset.class_names
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def batch(self, indices: Indices) -> Batch:
         """These rows, corrupted, in this order; an index may repeat."""

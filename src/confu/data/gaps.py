@@ -1,16 +1,19 @@
 """Data sets with holes: rows that lack modalities, drawn at random, and what a baseline puts in their place."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from confu._typing import Batch, Inputs
 from confu.checks import check_fraction, check_known
 from confu.data.columns import Indices
 from confu.data.dataset import Dataset
+from confu.data.per_row import without_rows
+from confu.data.view import DatasetView
 
 
 def random_gaps(
@@ -43,145 +46,77 @@ def random_gaps(
     return {name: lacks != number for number, name in enumerate(modalities)}
 
 
-class IncompleteDataset:
-    """A data set of which some rows lack some modalities; ids, labels and class names stay.
+class IncompleteDataset(DatasetView):
+    """A data set of which some rows lack some modalities.
 
     Args:
         dataset: any; it stays as it is.
         present: modality -> (rows,) bool, False where a row shall lack it. Modalities not named stay as they are.
-        fill: True puts zeros where a modality is missing, and tokens of an empty text, and says that it is there.
-            That is a baseline and nothing to train with: the encoder learns that zeros belong to every caption.
 
     Raises:
         ValueError: an unknown modality, or a mask of another length.
     """
 
-    def __init__(self, dataset: Dataset, present: Mapping[str, Bool[Tensor, " n"]], fill: bool = False) -> None:
+    def __init__(self, dataset: Dataset, present: Mapping[str, Bool[Tensor, " n"]]) -> None:
+        super().__init__(dataset)
         for name, mask in present.items():
             check_known("modality", name, dataset.modalities)
             if mask.shape != (len(dataset),):
                 raise ValueError(f"present[{name!r}]: expected shape ({len(dataset)},); got {tuple(mask.shape)}")
-        self.dataset = dataset
-        self.fill = fill
         self._kept = dict(present)
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        """The names of the modalities."""
-        return self.dataset.modalities
-
-    @property
-    def labels(self) -> Int[Tensor, " n"] | None:
-        """The class of each row, if known."""
-        return self.dataset.labels
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """A name for each row."""
-        return self.dataset.ids
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """What each label means."""
-        return self.dataset.class_names
-
-    @property
-    def groups(self) -> Int[Tensor, " n"] | None:
-        """What each row belongs to, if known."""
-        return getattr(self.dataset, "groups", None)
-
-    @property
     def present(self) -> dict[str, Bool[Tensor, " n"]]:
-        """By modality, which rows have it; all of them if the holes are filled."""
-        everyone = torch.ones(len(self), dtype=torch.bool)
-        there = dict(getattr(self.dataset, "present", {}))
-        if self.fill:  # with its own holes those that the data had are filled
-            there |= dict.fromkeys(self._kept, everyone)
-            return {name: there.get(name, everyone) for name in self.modalities}
-        return {name: there.get(name, everyone) & self._kept.get(name, everyone) for name in self.modalities}
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        """By modality, which rows have it."""
+        return {name: mask & self._kept.get(name, mask) for name, mask in super().present.items()}
 
     def batch(self, indices: Indices) -> Batch:
         """See `Dataset`."""
         batch = self.dataset.batch(indices)
-        change = filled if self.fill else hidden
-        inputs = {
-            name: change(one, self._kept[name][indices]) if name in self._kept else one
-            for name, one in batch.inputs.items()
-        }
-        return Batch(inputs, batch.ids, batch.labels, batch.groups)
+        lost = {name: without_rows(batch.inputs[name], ~kept[indices]) for name, kept in self._kept.items()}
+        return replace(batch, inputs={**batch.inputs, **lost})
 
 
-class RowsOf:
-    """Some rows of a data set, in the order given.
+class FilledDataset(DatasetView):
+    """A data set whose gaps hold zeros, and texts without a word, and which says that they are there.
+
+    That is a baseline and nothing to train with: the encoder learns that zeros belong to every caption.
 
     Args:
-        dataset: any.
-        rows: (rows,) indices into it.
+        dataset: with gaps; at least one row must have a value of each modality.
+
+    Raises:
+        ValueError: a modality that every row lacks.
+
+    >>> from confu.data import ArrayDataset, TensorColumn
+    >>> column = TensorColumn(torch.ones(2, 1), missing=torch.tensor([False, True]))
+    >>> filled = FilledDataset(ArrayDataset({"sensor": column}))
+    >>> filled.batch(torch.tensor([1, 0])).inputs["sensor"].values.tolist()
+    [[0.0], [1.0]]
     """
 
-    def __init__(self, dataset: Dataset, rows: Int[Tensor, " rows"]) -> None:
-        self.dataset = dataset
-        self.rows = rows
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        self._some = {name: mask.nonzero()[:1, 0] for name, mask in super().present.items()}
+        if empty := [name for name, row in self._some.items() if not len(row)]:
+            raise ValueError(f"modality {empty[0]!r}: every row lacks it, so that nothing says what zeros look like")
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        """The names of the modalities."""
-        return self.dataset.modalities
-
-    @property
-    def labels(self) -> Int[Tensor, " rows"] | None:
-        """The class of each row, if known."""
-        return None if self.dataset.labels is None else self.dataset.labels[self.rows]
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """A name for each row."""
-        ids: list[str] = list(self.dataset.ids)
-        return [ids[row] for row in self.rows.tolist()]
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """What each label means."""
-        return self.dataset.class_names
-
-    @property
-    def groups(self) -> Int[Tensor, " rows"] | None:
-        """What each row belongs to, if known."""
-        groups = getattr(self.dataset, "groups", None)
-        return None if groups is None else groups[self.rows]
-
-    @property
-    def present(self) -> dict[str, Bool[Tensor, " rows"]]:
-        """By modality, which rows have it, where that is known."""
-        return {name: mask[self.rows] for name, mask in getattr(self.dataset, "present", {}).items()}
-
-    def __len__(self) -> int:
-        return len(self.rows)
+    def present(self) -> dict[str, Bool[Tensor, " n"]]:
+        """By modality, which rows have it: all."""
+        return {name: torch.ones(len(self), dtype=torch.bool) for name in self.modalities}
 
     def batch(self, indices: Indices) -> Batch:
         """See `Dataset`."""
-        return self.dataset.batch(self.rows[indices])
+        batch = self.dataset.batch(indices)
+        return replace(batch, inputs={name: self._fill(name, inputs) for name, inputs in batch.inputs.items()})
 
-
-def hidden(inputs: Inputs, kept: Bool[Tensor, " batch"]) -> Inputs:
-    """Inputs without those of the rows that are not kept; what no row has any more is not encoded.
-
-    >>> hidden(Inputs(torch.tensor([[1.0], [2.0]]), torch.tensor([1, 0, 1])), torch.tensor([True, False, True]))
-    Inputs(values=tensor([[2.]]), rows=tensor([ 0, -1,  0]))
-    """
-    rows = torch.where(kept, inputs.rows, -1)
-    if torch.equal(rows, inputs.rows):
-        return inputs
-    used, position = rows[rows >= 0].unique(return_inverse=True)
-    compact = torch.full_like(rows, -1)
-    compact[rows >= 0] = position
-    values = inputs.values
-    if isinstance(values, dict):
-        return Inputs({name: value[used] for name, value in values.items()}, compact)
-    return Inputs(values[used], compact)
+    def _fill(self, name: str, inputs: Inputs) -> Inputs:
+        there = inputs.present
+        if not bool(there.any()):  # a batch of gaps alone: the shape comes from another row
+            values = self.dataset.batch(self._some[name]).inputs[name].values
+            inputs = Inputs(values, torch.zeros_like(inputs.rows))
+        return filled(inputs, there)
 
 
 def filled(inputs: Inputs, kept: Bool[Tensor, " batch"]) -> Inputs:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 
 from confu.checks import check_fraction, check_known
 from confu.data import Dataset, Splits
-from confu.data.gaps import IncompleteDataset, RowsOf, random_gaps
+from confu.data.gaps import FilledDataset, IncompleteDataset, random_gaps
+from confu.data.view import RowsOf
 from confu.evaluation import summarise
 from confu.evaluation.plots import lines
 from confu.recipes.av_mnist import NAMES, SCALES, Size, contrastive_runs, measure_accuracy
@@ -84,10 +86,11 @@ def _with_gaps(complete: Callable[[], Splits], share: float, way: str, seed: int
 
 def _holed(dataset: Dataset, share: float, way: str, seed: Sequence[int]) -> Dataset:
     present = random_gaps(len(dataset), NAMES, share, seed)
-    if way != "drop":
-        return IncompleteDataset(dataset, present, fill=way == "zeros")
-    whole = present["image"] & present["audio"] & present["text"]
-    return RowsOf(dataset, whole.nonzero().squeeze(1))
+    if way == "drop":
+        whole = torch.stack(list(present.values())).all(dim=0)
+        return RowsOf(dataset, whole.nonzero().squeeze(1))
+    holed = IncompleteDataset(dataset, present)
+    return FilledDataset(holed) if way == "zeros" else holed
 
 
 def reproduce_gaps(

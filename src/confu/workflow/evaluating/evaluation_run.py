@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from confu._typing import Subset
 from confu.checks import check_known
-from confu.data.gaps import IncompleteDataset, RowsOf
+from confu.data.gaps import FilledDataset
+from confu.data.view import RowsOf
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.map2d import METHODS as MAPS
 from confu.evaluation.report import Report
@@ -156,7 +157,7 @@ def _classes(
         return found, [] if found else [f"No query could be compared with prompts in {target}."]
     tick("training rows, for class centroids")
     train = opened.splits.train
-    if isinstance(train, IncompleteDataset) and train.fill:  # centroids of what is there, not of zeros
+    if isinstance(train, FilledDataset):  # centroids of what is there, not of zeros
         train = train.dataset
     labelled = (data.train_labels >= 0).nonzero().squeeze(1)
     if not len(labelled):

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from confu.data import ArrayDataset, Column, Splits
 from confu.data.cache import decoded_column, feature_column
-from confu.data.gaps import RowsOf
+from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest
 from confu.data.readers import Reader
 from confu.data.sources import SourceColumn
+from confu.data.view import RowsOf
 from confu.workflow.preparing.classes import class_numbers, group_numbers
-from confu.workflow.preparing.filled import FilledColumn
 from confu.workflow.preparing.rows import RowTable
 from confu.workflow.run_files.run_file import RunFile
 
@@ -59,20 +59,12 @@ def build_splits(
     }
     groups = group_numbers(grouped) if (grouped := group_names(run, kept)) is not None else None
     labels = class_numbers(kept.labels, class_names)
-
-    def dataset(of: Mapping[str, Column]) -> ArrayDataset:
-        return ArrayDataset(of, labels, kept.ids, class_names, groups)
-
-    whole = dataset(columns)
-    # Zeros are a baseline of training; what is measured on the test keeps its gaps.
-    learned = (
-        dataset({name: FilledColumn(column) for name, column in columns.items()}) if run.data.gaps == "zeros" else whole
-    )
-    return Splits(
-        train=RowsOf(learned, _train_positions(run, whole, rows)),
-        validation=RowsOf(learned, rows.positions("validation")),
-        test=RowsOf(whole, rows.positions("test")),
-    )
+    whole = ArrayDataset(columns, labels, kept.ids, class_names, groups)
+    train = RowsOf(whole, _train_positions(run, whole, rows))
+    validation, test = (RowsOf(whole, rows.positions(part)) for part in ("validation", "test"))
+    if run.data.gaps == "zeros":  # a baseline of training; what is measured on the test keeps its gaps
+        return Splits(FilledDataset(train), FilledDataset(validation), test)
+    return Splits(train, validation, test)
 
 
 def group_names(run: RunFile, kept: Manifest) -> list[str | None] | None:
