@@ -3,14 +3,19 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu._typing import Batch
+from confu._typing import Batch, Inputs
 from confu.data.columns import Column, Indices
 from confu.data.dataset import ArrayDataset
 from confu.data.datasets.birds import BirdRows
-from confu.data.readers import ImageReader, Reader
+from confu.data.decoding import decode
+from confu.data.problems import show_problems
+from confu.data.readers import ImageReader, MelReader, WaveformReader
+from confu.data.readers.video_frames import FramesReader
+from confu.data.readers.video_sound import NoSoundError, VideoSoundReader
 
 SECONDS = tuple(0.5 * step for step in range(1, 20))  # 0.5, 1, ... 9.5: the single frames of the paper's Table 5
 
@@ -42,60 +47,71 @@ class FrameDataset:
         problems: Sequence[str] = (),
         silent: int = 0,
     ) -> None:
-        raise NotImplementedError
+        self.videos = videos
+        self.sources = dict(sources)
+        self.problems = list(problems)
+        self.silent = silent
+        self.frames_of: Int[Tensor, "videos frames"] = torch.arange(len(videos) * frames).reshape(-1, frames)
+        ids = [f"{clip}#{frame}" for clip in videos.ids for frame in range(frames)]
+        self._rows = ArrayDataset(columns, videos.labels.repeat_interleave(frames), ids, videos.class_names)
 
-    columns: dict[str, Column]
-    sources: dict[str, list[str | None]]
-    videos: BirdRows
-    problems: list[str]
-    silent: int
-    frames_of: Int[Tensor, "videos frames"]
+    @property
+    def columns(self) -> dict[str, Column]:
+        """By modality, as given."""
+        return self._rows.columns
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """("image", "audio"), or ("image",) without a reader for sound."""
-        raise NotImplementedError
+        return self._rows.modalities
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
         """The class of each frame's video."""
-        raise NotImplementedError
+        labels = self._rows.labels
+        assert labels is not None
+        return labels
 
     @property
     def ids(self) -> Sequence[str]:
         """`CLIP#k` for frame k of a clip."""
-        raise NotImplementedError
+        return self._rows.ids
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """What each label means."""
-        raise NotImplementedError
+        return self.videos.class_names
 
     @property
     def present(self) -> dict[str, Bool[Tensor, " n"]]:
         """By modality, which rows have it."""
-        raise NotImplementedError
+        return self._rows.present
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        return len(self._rows)
 
     def batch(self, indices: Indices) -> Batch:
         """See `Dataset`; frames of one clip in a batch share its sound."""
-        raise NotImplementedError
+        return self._rows.batch(indices)
 
     def with_columns(self, columns: Mapping[str, Column]) -> "FrameDataset":
         """The same rows with other columns, e.g. features in place of pixels."""
-        raise NotImplementedError
+        frames = self.frames_of.shape[1]
+        return FrameDataset(columns, self.videos, frames, self.sources, self.problems, self.silent)
 
     def at_frame(self, frame: int) -> ArrayDataset:
         """One row for each video: its frame of this number, with the clip's sound; ids are those of the videos."""
-        raise NotImplementedError
+        if not 0 <= frame < self.frames_of.shape[1]:
+            raise ValueError(f"frame: expected 0 to {self.frames_of.shape[1] - 1}; got {frame}")
+        rows = self.frames_of[:, frame]
+        columns = {name: _Picked(column, rows) for name, column in self.columns.items()}
+        return ArrayDataset(columns, self.videos.labels, self.videos.ids, self.videos.class_names)
 
 
 def frame_dataset(
     rows: BirdRows,
     image_reader: ImageReader,
-    audio_reader: Reader | None,
+    audio_reader: MelReader | WaveformReader | None,
     cache: Path | str,
     frames: int = 8,
     seconds: Sequence[float] | None = None,
@@ -120,7 +136,61 @@ def frame_dataset(
         0.1 s lacks it too, and is named.
 
     Raises:
-        ValueError: no video at all can be read.
+        ValueError: rows without videos, or no video at all can be read.
         ImportError: PyAV is not installed.
     """
-    raise NotImplementedError
+    lacking = {"video", *(["audio"] if audio_reader is not None else [])} - set(rows.sources)
+    if lacking:
+        raise ValueError(f"rows: expected the sources {sorted(lacking)} too; got {', '.join(rows.sources)}")
+    hashes: dict[str, str] = {}
+    reader = FramesReader(image_reader.picture, frames, seconds)
+    seen = decode(rows.sources["video"], reader, cache, reader.count, workers, progress, hashes)
+    problems = [f"clip {rows.ids[row]} is left out: {error}" for row, error in seen.errors.items()]
+    kept = [row for row, keys in enumerate(seen.keys) if keys is not None]
+    if not kept:
+        first = f"; the first: {problems[0]}" if problems else ""
+        raise ValueError(f"not one of {len(rows)} videos can be read{first}")
+    videos = rows.select(kept)
+    seen.keys[:] = [seen.keys[row] for row in kept]
+    sources: dict[str, list[str | None]] = {
+        "image": [f"{file}#{frame}" for file in videos.sources["video"] for frame in range(reader.count)]
+    }
+    columns: dict[str, Column] = {"image": seen.column()}
+    silent = 0
+    if audio_reader is not None:
+        heard = decode(videos.sources["audio"], VideoSoundReader(audio_reader), cache, None, workers, progress, hashes)
+        silent = sum(isinstance(error, NoSoundError) for error in heard.errors.values())
+        problems += [
+            f"clip {videos.ids[row]} has no sound: {error}"
+            for row, error in heard.errors.items()
+            if not isinstance(error, NoSoundError)
+        ]
+        clips = torch.arange(len(videos)).repeat_interleave(reader.count).tolist()
+        sources["audio"] = [videos.sources["audio"][clip] if heard.keys[clip] else None for clip in clips]
+        heard.keys[:] = [heard.keys[clip] for clip in clips]
+        columns["audio"] = heard.column()
+    if progress:
+        show_problems("videos", problems)
+    return FrameDataset(columns, videos, reader.count, sources, problems, silent)
+
+
+class _Picked:
+    """Some rows of a column."""
+
+    def __init__(self, column: Column, rows: Int[Tensor, " n"]) -> None:
+        self.column = column
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        return self.column.present[self.rows]
+
+    def check(self, modality: str) -> None:
+        """See `Column`; the whole column was checked."""
+
+    def take(self, indices: Indices, modality: str) -> Inputs:
+        """See `Column`."""
+        return self.column.take(self.rows[indices], modality)

@@ -1,7 +1,10 @@
 """What the bird data sets have in common: rows with a class and the files of each modality."""
 
-from collections.abc import Sequence
+import csv
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
@@ -16,7 +19,7 @@ class BirdRows:
         ids: one a row.
         labels: (n,) index into `class_names`, contiguous from 0 whatever numbers the files use.
         class_names: the common names, as prompts say them.
-        splits: one a row, "train" or "test"; "" where the files do not say.
+        splits: one a row, "train", "validation" or "test"; "" where the files do not say.
         sources: by modality ("video", "image", "audio", "text") one a row: a path, or for text the text itself; None
             where a row lacks the modality. A video's path under "audio" means the video's own sound.
         problems: what is wrong with the files, one line each, naming file and row; rows of which nothing is left are
@@ -36,9 +39,10 @@ class BirdRows:
     def select(self, rows: Sequence[int] | Int[Tensor, " rows"]) -> "BirdRows":
         """These rows, in this order; classes and problems stay.
 
-        >>> rows = BirdRows(["a", "b"], torch.tensor([0, 1]), ("Mallard", "Brant"), ["", ""], {"image": ["a.jpg", None]})
-        >>> rows.select([1]).ids
-        ['b']
+        >>> photos = {"image": ["a.jpg", "b.jpg"]}
+        >>> rows = BirdRows(["a", "b"], torch.tensor([0, 1]), ("Mallard", "Brant"), ["", ""], photos)
+        >>> rows.select([1]).sources
+        {'image': ['b.jpg']}
         """
         chosen = rows.tolist() if isinstance(rows, Tensor) else list(rows)
         return BirdRows(
@@ -49,3 +53,118 @@ class BirdRows:
             {name: [values[row] for row in chosen] for name, values in self.sources.items()},
             self.problems,
         )
+
+
+class RowList:
+    """Rows as they are read, one after another.
+
+    Args:
+        modalities: that rows may have.
+    """
+
+    def __init__(self, *modalities: str) -> None:
+        self.ids: list[str] = []
+        self.labels: list[int] = []
+        self.splits: list[str] = []
+        self.sources: dict[str, list[str | None]] = {name: [] for name in modalities}
+        self.problems: list[str] = []
+
+    def add(self, row: str, label: int, split: str, **sources: str | Path | None) -> None:
+        """Add a row, unless it has nothing."""
+        if all(source is None for source in sources.values()):
+            return
+        self.ids.append(row)
+        self.labels.append(label)
+        self.splits.append(split)
+        for name, values in self.sources.items():
+            source = sources.get(name)
+            values.append(None if source is None else str(source))
+
+    def finish(self, class_names: Sequence[str], where: Path) -> BirdRows:
+        """The rows, with a problem for each class that lacks a modality altogether.
+
+        Raises:
+            ValueError: no row.
+        """
+        if not self.ids:
+            first = f" ({self.problems[0]})" if self.problems else ""
+            raise ValueError(f"{where}: not one of the listed files is there{first}; unpack the download again")
+        labels = torch.tensor(self.labels)
+        for name, values in self.sources.items():
+            present = torch.tensor([source is not None for source in values])
+            counts = labels[present].bincount(minlength=len(class_names))
+            self.problems += [
+                f"{where.name}: {species}: no {name}"
+                for species, count in zip(class_names, counts.tolist())
+                if not count
+            ]
+        return BirdRows(self.ids, labels, tuple(class_names), self.splits, self.sources, self.problems)
+
+
+class Listing:
+    """Which files there are. Each folder is listed once: to ask for 300,000 files one by one takes minutes on a share.
+
+    >>> Path("/no/such/file") in Listing()
+    False
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def __contains__(self, path: str | Path) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            try:
+                with os.scandir(folder or ".") as entries:
+                    self._names[folder] = {entry.name for entry in entries if entry.is_file()}
+            except (FileNotFoundError, NotADirectoryError):
+                self._names[folder] = set()
+        return name in self._names[folder]
+
+
+def read_csv(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a csv file with a header, each with where it stands, e.g. "taxa.csv, line 2".
+
+    Cells are stripped; one that is not there is "".
+
+    Raises:
+        ValueError: no such file, no text in UTF-8, or a header without these columns.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; unpack the whole download, or give the folder that holds it")
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        rows = csv.DictReader(lines)
+        try:
+            lacking = [name for name in columns if name not in (rows.fieldnames or [])]
+            if lacking:
+                raise ValueError(
+                    f"{file}: expected the columns {', '.join(columns)}; {', '.join(lacking)} is not in the header "
+                    f"({', '.join(rows.fieldnames or []) or 'empty'})"
+                )
+            for row in rows:
+                yield f"{file.name}, line {rows.line_num}", {name: (row[name] or "").strip() for name in columns}
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{file}: not readable as csv in UTF-8 ({error}); fetch it again") from error
+
+
+def root_of(folder: Path | str, marker: str, title: str, inside: Sequence[str] = ()) -> Path:
+    """The folder that holds a file or folder of this name: the one given, or one of those in it.
+
+    Args:
+        folder: where to look.
+        marker: what the data set's folder holds.
+        title: of the data set, for the message.
+        inside: further places, relative to the folder; folders directly in it are looked at anyway.
+
+    Raises:
+        ValueError: nowhere.
+    """
+    folder = Path(folder)
+    deeper = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    for place in [folder, *(folder / name for name in inside), *deeper]:
+        if (place / marker).exists():
+            return place
+    what = f"no {marker} in it" if folder.is_dir() else "no such folder"
+    raise ValueError(
+        f"{folder}: {what}; give the folder of {title}, unpacked (`confu data list` says where it is from)"
+    )

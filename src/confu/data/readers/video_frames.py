@@ -1,0 +1,116 @@
+"""Frames of videos as images: the middle frames of equal segments, or those at given times."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from confu.data.readers.picture import Picture, normalised, pixels_of
+from confu.data.readers.source import Source, is_file, name_of, opened
+from confu.data.readers.stacking import stacked
+from confu.data.readers.video import _container, _unreadable, _video_stream, decoded_frames
+
+_SLACK = 1e-3  # s; times in a file are rounded to its clock
+
+
+class FramesReader:
+    """Videos as some of their frames; each is an input of its own for an encoder of images.
+
+    Args:
+        picture: what each frame is made to be.
+        frames: the middle frames of so many equal segments.
+        seconds: the frames that are seen at these times instead; a time after the last frame means the last frame.
+
+    >>> FramesReader(Picture(size=8), frames=2).count
+    2
+    """
+
+    stackable = True
+    modality_kind = "video"
+
+    def __init__(self, picture: Picture, frames: int = 8, seconds: Sequence[float] | None = None) -> None:
+        if frames < 1:
+            raise ValueError(f"frames: expected 1 or more; got {frames}")
+        if seconds is not None and (not len(seconds) or not all(0 <= second < float("inf") for second in seconds)):
+            raise ValueError(f"seconds: expected times of 0 or more; got {list(seconds)}")
+        self.picture = picture
+        self.frames = frames
+        self.seconds = None if seconds is None else [float(second) for second in seconds]
+        chosen = {"frames": frames} if self.seconds is None else {"seconds": self.seconds}
+        self.settings: dict[str, Any] = {"kind": "frames", **chosen, **asdict(picture)}
+
+    @property
+    def count(self) -> int:
+        """Frames of each video."""
+        return self.frames if self.seconds is None else len(self.seconds)
+
+    def read(self, source: Source) -> UInt8[Tensor, "frames channels size size"]:
+        """The chosen frames of one video.
+
+        Raises:
+            ImportError: PyAV is not installed.
+            ValueError: no such file, no video, cut short, or without a frame.
+        """
+        name = name_of(source)
+        if not is_file(source):
+            raise ValueError(f"{name}: expected a video's file or its bytes; got {type(source).__name__}")
+        images = decoded_frames(source, self.frames) if self.seconds is None else frames_at(source, self.seconds)
+        return torch.stack([pixels_of(image, self.picture, name) for image in images])
+
+    def collate(
+        self, items: Sequence[Tensor] | UInt8[Tensor, "n channels size size"]
+    ) -> Float[Tensor, "n channels size size"]:
+        """What the encoder gets for single frames: `(pixels / 255 - mean) / std`."""
+        size, channels = self.picture.size, self.picture.channels
+        return normalised(stacked(items, (channels, size, size), torch.uint8), self.picture)
+
+
+def frames_at(source: Source, seconds: Sequence[float]) -> list[Image.Image]:
+    """The frames that are seen at these times: of each the last frame that begins no later.
+
+    Times count from the first frame. Decoding ends with the last time, so that a fault after it is not noticed.
+
+    Args:
+        source: the file or its bytes.
+        seconds: in any order.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        ValueError: no such file, no video, cut short, or without a frame.
+    """
+    name = name_of(source)
+    order = sorted(range(len(seconds)), key=lambda position: seconds[position])
+    found: dict[int, Image.Image] = {}
+    with opened(source) as file, _container(file, name) as container:
+        stream = _video_stream(container, name)
+        announced, rate = stream.frames, float(stream.average_rate or 0)
+        shown, begin, count = None, 0.0, 0
+        try:
+            for count, frame in enumerate(container.decode(stream), start=1):
+                if frame.time is None and not rate:
+                    raise ValueError("its frames have no times")
+                time = float(frame.time) if frame.time is not None else (count - 1) / rate
+                begin = time if count == 1 else begin
+                while shown is not None and order and seconds[order[0]] < time - begin - _SLACK:
+                    found[order.pop(0)] = _image(shown)
+                if not order:
+                    break
+                shown = frame
+        except Exception as error:
+            raise ValueError(_unreadable(name, error)) from error
+        if shown is None:
+            raise ValueError(f"{name}: a video without a frame, or cut short; remove it or fetch it again")
+        # As `decoded_frames` has it: a few frames may be lost at the end of a whole file, not more.
+        if order and count < announced - max(2, announced // 50):
+            raise ValueError(f"{name}: cut short: {announced} frames announced, found {count}; fetch the file again")
+        last = _image(shown) if order else None
+    return [found.get(position) or last for position in range(len(seconds))]  # pyright: ignore[reportReturnType]
+
+
+def _image(frame: Any) -> Image.Image:
+    image = frame.to_image()
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
