@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -277,8 +278,10 @@ def test_the_first_problem_is_told_where_nothing_can_be_read(tmp_path):
 
 
 def test_arrays_are_no_paths(tmp_path):
-    found = decode([[1.0, 2.0], None, [3.0, 4.0], ["x"]], VectorReader(2), tmp_path, progress=False)
+    first, second = np.zeros(2000), np.zeros(2000)
+    second[1000] = 1  # printed alike
+    found = decode([first, None, second, ["x"]], VectorReader(2000), tmp_path, progress=False)
     column = found.column()
     assert column.present.tolist() == [True, False, True, False]
-    assert column.take(torch.tensor([2, 0]), "sensor").values.shape == (2, 2)
+    assert column.take(torch.tensor([2, 0]), "sensor").values.shape == (2, 2000)
     assert list(found.errors) == [3]

@@ -73,10 +73,12 @@ def decode(
 
         def read(row: int) -> tuple[list[str], list[Tensor]] | ValueError:
             source = content = sources[row]
+            path = str(source) if isinstance(source, str | Path) else None
             try:
-                if (known := hashes.get(str(source))) is None:
+                if path is None or (known := hashes.get(path)) is None:
                     known, content = fingerprint(source)
-                    hashes[str(source)] = known
+                    if path is not None:
+                        hashes[path] = known
                 found = [known] if pieces is None else [piece_key(known, piece) for piece in range(pieces)]
                 if all(key in store for key in found):
                     return found, []

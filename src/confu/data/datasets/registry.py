@@ -1,61 +1,109 @@
-"""The data sets of the paper: what each is, where it comes from, and whether its files are there and whole."""
+"""The data sets of the paper: what each is, where it comes from, and whether its files are there and whole.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+Licences, sizes and checksums are what publishers say of their data. What they were not found to say is empty, and is
+printed as "not published".
+"""
+
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Literal
+
+from confu.data.datasets.bird_mml import read_bird_mml
+from confu.data.datasets.birds import BirdRows
+from confu.data.datasets.cub200 import read_cub200
+from confu.data.datasets.data_set_info import DataSetInfo
+from confu.data.datasets.finding import Found, found
+from confu.data.datasets.ssw60 import read_ssw60
+from confu.data.datasets.vb100 import read_vb100
+
+__all__ = ["DataSetInfo", "Found", "data_sets", "found"]
+
+_MULTIBENCH = "the processed affect data sets, a folder linked by the README of https://github.com/pliang279/MultiBench"
+_SSW60_ROWS: tuple[Callable[[Path], BirdRows], ...] = (
+    partial(read_ssw60, part="video"), partial(read_ssw60, part="image"), partial(read_ssw60, part="audio"),
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class DataSetInfo:
-    """What is known of a data set. An empty text means that it is not published.
-
-    Attributes:
-        name: as commands call it.
-        title: as it is printed.
-        what: is in it.
-        get: where it comes from, and how.
-        licence: what its publisher says.
-        size: of the download.
-        files: what must be there, relative to the data set's folder: files and folders.
-        checksums: of downloads, where published: file name -> (algorithm, hexadecimal digits).
-    """
-
-    name: str
-    title: str
-    what: str
-    get: str
-    licence: str = ""
-    size: str = ""
-    files: tuple[str, ...] = ()
-    checksums: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+def _affect(name: str, title: str, what: str, download: str, licence: str = "") -> DataSetInfo:
+    return DataSetInfo(
+        name=name, title=title, what=what, get=f"{download}: {_MULTIBENCH}", licence=licence,
+        files=(f"{name}.parquet",), downloads=(download,), unpack=f"confu data affect {download} --name {name}",
+        folder="affect",
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was found of a data set.
-
-    Attributes:
-        state: "missing" (nothing is there), "incomplete" (some files are not there), "damaged" (a checksum differs, or
-            a file cannot be read) or "found".
-        what: one line for each finding.
-    """
-
-    state: Literal["found", "missing", "incomplete", "damaged"]
-    what: list[str] = field(default_factory=list)
+_ALL = (
+    DataSetInfo(
+        name="xor", title="XOR of bits", what="three vectors of bits a row, drawn from a seed",
+        get="nothing to fetch, it is generated", size="none",
+    ),
+    DataSetInfo(
+        name="av-mnist", title="AV-MNIST",
+        what="weakened digits and spoken digits in noise: 60,000 rows for training and validation, 10,000 for test",
+        get="avmnist.tar.gz, linked by the README of https://github.com/pliang279/MultiBench; or built from MNIST, the "
+        "Free Spoken Digit Dataset and ESC-50 by `confu data av-mnist`",
+        licence="of MultiBench's archive and of MNIST none was found; the Free Spoken Digit Dataset is CC BY-SA 4.0, "
+        "ESC-50 CC BY-NC",
+        files=tuple(
+            name.format(split=split)
+            for split in ("train", "test")
+            for name in ("image/{split}_data.npy", "audio/{split}_data.npy", "{split}_labels.npy")
+        ),
+        downloads=("avmnist.tar.gz",), unpack="tar xzf avmnist.tar.gz",
+    ),
+    _affect("mosi", "MOSI", "2,199 clips of opinions: features of vision (20), audio (5) and words (300), sentiment",
+            "mosi_data.pkl"),
+    _affect("ur-funny", "UR-FUNNY", "16,514 clips of talks: features of vision (371), audio (81) and words (300), "
+            "funny or not", "humor.pkl"),
+    _affect("mustard", "MUStARD", "690 clips of television: features of vision (371), audio (81) and words (300), "
+            "sarcastic or not", "sarcasm.pkl",
+            "MIT (https://github.com/soujanyaporia/MUStARD; the clips are of television shows)"),
+    _affect("mosei", "MOSEI", "clips of opinions as in MOSI, ten times as many: features of vision, audio and words, "
+            "sentiment", "mosei_senti_data.pkl"),
+    DataSetInfo(
+        name="bird-mml", title="Bird-MML",
+        what="149,681 triplets of photo, 10 s of sound and caption for 150 species; what the bird models learn from",
+        get="https://zenodo.org/records/18920487; a set for other species is made by `confu data bird-mml`. The common "
+        "names are in taxa_ssw60_vb100_all.csv of https://github.com/estafons/confu: put it beside the csv",
+        licence="for research without commerce; each photo, recording and text keeps the Creative Commons licence of "
+        "its author",
+        rows=(read_bird_mml,),
+    ),
+    DataSetInfo(
+        name="ssw60", title="SSW60",
+        what="5,400 videos of 60 species of 10 s, not all with sound; 31,821 photos and 3,861 recordings beside them",
+        get="https://ml-inat-competition-datasets.s3.amazonaws.com/ssw60/ssw60.tar.gz, as "
+        "https://github.com/visipedia/ssw60 says",
+        licence="for research in computer vision only, not to be passed on; the terms of use are in the archive",
+        size="31.1 GB, unpacked about 32 GB",
+        files=("taxa.csv", "video_ml.csv", "audio_ml.csv", "images_inat.csv", "images_nabirds.csv", "video_ml",
+               "audio_ml", "images_inat", "images_nabirds"),
+        checksums={"ssw60.tar.gz": ("md5", "af0a54ea1a897d130d91be8ffe0de81c")},
+        downloads=("ssw60.tar.gz",), unpack="tar xzf ssw60.tar.gz", rows=_SSW60_ROWS,
+    ),
+    DataSetInfo(
+        name="vb100", title="VB100", what="videos of 100 species, with their own sound",
+        get="http://arma.sourceforge.net/vb100/: the videos and the annotations, unpacked beside each other",
+        files=("vb100_annotations_v1/train_video.txt", "vb100_annotations_v1/test_video.txt", "vb100_all_videos"),
+        rows=(read_vb100,),
+    ),
+    DataSetInfo(
+        name="cub200", title="CUB-200-2011", what="11,788 photos of 200 species; no sound",
+        get="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz, as "
+        "https://www.vision.caltech.edu/datasets/cub_200_2011/ says",
+        size="1.1 GB",
+        files=("images", "images.txt", "train_test_split.txt"),
+        # That of the download at data.caltech.edu, as many public programs that fetch it there have it.
+        checksums={"CUB_200_2011.tgz": ("md5", "97eceeb196236b17998738112f37df78")},
+        downloads=("CUB_200_2011.tgz",), unpack="tar xzf CUB_200_2011.tgz", rows=(read_cub200,),
+    ),
+)  # fmt: skip
 
 
 def data_sets() -> list[DataSetInfo]:
-    """Every data set that the library knows."""
-    raise NotImplementedError
+    """Every data set that the library knows.
 
-
-def found(info: DataSetInfo, folder: Path | str, checksums: bool = True) -> Found:
-    """Look for a data set's files.
-
-    Args:
-        info: of `data_sets()`.
-        folder: of this data set.
-        checksums: compute those that are published, for the downloads that lie in the folder; minutes for a large one.
+    >>> [info.name for info in data_sets()][:3]
+    ['xor', 'av-mnist', 'mosi']
     """
-    raise NotImplementedError
+    return list(_ALL)
