@@ -8,21 +8,18 @@ import torch
 from matplotlib.figure import Figure
 
 from confu._typing import Subset
-from confu.data import Dataset
-from confu.data.corrupted import CorruptedDataset
 from confu.data.corruptions import Corruption, GaussianNoise
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, Summary, ZeroShotResult, summarise
 from confu.evaluation.plots import lines
-from confu.inference import embed
-from confu.models import load_model
-from confu.recipes.benchmark import Benchmark, without_target, zero_shot
+from confu.recipes.benchmark import Benchmark, Conditions, zero_shot
+from confu.recipes.methods import paper_name
+from confu.recipes.published import Value
 from confu.recipes.run import Outcome, measured
 from confu.recipes.tables import Cell, ResultTable, percent, without_gaps
+from confu.recipes.views import mean_rows
 
-Conditions = Mapping[str, tuple[str, Corruption]]
-"""Name of a condition -> the modality that is disturbed, and how."""
-
+SNR = "signal-to-noise ratio"
 AVAILABLE = "what is there"
 """The query of a model that is asked with every modality that a row has: fused where all are there, else single."""
 
@@ -45,6 +42,7 @@ def reproduce_noise(
     progress: bool = True,
     name: str = "noise",
     stored: str = "noise",
+    published: Mapping[str, Mapping[str, Mapping[str, Value]]] | None = None,
 ) -> Outcome:
     """Zero-shot accuracy under each condition; the models are those that were trained on clean data.
 
@@ -57,9 +55,13 @@ def reproduce_noise(
         progress: whether to draw progress bars.
         name: of the table.
         stored: of the measurements beside the runs, which tables of the same conditions share.
+        published: the paper's values by condition, method and query.
     """
     outcome = Outcome(benchmark.size)
-    settings = {"conditions": {label: [modality, str(how)] for label, (modality, how) in conditions.items()}}
+    settings = benchmark.measurement(
+        {"conditions": {label: [modality, str(how)] for label, (modality, how) in conditions.items()}}
+    )
+    published = {"clean": benchmark.published, **(published or {})} if benchmark.rows is not None else published or {}
     rows: dict[str, dict[str, Cell]] = {}
     summaries: list[Summary] = []
     for method in methods:
@@ -67,19 +69,23 @@ def reproduce_noise(
         for seed in seeds:
             for run in benchmark.runs(method, seed, {}):
                 measure = partial(_measure, benchmark, method, seed, conditions)
-                reports.append(measured(run, runs, stored, settings, measure, progress))
+                reports.append(measured(run, runs, benchmark.stored(stored), settings, measure, progress))
         outcome.reports += reports
         found = summarise(reports)
         summaries += found
-        for query in dict.fromkeys(summary.query for summary in found):
+        for query in dict.fromkeys(summary.query for summary in found if summary.metric != SNR):
+            theirs = {label: of.get(paper_name(method), {}).get(query) for label, of in published.items()}
             rows[f"{method} ({benchmark.letter(query)})"] = without_gaps(
-                {label: percent(found, method, query, metric=_metric(label)) for label in ("clean", *conditions)}
-            )
+                {label: percent(found, method, query, theirs.get(label), _metric(label))
+                 for label in ("clean", *conditions)}
+            )  # fmt: skip
     table = ResultTable(
         f"{benchmark.name}: zero-shot accuracy (%) under corruption at test time",
         ("clean", *conditions), rows,
         (f"seeds {', '.join(map(str, seeds))}; models trained on clean data, only the test inputs are disturbed",
-         *(f"{label}: {how} of {modality}" for label, (modality, how) in conditions.items()), *benchmark.notes),
+         *(f"{label}: {how} of {modality}{_decibels(summaries, label)}"
+           for label, (modality, how) in conditions.items()),
+         *benchmark.notes),
     )  # fmt: skip
     outcome.add(name, table)
     for modality in dict.fromkeys(modality for modality, _ in conditions.values()):
@@ -88,26 +94,25 @@ def reproduce_noise(
 
 
 def _measure(benchmark: Benchmark, method: str, seed: int, conditions: Conditions, folder: Path) -> list[ReportRow]:
-    model = load_model(folder / "best")
-    names = benchmark.asked_of(model.plan.modalities)
-    test = benchmark.splits(names, seed).test
-    queries = [query for query in benchmark.queries if query <= set(names)]
+    model = benchmark.model(folder)
+    queries = benchmark.queries_of(model)
     target, prompts = benchmark.classes
-    clean = without_target(EmbeddingTable.load(folder / "test.parquet"), names)
     found: list[ReportRow] = []
 
-    def add(label: str, table: EmbeddingTable) -> None:
+    def rows_of(label: str, table: EmbeddingTable) -> list[ReportRow]:
         result = zero_shot(model, table, prompts, target, _with_rows(table, queries), method, seed)
-        found.extend(
+        rows = [
             ReportRow(_metric(label), row.query, row.target, row.value, row.count, method, seed) for row in result.rows
-        )
+        ]
         if (whole := _available(table, result, queries)) is not None:
-            found.append(ReportRow(_metric(label), AVAILABLE, str(target), whole, len(table), method, seed))
+            rows.append(ReportRow(_metric(label), AVAILABLE, str(target), whole, len(table), method, seed))
+        return rows
 
-    add("clean", clean)
-    for label, (modality, how) in conditions.items():
-        if modality in names:
-            add(label, _disturbed(model, clean, test, modality, how, seed))
+    found += mean_rows([rows_of("clean", table) for table in benchmark.test_tables(model, folder)])
+    for label, tables in benchmark.disturbed_tables(model, folder, conditions, seed):
+        found += mean_rows([rows_of(label, table) for table in tables])
+        if benchmark.rows is not None and (ratio := benchmark.rows.snr_db(*conditions[label])) is not None:
+            found.append(ReportRow(SNR, label, conditions[label][0], ratio, len(tables[0]), method, seed, note="dB"))
     return found
 
 
@@ -115,16 +120,9 @@ def _metric(label: str) -> str:
     return f"accuracy, {label}"
 
 
-def _disturbed(
-    model: torch.nn.Module, clean: EmbeddingTable, test: Dataset, modality: str, how: Corruption, seed: int
-) -> EmbeddingTable:
-    """The embeddings with one modality disturbed; those that do not read it are taken as they are."""
-    touched = [subset for subset in clean.subsets if modality in subset]
-    new = embed(model, CorruptedDataset(test, {modality: how}, seed=seed), subsets=touched)
-    return EmbeddingTable(
-        clean.ids, {**clean.vectors, **new.vectors}, {**clean.complete, **new.complete}, clean.labels, clean.model,
-        clean.plan, clean.score,
-    )  # fmt: skip
+def _decibels(summaries: Sequence[Summary], label: str) -> str:
+    """What the noise is in decibels, where that was estimated."""
+    return next((f", about {one.mean:.0f} dB" for one in summaries if (one.metric, one.query) == (SNR, label)), "")
 
 
 def _with_rows(table: EmbeddingTable, queries: Sequence[Subset]) -> list[Subset]:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from confu.embeddings import EmbeddingTable
+import torch
+
 from confu.evaluation import ReportRow, summarise
 from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.plots import bars, heatmap
-from confu.models import load_model
 from confu.recipes.benchmark import Benchmark, zero_shot
+from confu.recipes.published import stated
 from confu.recipes.run import Outcome, measured
 from confu.recipes.tables import Cell, ResultTable
 
@@ -34,7 +35,7 @@ def reproduce_overlap(
         name: of the table.
     """
     outcome = Outcome(benchmark.size)
-    names = benchmark.splits(benchmark.modalities[:1], 0).test.class_names
+    names = benchmark.class_names
     rows: dict[str, dict[str, Cell]] = {}
     by_class: dict[str, dict[str, dict[str, float]]] = {}
     for method in methods:
@@ -42,7 +43,8 @@ def reproduce_overlap(
         for seed in seeds:
             for run in benchmark.runs(method, seed, {}):
                 measure = partial(_measure, benchmark, method, seed, names)
-                reports.append(measured(run, runs, "overlap", {}, measure, progress))
+                stored, settings = benchmark.stored("overlap"), benchmark.measurement({})
+                reports.append(measured(run, runs, stored, settings, measure, progress))
         outcome.reports += reports
         for summary in summarise(reports):
             share, _, label = summary.metric.removeprefix("share ").partition(" of ")
@@ -60,6 +62,7 @@ def reproduce_overlap(
     notes = (
         f"seeds {', '.join(map(str, seeds))}; zero-shot, each row is in one category, so that a line adds up to 100",
         "a method without fusion answers the fused query with the mean of its embeddings; others are left out",
+        *(f"the paper of {one.method}: {one.words}" for one in stated("fig5") if one.data == benchmark.name),
         *benchmark.notes,
     )
     table = ResultTable(f"{benchmark.name}: share of test rows by which queries are right (%)", columns, rows, notes)
@@ -83,15 +86,22 @@ def reproduce_overlap(
 def _measure(
     benchmark: Benchmark, method: str, seed: int, names: Sequence[str] | None, folder: Path
 ) -> list[ReportRow]:
-    model, table = load_model(folder / "best"), EmbeddingTable.load(folder / "test.parquet")
+    model = benchmark.model(folder)
     target, prompts = benchmark.classes
-    queries = [query for query in benchmark.queries if query <= set(model.plan.modalities)]
-    credit = zero_shot(model, table, prompts, target, queries, method, seed).credit
-    asked = {str(query): credit.get(str(query), credit.get(f"mean({', '.join(query)})")) for query in benchmark.queries}
-    if any(one is None for one in asked.values()):
-        return []
-    assert table.labels is not None
-    found = evaluate_overlap({query: one for query, one in asked.items() if one is not None}, table.labels, names)
+    queries = benchmark.queries_of(model)
+    credits: dict[str, list[torch.Tensor]] = {str(query): [] for query in benchmark.queries}
+    labels = []
+    for table in benchmark.test_tables(model, folder):
+        credit = zero_shot(model, table, prompts, target, queries, method, seed).credit
+        for query in benchmark.queries:
+            asked = credit.get(str(query), credit.get(f"mean({', '.join(query)})"))
+            if asked is None:
+                return []
+            credits[str(query)].append(asked)
+        assert table.labels is not None
+        labels.append(table.labels)
+    # Each view of a row counts as a row.
+    found = evaluate_overlap({query: torch.cat(parts) for query, parts in credits.items()}, torch.cat(labels), names)
     return found.to_rows(str(target), method, seed)
 
 

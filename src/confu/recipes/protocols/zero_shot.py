@@ -1,15 +1,17 @@
 """Zero-shot accuracy of every method and query (Tables 1 and 4)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from confu.evaluation import summarise
+from confu.evaluation import Summary, summarise
 from confu.evaluation.plots import bars
 from confu.recipes.benchmark import Benchmark
 from confu.recipes.methods import paper_name
 from confu.recipes.published import Value
 from confu.recipes.run import Outcome, Run
-from confu.recipes.tables import ResultTable, percent, without_gaps
+from confu.recipes.tables import Cell, ResultTable, percent, without_gaps
+from confu.recipes.views import DEVIATION, accuracies
 
 Reference = tuple[Callable[[int], list[Run]], Mapping[str, Value]]
 """Makes the runs of a seed, and the published values by query; their reports hold `accuracy` rows."""
@@ -38,18 +40,29 @@ def reproduce_zero_shot(
         name: of the table; by default the benchmark's.
     """
     outcome = Outcome(benchmark.size)
-    rows = {}
+    rows, views = {}, False
     columns = {benchmark.letter(query): query for query in queries_shown(benchmark)}
     for method in methods:
-        found = [run for seed in seeds for run in benchmark.runs(method, seed, {})]
-        summaries = summarise(outcome.execute(found, runs, progress))
+        if benchmark.rows is None:
+            found = [run for seed in seeds for run in benchmark.runs(method, seed, {})]
+            reports = outcome.execute(found, runs, progress)
+        else:
+            reports = [
+                accuracies(benchmark, run, method, seed, runs, progress)
+                for seed in seeds
+                for run in benchmark.runs(method, seed, {})
+            ]
+            outcome.reports += reports
+        summaries = summarise(reports)
+        views = views or any(one.metric.endswith(DEVIATION) for one in summaries)
         published = benchmark.published.get(paper_name(method), {})
         rows[method] = without_gaps(
-            {column: percent(summaries, method, query, published.get(query)) for column, query in columns.items()}
+            {column: _cell(summaries, method, query, published.get(query)) for column, query in columns.items()}
         )
+    deviations = "over views of the same rows, the mean over seeds of each" if views else "over seeds"
     notes = [
         *notes,
-        f"seeds {', '.join(map(str, seeds))}; standard deviations are over seeds",
+        f"seeds {', '.join(map(str, seeds))}; standard deviations are {deviations}",
         "mean(...) is the mean of the single embeddings, without a fusion network",
     ]
     for label, (make, published) in (references or {}).items():
@@ -71,6 +84,15 @@ def reproduce_zero_shot(
     stds = {label: [(cells[c].std or nan) if c in cells else nan for c in columns] for label, cells in rows.items()}
     outcome.add(name or benchmark.name, table, bars(list(columns), means, stds))
     return outcome
+
+
+def _cell(summaries: Sequence[Summary], method: str, query: str, published: Value | None) -> Cell | None:
+    """The accuracy, with its deviation over views in place of that over seeds where there are views."""
+    cell = percent(summaries, method, query, published)
+    if cell is None or not any(one.metric.endswith(DEVIATION) for one in summaries):
+        return cell
+    over_views = percent(summaries, method, query, metric="accuracy" + DEVIATION)
+    return replace(cell, std=None if over_views is None else over_views.mean)
 
 
 def queries_shown(benchmark: Benchmark) -> list[str]:
