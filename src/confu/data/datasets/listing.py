@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from confu.checks import check_known
 from confu.data.datasets.registry import DataSetInfo, data_sets, found
@@ -16,23 +17,23 @@ def folder_of(info: DataSetInfo, data: Path | str) -> Path:
 
 
 def data_sets_table(data: Path | str = "data", checksums: bool = False) -> Table:
-    """Every data set: what it is, its size and licence, and whether it is there.
+    """Every data set: what it is, where it comes from, its licence and size, and whether it is there.
 
     Args:
         data: the folder that holds each data set's folder.
         checksums: compute those that are published; minutes for a large download.
     """
-    table = Table("name", "what", "size", "licence", "state", "found", "folder")
+    table = Table("name", show_lines=True)
+    for title in ("what it is and where from", "licence and size", "is it there"):
+        table.add_column(title, overflow="fold")  # addresses are not cut
     for info in data_sets():
         here = found(info, folder_of(info, data), checksums, progress=True)
+        size = f"size: {info.size or NOT_PUBLISHED}"
         table.add_row(
             info.name,
-            info.what,
-            info.size or NOT_PUBLISHED,
-            info.licence or NOT_PUBLISHED,
-            here.state,
-            "\n".join(here.what),
-            str(folder_of(info, data)) if info.files or info.rows else "",
+            f"{info.what}\nfrom: {info.get}",
+            f"{info.licence}\n{size}" if info.licence else f"licence: {NOT_PUBLISHED}\n{size}",
+            Text("\n".join([here.state, *here.what])),
         )
     return table
 

@@ -35,7 +35,7 @@ def _affect(name: str, title: str, what: str, download: str, licence: str = "") 
 _ALL = (
     DataSetInfo(
         name="xor", title="XOR of bits", what="three vectors of bits a row, drawn from a seed",
-        get="nothing to fetch, it is generated", size="none",
+        get="nothing to fetch, it is generated", licence="none is needed", size="no files",
     ),
     DataSetInfo(
         name="av-mnist", title="AV-MNIST",
