@@ -42,8 +42,8 @@ def ask(
 ) -> None:
     """Answer those questions that the log has no answer to; the model is loaded only if there are any.
 
-    An answer that is empty, cut off, too short, too long or goes in circles is drawn again from another seed, in a
-    later batch; after the last attempt the item is stored with that as its outcome, and its last text as `rejected`.
+    An answer that is empty, cut off, too short, too long or goes in circles is drawn again from another seed, in the
+    next batch; after the last attempt the item is stored with that as its outcome, and its last text as `rejected`.
 
     Args:
         questions: one an item.
@@ -72,7 +72,7 @@ def ask(
                 text = cleaned(answer.text)
                 wrong = what_is_wrong(text, answer.ended, *words)
                 if wrong is not None and attempt + 1 < attempts:
-                    waiting.append((question, attempt + 1))
+                    waiting.appendleft((question, attempt + 1))  # now: a kill loses what is not stored
                     continue
                 found = {"text": text, "outcome": "kept"} if wrong is None else {"outcome": wrong, "rejected": text}
                 log.add(question.key, {**question.about, **found, "attempts": attempt + 1, "model": model.name})

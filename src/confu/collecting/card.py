@@ -9,6 +9,7 @@ import yaml
 from confu.collecting.answers import num_words
 from confu.collecting.manifest import COLUMNS, Written
 from confu.collecting.merged import ASKED_WORDS
+from confu.collecting.taxa import Taxon
 from confu.collecting.triplets import Pairing
 
 _NAMED = 20  # items that were left out and are named one by one
@@ -32,7 +33,8 @@ _RIGHTS = (
 
 def dataset_card(
     name: str,
-    taxa: Mapping[str, Mapping[str, str]],
+    taxa: Mapping[str, Taxon],
+    unknown: Sequence[str],
     pairing: Pairing,
     written: Written,
     outcomes: Mapping[str, Mapping[str, int]],
@@ -42,7 +44,8 @@ def dataset_card(
 
     Args:
         name: of the data set.
-        taxa: taxon_id -> scientific_name, common_name.
+        taxa: the species, by taxon_id.
+        unknown: scientific names that iNaturalist does not know.
         pairing: what there was of each species.
         written: the rows, and what was left out.
         outcomes: of each step, how many items ended how.
@@ -61,7 +64,7 @@ def dataset_card(
         "## Species\n\n" + _species(taxa, pairing, rows),
         "## Licences\n\n" + _RIGHTS + "\n\n" + _licences(rows),
         "## How it was made\n\n" + _made(models) + "\n\n" + _table(("setting", "value"), sorted(settings.items())),
-        "## What was left out\n\n" + _left_out(taxa, pairing, written, outcomes),
+        "## What was left out\n\n" + _left_out(taxa, unknown, pairing, written, outcomes),
         "## Known limits\n\n" + "\n".join(f"- {limit}" for limit in (*_LIMITS, *_measured(rows))),
     ]
     return "\n\n".join(sections) + "\n"
@@ -92,7 +95,7 @@ def _about(rows: Sequence[Mapping[str, Any]], pairing: Pairing) -> str:
     )
 
 
-def _species(taxa: Mapping[str, Mapping[str, str]], pairing: Pairing, rows: Iterable[Mapping[str, Any]]) -> str:
+def _species(taxa: Mapping[str, Taxon], pairing: Pairing, rows: Iterable[Mapping[str, Any]]) -> str:
     written, reused = Counter(), Counter()
     for row in rows:
         written[row["taxon_id"]] += 1
@@ -133,16 +136,23 @@ def _made(models: Mapping[str, Any]) -> str:
 
 
 def _left_out(
-    taxa: Mapping[str, Mapping[str, str]],
+    taxa: Mapping[str, Taxon],
+    unknown: Sequence[str],
     pairing: Pairing,
     written: Written,
     outcomes: Mapping[str, Mapping[str, int]],
 ) -> str:
-    steps = [(step, outcome, count) for step, counts in outcomes.items() for outcome, count in sorted(counts.items())]
+    steps = []
+    for step, counts in outcomes.items():
+        shown = list(counts.items())[:_NAMED]
+        steps += [(step, outcome, count) for outcome, count in shown]
+        if more := sum(counts.values()) - sum(count for _, count in shown):
+            steps.append((step, f"other reasons, in {step}.jsonl", more))
     lines = [_table(("step", "outcome", "items"), steps)]
-    if pairing.lacking:
+    if pairing.lacking or unknown:
         named = [f"- {' / '.join(filter(None, _names(taxa[taxon])))}: no {', no '.join(lacking)}"
                  for taxon, lacking in pairing.lacking.items()]  # fmt: skip
+        named += [f"- {name}: unknown to iNaturalist" for name in unknown]
         lines.append(f"Species without a row ({len(named)}):\n\n" + "\n".join(named))
     if written.named:
         named = [f"- photo {_line(photo)}: {_line(why)}" for photo, why in written.named[:_NAMED]]
@@ -164,8 +174,8 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _names(names: Mapping[str, str]) -> tuple[str, str]:
-    return names["scientific_name"], names.get("common_name") or ""
+def _names(taxon: Taxon) -> tuple[str, str]:
+    return taxon.scientific_name, taxon.common_name or ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -136,9 +136,13 @@ def loaded_model(family: Any, source: str, device: torch.device) -> Any:
     return model.to(device).eval()
 
 
-def name_of(source: str, model: Any) -> str:
-    """How a model is named in what is published: hub id and revision; of a local folder its last part."""
+def name_of(source: str, model: Any = None) -> str:
+    """How a model is named in what is published: hub id, and revision if it is loaded; a local folder by its last part.
+
+    >>> name_of("google/gemma-2-2b-it")
+    'google/gemma-2-2b-it'
+    """
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser().resolve().name
-    revision = getattr(model.config, "_commit_hash", None)
+    revision = None if model is None else getattr(model.config, "_commit_hash", None)
     return f"{source}@{revision[:12]}" if revision else source

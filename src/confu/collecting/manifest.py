@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from confu.collecting.merged import merge_question, tags_text
+from confu.collecting.taxa import Taxon
 from confu.collecting.triplets import Triplet
 from confu.files import written_whole
 
@@ -18,8 +19,9 @@ COLUMNS = {
     "combined_caption": pa.string(), "common_name": pa.string(), "taxon_id": pa.string(), "label": pa.string(),
     "group": pa.string(), "image_caption": pa.string(), "species_caption": pa.string(), "tags": pa.string(),
     "reused": pa.bool_(), "photo_licence": pa.string(), "photo_attribution": pa.string(), "photo_url": pa.string(),
-    "audio_licence": pa.string(), "audio_attribution": pa.string(), "audio_url": pa.string(),
-    "text_licence": pa.string(), "text_attribution": pa.string(), "text_url": pa.string(),
+    "audio_licence": pa.string(), "audio_licence_url": pa.string(), "audio_attribution": pa.string(),
+    "audio_url": pa.string(), "text_licence": pa.string(), "text_licence_url": pa.string(),
+    "text_attribution": pa.string(), "text_url": pa.string(),
 }  # fmt: skip
 """Those of the published csv (scientific_name, audio_file, photo_file, combined_caption), and ours."""
 
@@ -42,7 +44,7 @@ class Written:
 
 
 def write_manifest(
-    file: Path, triplets: Iterable[Triplet], taxa: Mapping[str, Mapping[str, str]], captions: Mapping[str, Any]
+    file: Path, triplets: Iterable[Triplet], taxa: Mapping[str, Taxon], captions: Mapping[str, Any]
 ) -> Written:
     """Write the rows of all triplets that have a caption and whose files are there, as Parquet, whole or not at all.
 
@@ -52,7 +54,7 @@ def write_manifest(
     Args:
         file: to write; the media lie in its folder.
         triplets: see `pair`.
-        taxa: taxon_id -> scientific_name, common_name.
+        taxa: the species, by taxon_id.
         captions: records of the merged captions, by their key.
 
     Raises:
@@ -80,19 +82,17 @@ def write_manifest(
     return written
 
 
-def label_names(taxa: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def label_names(taxa: Mapping[str, Taxon]) -> dict[str, str]:
     """What each species is called as a class: its common name; with the scientific one where two share theirs.
 
-    >>> alba = {"scientific_name": "Tyto alba", "common_name": "Owl"}
-    >>> otus = {"scientific_name": "Asio otus", "common_name": "Owl"}
-    >>> label_names({"1": alba, "2": otus, "3": {"scientific_name": "Turdus merula", "common_name": ""}})
+    >>> label_names({"1": Taxon("Tyto alba", "Owl"), "2": Taxon("Asio otus", "Owl"), "3": Taxon("Turdus merula")})
     {'1': 'Owl (Tyto alba)', '2': 'Owl (Asio otus)', '3': 'Turdus merula'}
     """
-    named = {taxon: names.get("common_name") or names["scientific_name"] for taxon, names in taxa.items()}
+    named = {number: taxon.common_name or taxon.scientific_name for number, taxon in taxa.items()}
     counts = Counter(named.values())
     return {
-        taxon: name if counts[name] == 1 else f"{name} ({taxa[taxon]['scientific_name']})"
-        for taxon, name in named.items()
+        number: name if counts[name] == 1 else f"{name} ({taxa[number].scientific_name})"
+        for number, name in named.items()
     }
 
 
@@ -106,12 +106,12 @@ def _lacking(triplet: Triplet, caption: Mapping[str, Any] | None, folder: Path) 
     return f"{' and '.join(gone)} gone from the disk" if gone else None
 
 
-def _row(triplet: Triplet, names: Mapping[str, str], label: str, caption: str) -> dict[str, Any]:
+def _row(triplet: Triplet, taxon: Taxon, label: str, caption: str) -> dict[str, Any]:
     photo, clip, text = triplet.photo, triplet.clip, triplet.summary
     return {
         "id": photo["key"],
-        "scientific_name": names["scientific_name"],
-        "common_name": names.get("common_name"),
+        "scientific_name": taxon.scientific_name,
+        "common_name": taxon.common_name,
         "taxon_id": triplet.taxon_id,
         "label": label,
         "group": clip["recording"],
@@ -128,5 +128,8 @@ def _row(triplet: Triplet, names: Mapping[str, str], label: str, caption: str) -
 
 
 def _rights(part: str, record: Mapping[str, Any]) -> dict[str, str | None]:
-    fields = {"licence": "licence", "attribution": "attribution", "url": "source_url"}
-    return {f"{part}_{column}": record.get(field) for column, field in fields.items()}
+    about = {"licence": record.get("licence"), "attribution": record.get("attribution")}
+    about["url"] = record.get("page_url") or record.get("source_url")
+    if part != "photo":  # iNaturalist names its licences without a version, so there is no address of one
+        about["licence_url"] = record.get("licence_url")
+    return {f"{part}_{column}": value for column, value in about.items()}

@@ -19,6 +19,7 @@ SUMMARY_PROMPT = (
 SUMMARY_WORDS = (4, 90)
 """The fewest and the most words of a summary."""
 
+_KEPT = ("title", "section", "revision", "licence", "licence_url", "attribution", "source_url")
 _FEWEST = 15  # words of a section: a shorter one is a heading with a stub, of which a model would make things up
 _MOST = 600  # words of a section that are read
 
@@ -56,7 +57,7 @@ def summary_questions(
         for number in range(per_species if of_species else 0):
             section = of_species[int(chance(seed, "section", taxon, number).integers(len(of_species)))]
             text = " ".join(section["text"].split()[:_MOST])
-            about = {name: section.get(name) for name in ("title", "section", "revision", "licence", "source_url")}
+            about = {name: section.get(name) for name in _KEPT}
             questions.append(
                 Question(
                     key=f"{taxon}/{number}/{section['key']}",

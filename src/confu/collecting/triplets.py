@@ -81,8 +81,9 @@ def pair(
     if per_species < 1:
         raise ValueError(f"per_species: expected 1 triplet or more; got {per_species}")
     captioned = {record["key"]: record for record in image_captions if record["outcome"] == "kept"}
+    # Photos as they came, so that further ones change nothing of the first; others need an order that is always there.
     photos_of = _by_species(photo for photo in photos if photo["key"] in captioned)
-    clips_of, summaries_of = _by_species(clips), _by_species(summaries)
+    clips_of, summaries_of = (_by_species(sorted(some, key=lambda one: one["key"])) for some in (clips, summaries))
     pairing = Pairing([])
     for taxon in taxa:
         pictures, sounds, texts = photos_of[taxon][:per_species], clips_of[taxon], summaries_of[taxon]
@@ -119,9 +120,9 @@ def _spread(clips: Sequence[Record], taxon: str, seed: int) -> list[Record]:
 
 
 def _by_species(records: Iterable[Record]) -> defaultdict[str, list[Record]]:
-    """Those that were kept, in the order of their keys, so that the order in which they were fetched says nothing."""
+    """Those that were kept."""
     found: defaultdict[str, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda one: one["key"]):
+    for record in records:
         if record.get("outcome", "kept") == "kept":
             found[str(record["taxon_id"])].append(record)
     return found
