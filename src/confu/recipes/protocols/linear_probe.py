@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 
 from confu.embeddings import EmbeddingTable
-from confu.evaluation import ReportRow, summarise
+from confu.evaluation import Report, ReportRow, summarise
 from confu.evaluation.linear_probe import evaluate_linear_probe
 from confu.evaluation.plots import bars
 from confu.inference import embed
 from confu.models import load_model
 from confu.recipes.benchmark import Benchmark, without_target
-from confu.recipes.run import Outcome, measured
+from confu.recipes.methods import paper_name
+from confu.recipes.run import Outcome, Run, execute, measured
 from confu.recipes.tables import Cell, ResultTable, percent, without_gaps
 
 METRIC = "linear probe accuracy"
@@ -28,7 +29,8 @@ def reproduce_linear_probe(
 ) -> Outcome:
     """Logistic regression on the embeddings of the training rows, its regularisation chosen on validation rows.
 
-    The target of the zero-shot queries is left out, as on the benchmarks here it says the label.
+    The target of the zero-shot queries is left out, as it says the label. Where a recipe's own measurement holds
+    a probe, that is read.
 
     Args:
         benchmark: what to measure on.
@@ -42,19 +44,21 @@ def reproduce_linear_probe(
     outcome = Outcome(benchmark.size)
     rows: dict[str, dict[str, Cell]] = {}
     for method in methods:
-        reports = []
+        reports: list[Report] = []
         for seed in seeds:
-            for run in benchmark.runs(method, seed, {}):
-                measure = partial(_measure, benchmark, method, seed)
-                reports.append(measured(run, runs, "linear-probe", {}, measure, progress))
+            found_runs = benchmark.runs(method, seed, {})
+            reports += [_probed(benchmark, method, seed, run, runs, progress) for run in found_runs]
         outcome.reports += reports
         found = summarise(reports)
-        names = dict.fromkeys(summary.query for summary in found)
-        cells = {feature: percent(found, method, feature, metric=metric) for feature in names}
+        names = dict.fromkeys(summary.query for summary in found if summary.metric == metric)
+        # With a target, what is published are zero-shot accuracies.
+        printed = benchmark.published.get(paper_name(method), {}) if benchmark.target is None else {}
+        cells = {feature: percent(found, method, feature, printed.get(feature), metric) for feature in names}
         rows[method] = {benchmark.letter(feature): cell for feature, cell in without_gaps(cells).items()}
     columns = tuple(dict.fromkeys(feature for cells in rows.values() for feature in cells))
+    beside = any(cell.published for cells in rows.values() for cell in cells.values())
     table = ResultTable(
-        f"{benchmark.name}: {metric} (%)",
+        f"{benchmark.name}: {metric} (%)" + (", ours (published)" if beside else ""),
         columns,
         rows,
         (
@@ -67,6 +71,13 @@ def reproduce_linear_probe(
     stds = {method: [(cells[c].std or nan) if c in cells else nan for c in columns] for method, cells in rows.items()}
     outcome.add(name, table, bars(list(columns), means, stds))
     return outcome
+
+
+def _probed(benchmark: Benchmark, method: str, seed: int, run: Run, runs: Path, progress: bool) -> Report:
+    own = execute(run, runs, progress)
+    if any(row.metric == METRIC for row in own.rows):
+        return own
+    return measured(run, runs, "linear-probe", {}, partial(_measure, benchmark, method, seed), progress)
 
 
 def _measure(benchmark: Benchmark, method: str, seed: int, folder: Path) -> list[ReportRow]:

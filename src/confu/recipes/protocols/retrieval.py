@@ -8,8 +8,11 @@ from confu.evaluation.plots import heatmap
 from confu.evaluation.report import Report
 from confu.evaluation.retrieval import retrieval_means
 from confu.recipes.benchmark import Benchmark
+from confu.recipes.methods import paper_name
 from confu.recipes.run import Outcome
 from confu.recipes.tables import Cell, ResultTable, percent, without_gaps
+
+PAPER_METRIC = "recall@10"
 
 
 def reproduce_retrieval(
@@ -18,10 +21,13 @@ def reproduce_retrieval(
     seeds: Sequence[int],
     runs: Path,
     progress: bool = True,
-    metric: str = "recall@10",
+    metric: str = PAPER_METRIC,
     name: str = "retrieval",
 ) -> Outcome:
     """Recall@10 over the whole test split for each target and query, a dash where a method cannot answer.
+
+    The paper's value stands beside ours where it has one. Its means are as it prints them, and do not always follow
+    from its cells (`confu.recipes.published.printed_means`).
 
     Args:
         benchmark: what to measure on.
@@ -41,8 +47,9 @@ def reproduce_retrieval(
         if len(reports) == len(seeds):  # each of CLIP's models has one pair only, and nothing to take a mean of
             reports = [Report([*report.rows, *retrieval_means(report.rows)]) for report in reports]
         summaries = summarise(reports)
+        printed = benchmark.published.get(paper_name(method), {}) if metric == PAPER_METRIC else {}
         rows[method] = without_gaps(
-            {column: _scaled(percent(summaries, method, query, metric=metric, target=target), metric)
+            {column: _scaled(percent(summaries, method, query, printed.get(column), metric, target), metric)
              for column, (query, target) in columns.items()}
         )  # fmt: skip
     if not any(rows.values()):
@@ -50,9 +57,12 @@ def reproduce_retrieval(
             f"the runs of {benchmark.name} do not measure {metric}: its targets are classes; use a zero-shot table"
         )
     ranks = metric == "median rank"
+    beside = any(cell.published for cells in rows.values() for cell in cells.values())
     table = ResultTable(
-        f"{benchmark.name}: {metric}{'' if ranks else ' (%)'}", tuple(columns), rows,
+        f"{benchmark.name}: {metric}{'' if ranks else ' (%)'}{', ours (published)' if beside else ''}",
+        tuple(columns), rows,
         (f"seeds {', '.join(map(str, seeds))}; the gallery is the whole test split, ties count in expectation",
+         *(["the paper's means are printed as they are; eleven of 21 do not follow from its cells"] if beside else []),
          *benchmark.notes),
         lower_is_better=tuple(columns) if ranks else (),
     )  # fmt: skip
