@@ -22,8 +22,12 @@ SETTINGS = {"per_species": 5, "summaries": 4, "progress": False, "steps": STEPS}
 
 def collect(folder: Path, models: Path, **settings) -> Path:
     """The caption steps on a folder with the models `blip` and `gemma`, two items at a time."""
-    chosen = Models(str(models / "blip"), str(models / "gemma"), "cpu", batch_size=2)
-    return collect_bird_mml(folder / "taxa.csv", folder, models=chosen, **{**SETTINGS, **settings})
+    return collect_bird_mml(folder / "taxa.csv", folder, models=tiny(models), **{**SETTINGS, **settings})
+
+
+def tiny(models: Path) -> Models:
+    """Those of a folder, on the processor, two items at a time."""
+    return Models(str(models / "blip"), str(models / "gemma"), "cpu", batch_size=2)
 
 
 def noted(file: Path, patch: pytest.MonkeyPatch, most: int | None = None) -> None:

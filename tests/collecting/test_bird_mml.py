@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from collecting.kill_collect import STEPS, collect, noted
+from collecting.clock import Clock
+from collecting.faulty_server import KEY, FaultyServer
+from collecting.kill_collect import STEPS, collect, noted, tiny
 from collecting.recorded import CLIPS, SPECIES, record_collection
 from collecting.tiny_models import save_captioner, save_language_model
 from confu.collecting import captions, language
 from confu.collecting.bird_mml import chosen_steps, collect_bird_mml, done_table
+from confu.collecting.http import Client
+from confu.collecting.jobs import Addresses
 from confu.collecting.steps import read_records
 from confu.data.datasets.bird_mml import read_bird_mml
 from confu.data.manifest import check_labels, check_manifest, guess_columns, read_manifest
@@ -197,6 +201,29 @@ def test_steps_are_checked_before_any_runs(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no such file"):
         collect_bird_mml(tmp_path / "none.csv", tmp_path, steps=["captions"])
     assert [file.name for file in tmp_path.iterdir()] == ["taxa.csv"]
+
+
+def test_all_steps_run_from_names_to_rows(models, tmp_path, monkeypatch):
+    monkeypatch.delenv("XENO_CANTO_KEY", raising=False)
+    (tmp_path / "taxa.txt").write_text("Ardea alba\nCorvus corax\nAvis ignota\n")
+    out, clock = tmp_path / "out", Clock()
+    given = {"per_species": 3, "summaries": 2, "progress": False, "models": tiny(models)}
+    with FaultyServer() as server:
+        client = Client("ada@example.org", timeout=1.0, clock=clock, sleep=clock.sleep)
+        given |= {"client": client, "sources": Addresses(**server.addresses)}
+        server.fail("/photos/", "500")
+        file = collect_bird_mml(tmp_path / "taxa.txt", out, key=KEY, **given)
+        requests = len(server.asked)
+        assert collect_bird_mml(tmp_path / "taxa.txt", out, **given) == file
+        assert len(server.asked) == requests
+    rows = rows_of(out)
+    assert Counter(row["scientific_name"] for row in rows) == {"Ardea alba": 3, "Corvus corax": 3}
+    assert {row["label"] for row in rows} == {"Great Egret", "Common Raven"}
+    empty = {name for row in rows for name, value in row.items() if value is None}
+    assert empty == set()
+    assert {row["photo_url"].rpartition("/")[0] for row in rows} == {"https://www.inaturalist.org/photos"}
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "- Avis ignota: unknown to iNaturalist" in card and KEY not in card
 
 
 def test_the_table_says_what_is_done(collected, tmp_path):

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from confu.checks import check_known
 from confu.collecting.caption_steps import CAPTION_STEPS, CARD, MANIFEST, outcomes
+from confu.collecting.http import Client
 from confu.collecting.jobs import Addresses, Job, Models
 from confu.collecting.source_steps import SOURCE_STEPS
 
@@ -34,6 +35,7 @@ def collect_bird_mml(
     per_species: int = 1000,
     key: str | None = None,
     contact: str | None = None,
+    client: Client | None = None,
     steps: Sequence[str] | None = None,
     sources: Addresses | None = None,
     models: Models | None = None,
@@ -55,6 +57,7 @@ def collect_bird_mml(
         per_species: photos, and so most triplets, of each species.
         key: of xeno-canto's API, for the step "recordings"; by default the environment variable XENO_CANTO_KEY.
         contact: an e-mail address or a web page of yours, which the sources are told; the steps that ask them need it.
+        client: asks the sources; by default one that tells them `contact` and keeps to their rates.
         steps: some of `STEPS`; all by default. They run in their own order.
         sources: where iNaturalist, xeno-canto and Wikipedia are asked.
         models: what writes the captions.
@@ -77,8 +80,8 @@ def collect_bird_mml(
     out = Path(out)
     chosen = chosen_steps(steps)
     job = Job(
-        Path(taxa), out, per_species, summaries, seed, name, key, contact, photo_size, sources or Addresses(),
-        models or Models(), progress,
+        Path(taxa), out, per_species, summaries, seed, name, key, contact, client, photo_size,
+        sources or Addresses(), models or Models(), progress,
     )  # fmt: skip
     job.check(chosen)
     console = Console(stderr=True, quiet=not progress)

@@ -60,6 +60,7 @@ class Job:
     name: str = "Bird-MML"
     key: str | None = field(default=None, repr=False)
     contact: str | None = None
+    own_client: Client | None = None
     photo_size: str = SIZES[1]
     addresses: Addresses = field(default_factory=Addresses)
     models: Models = field(default_factory=Models)
@@ -68,7 +69,7 @@ class Job:
     @cached_property
     def client(self) -> Client:
         """One for all steps, so that no host is asked faster than it allows."""
-        return Client(self.contact or "")
+        return self.own_client or Client(self.contact or "")
 
     @cached_property
     def language(self) -> LanguageModel:
@@ -133,7 +134,7 @@ class Job:
                 f"key: the step 'recordings' needs a key of xeno-canto's API; set the environment variable "
                 f"{KEY_VARIABLE}. Members find theirs at https://xeno-canto.org/account"
             )
-        if asking and not self.contact:
+        if asking and not self.contact and self.own_client is None:
             raise ValueError(
                 f"contact: the steps {', '.join(asking)} tell the sources who asks; give an e-mail address or a web "
                 "page of yours"
