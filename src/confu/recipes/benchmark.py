@@ -44,12 +44,10 @@ class OtherRows(Protocol):
         """Of the measurements that are kept beside a run."""
         ...
 
-    @property
     def settings(self) -> dict[str, Any]:
         """What decides the rows and how they are embedded; JSON-able."""
         ...
 
-    @property
     def class_names(self) -> tuple[str, ...]:
         """What each label means."""
         ...
@@ -135,7 +133,7 @@ class Benchmark:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """What each label of the test rows means."""
-        return self.splits(self.modalities[:1], 0).test.class_names if self.rows is None else self.rows.class_names
+        return self.splits(self.modalities[:1], 0).test.class_names if self.rows is None else self.rows.class_names()
 
     def model(self, folder: Path) -> MultimodalModel:
         """The model of a run. For rows of other data it is on a GPU, if there is one."""
@@ -152,7 +150,7 @@ class Benchmark:
 
     def measurement(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What decides a measurement, with the rows that it is made on."""
-        return dict(settings) if self.rows is None else {**settings, "rows": self.rows.settings}
+        return dict(settings) if self.rows is None else {**settings, "rows": self.rows.settings()}
 
     def test_tables(self, model: MultimodalModel, folder: Path) -> list[EmbeddingTable]:
         """Embeddings of the test rows without the target, once for each view of them."""

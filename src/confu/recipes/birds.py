@@ -19,7 +19,7 @@ from confu.recipes.benchmark import Benchmark, zero_shot
 from confu.recipes.birds_data import BirdMML
 from confu.recipes.birds_noise import noise_conditions
 from confu.recipes.birds_notes import bird_notes, bird_numbers
-from confu.recipes.birds_rows import READ, BirdTestRows, Frames, Name
+from confu.recipes.birds_rows import READ, BirdTestRows
 from confu.recipes.birds_scales import NAMES, SCALES, BirdScale, Pairing, Size
 from confu.recipes.methods import METHODS, build_objective, suffix, tweaked
 from confu.recipes.run import Run
@@ -36,13 +36,13 @@ LAST = "last"
 
 
 def bird_benchmark(
-    name: Name,
+    name: str,
     data: Path,
     train_data: Path,
     size: Size,
     limit: int | None = None,
     epochs: int | None = None,
-    frames: Frames = "eight",
+    frames: str = "eight",
     cache: Path = Path("runs/cache"),
     pairing: Pairing | None = None,
     progress: bool = True,
@@ -64,7 +64,7 @@ def bird_benchmark(
         progress: whether to draw progress bars.
 
     Raises:
-        ValueError: an unknown name or size; frames of photos.
+        ValueError: an unknown name, size or choice of frames; single frames of photos.
     """
     check_known("data set", name, READ)
     check_known("size", size, SCALES)
@@ -85,7 +85,7 @@ def bird_benchmark(
 
     return Benchmark(
         name=name, size=size, modalities=NAMES, target=TEXT, queries=queries, runs=runs, splits=splits,
-        prompts=lambda: trained_on.prompts(rows.class_names),
+        prompts=lambda: trained_on.prompts(rows.class_names()),
         letters=LETTERS, published=bird_numbers(name, frames),
         notes=bird_notes(name, size, limit, epochs, frames, trained_on),
         weights=LAST, rows=rows, shots=RELEASED_SHOTS,

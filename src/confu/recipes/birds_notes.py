@@ -1,12 +1,12 @@
 """What stands beside and below the tables of birds: the paper's numbers, and how ours were made."""
 
 from confu.recipes.birds_data import BirdMML
-from confu.recipes.birds_rows import EIGHT, Frames, Name
+from confu.recipes.birds_rows import EIGHT
 from confu.recipes.birds_scales import Size
 from confu.recipes.published import Value, published
 
 
-def bird_numbers(name: Name, frames: Frames) -> dict[str, dict[str, Value]]:
+def bird_numbers(name: str, frames: str) -> dict[str, dict[str, Value]]:
     """The paper's zero-shot accuracies by method and query; none of CUB-200-2011."""
     found: dict[str, dict[str, Value]] = {}
     if name != "cub200":
@@ -16,7 +16,7 @@ def bird_numbers(name: Name, frames: Frames) -> dict[str, dict[str, Value]]:
 
 
 def bird_notes(
-    name: Name, size: Size, limit: int | None, epochs: int | None, frames: Frames, data: BirdMML
+    name: str, size: Size, limit: int | None, epochs: int | None, frames: str, data: BirdMML
 ) -> tuple[str, ...]:
     """What every table on these rows must say; arguments as for `bird_benchmark`."""
     scale = data.scale

@@ -45,12 +45,12 @@ def bird_parts(
                 f"{len(rows)} rows leave none for {part}: a species needs at least 4 rows with different photos"
             )
     ranked = [
-        (rank, row)
+        (rank, _draw(rows.ids[row]), row)
         for of_class in _by_class(rows, chosen["train"])
         for rank, row in enumerate(sorted(of_class, key=lambda row: _draw(rows.ids[row])))
         if per_species is None or rank < per_species
     ]
-    chosen["train"] = sorted(row for _, row in sorted(ranked)[:limit])
+    chosen["train"] = sorted(row for *_, row in sorted(ranked)[:limit])
     return {part: rows.select(found) for part, found in chosen.items()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -32,8 +32,6 @@ from confu.recipes.birds_data import BirdMML, with_features
 from confu.recipes.birds_noise import NoisyColumn, estimated_snr_db
 from confu.recipes.birds_parts import digest, evenly
 
-Name = Literal["ssw60", "vb100", "cub200"]
-Frames = Literal["eight", "single"]
 READ: dict[str, Callable[[Path], BirdRows]] = {"ssw60": read_ssw60, "vb100": read_vb100, "cub200": read_cub200}
 EIGHT = 8
 _BATCH = 256  # pictures at once
@@ -72,11 +70,11 @@ class BirdTestRows:
             a view. Photos are what they are.
     """
 
-    def __init__(self, name: Name, folder: Path, trained_on: BirdMML, frames: Frames = "eight") -> None:
+    def __init__(self, name: str, folder: Path, trained_on: BirdMML, frames: str = "eight") -> None:
         self.data_set = name
         self.folder = folder
         self.trained_on = trained_on
-        self.frames: Frames = frames
+        self.frames = frames
 
     @property
     def name(self) -> str:
@@ -88,12 +86,10 @@ class BirdTestRows:
         """The listed rows that are evaluated: those of every split, as in the released code."""
         return evenly(READ[self.data_set](self.folder), self.trained_on.scale.clips)
 
-    @property
     def settings(self) -> dict[str, Any]:
         """See `OtherRows`."""
         return {"data": self.data_set, "frames": self.frames, "rows": len(self.rows), "digest": digest(self.rows)}
 
-    @property
     def class_names(self) -> tuple[str, ...]:
         """See `OtherRows`."""
         return self.rows.class_names
@@ -144,7 +140,7 @@ class BirdTestRows:
         return estimated_snr_db(self.views.data, modality, how)
 
     def _files(self, model: MultimodalModel, folder: Path) -> list[Path]:
-        settings = json.dumps(self.settings, sort_keys=True)
+        settings = json.dumps(self.settings(), sort_keys=True)
         name = f"{self.name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
         # A model without pictures hears the same whatever is seen.
         if self.frames == "eight" or "image" not in model.plan.modalities or self.data_set == "cub200":
