@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from collecting.tiny_models import save_captioner, save_language_model
 from confu.collecting.asking import Question, ask
 from confu.collecting.captions import Captioner, caption_photos
-from confu.collecting.language import Answer, LanguageModel
+from confu.collecting.language import Answer, LanguageModel, Sampling
 from confu.collecting.steps import StepLog
 
 PROMPTS = ["a bird sings", "the long song of a black bird at dawn in the forest", "what is it"]
@@ -35,7 +35,7 @@ def photos(tmp_path):
 
 
 def test_answers_do_not_depend_on_the_batch(language):
-    model = LanguageModel(str(language), "cpu", max_new_tokens=60)
+    model = LanguageModel(str(language), "cpu", Sampling(60))
     together = model.answer(PROMPTS, [1, 2, 3])
     assert together == [model.answer([prompt], [seed])[0] for prompt, seed in zip(PROMPTS, [1, 2, 3])]
     assert [answer.text for answer in model.answer(PROMPTS, [4, 5, 6])] != [answer.text for answer in together]
@@ -44,7 +44,7 @@ def test_answers_do_not_depend_on_the_batch(language):
 
 
 def test_an_answer_that_is_cut_says_so(language):
-    answers = LanguageModel(str(language), "cpu", max_new_tokens=1).answer(PROMPTS * 5, range(15))
+    answers = LanguageModel(str(language), "cpu", Sampling(1)).answer(PROMPTS * 5, range(15))
     assert {answer.ended for answer in answers} == {False, True}
     assert all(not answer.text for answer in answers if answer.ended)
 
@@ -80,11 +80,11 @@ def test_photos_are_captioned_and_broken_ones_named(tmp_path, photos, instruct):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xffhalf a photo")
     photos += [{"key": key, "taxon_id": "1", "file": f"{key}.jpg"} for key in ("broken", "gone")]
     log = StepLog(tmp_path / "image_captions.jsonl", {})
-    caption_photos(photos, tmp_path, log, lambda: Captioner(str(instruct), "cpu", max_new_tokens=20), 2, False)
+    caption_photos(photos, tmp_path, log, lambda: Captioner(str(instruct), "cpu"), 2, False)
     assert log.counts == {"kept": 3, "photo cannot be read": 1, "photo is gone": 1}
     texts = [log.get(key)["text"] for key in ("a", "ö", "c")]
     assert len(set(texts)) > 1 and all(texts)
-    alone = Captioner(str(instruct), "cpu", max_new_tokens=20)
+    alone = Captioner(str(instruct), "cpu")
     assert alone.describe([Image.open(tmp_path / "ö.png")]) == texts[1:2]
 
     def never():

@@ -1,14 +1,15 @@
 """The steps after the sources: captions of photos, summaries, merged captions, and the table with its card."""
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from confu.collecting.asking import ask
-from confu.collecting.captions import IMAGE_PROMPT, Captioner, caption_photos
+from confu.collecting.captions import BEAMS, IMAGE_PROMPT, Captioner, caption_photos
 from confu.collecting.card import dataset_card
 from confu.collecting.jobs import LOGS, Job
-from confu.collecting.language import name_of
+from confu.collecting.language import SAMPLING, name_of
 from confu.collecting.manifest import Written, write_manifest
 from confu.collecting.merged import MERGE_PROMPT, MERGED_WORDS, merge_questions
 from confu.collecting.steps import StepLog, read_records
@@ -25,7 +26,7 @@ def write_image_captions(job: Job) -> None:
     photos = job.kept("photos")
     if not photos:
         raise ValueError(f"{job.out / 'photos.jsonl'}: no photo was kept, so there is nothing to caption")
-    settings = {"model": name_of(job.models.image), "prompt": IMAGE_PROMPT}
+    settings = {"model": name_of(job.models.image), "prompt": IMAGE_PROMPT, **BEAMS}
     caption_photos(
         photos, job.out, StepLog(job.out / "image_captions.jsonl", settings),
         lambda: Captioner(job.models.image, job.models.device), job.models.batch_size, job.progress,
@@ -96,7 +97,7 @@ def outcomes(out: Path) -> dict[str, dict[str, int]]:
 
 def _log(job: Job, step: str, prompt: str, words: tuple[int, int]) -> StepLog:
     settings = {"model": name_of(job.models.language), "prompt": prompt, "words": list(words), "seed": job.seed}
-    return StepLog(job.out / f"{step}.jsonl", settings)
+    return StepLog(job.out / f"{step}.jsonl", settings | asdict(SAMPLING))
 
 
 def _made_with(job: Job) -> dict[str, Any]:
@@ -112,5 +113,7 @@ def _made_with(job: Job) -> dict[str, Any]:
         "merging prompt": MERGE_PROMPT, "most rows of a species": job.per_species,
         "summaries of a species": job.summaries, "seed": job.seed,
         "words of a summary": "{} to {}".format(*SUMMARY_WORDS),
-        "words of a merged caption": "{} to {}".format(*MERGED_WORDS),
+        "words of a merged caption": "{} to {}".format(*MERGED_WORDS), "size of the photos": job.photo_size,
+        **{f"{name} of the image model": value for name, value in BEAMS.items()},
+        **{f"{name} of the language model": value for name, value in asdict(SAMPLING).items()},
     }  # fmt: skip

@@ -19,20 +19,19 @@ IMAGE_MODEL = "Salesforce/instructblip-flan-t5-xl"
 IMAGE_PROMPT = "Describe the bird's colors, size, and shapes."
 """The paper's (appendix D.1)."""
 
+BEAMS = {"max_new_tokens": 64, "num_beams": 5, "repetition_penalty": 1.5}
+"""The search for a caption, without chance: as in transformers' example for this model; the paper does not say."""
+
 _MOST_WORDS = 100  # one that was cut is still taken: what it says of the photo is summed up later
 
 
 class Captioner:
     """InstructBLIP with its processor.
 
-    Beams and the penalty on repeated words are those of the example that its authors give; the paper states none.
-
     Args:
         source: a hub id or a local folder.
         device: "cuda", "cpu"...; by default the first GPU, the processor if there is none.
         prompt: what is asked of every photo.
-        max_new_tokens: a caption is cut there.
-        num_beams: of the search. There is no chance in it.
 
     Raises:
         ValueError: a model that cannot be had, or that is no InstructBLIP.
@@ -44,8 +43,6 @@ class Captioner:
         source: str = IMAGE_MODEL,
         device: str | None = None,
         prompt: str = IMAGE_PROMPT,
-        max_new_tokens: int = 64,
-        num_beams: int = 5,
     ):
         transformers = import_extra("transformers", "captions of photos", "hf")
         self.device = chosen_device(device)
@@ -56,7 +53,6 @@ class Captioner:
         self._processor: Any = loaded(transformers.AutoProcessor, source)
         self._model = loaded_model(transformers.InstructBlipForConditionalGeneration, source, self.device)
         self.name = name_of(source, self._model)
-        self._options = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "repetition_penalty": 1.5}
 
     def describe(self, pictures: Sequence[Image.Image]) -> list[str]:
         """One line on each picture, `""` where the model has nothing to say."""
@@ -64,7 +60,7 @@ class Captioner:
             images=list(pictures), text=[self.prompt] * len(pictures), return_tensors="pt", padding=True
         ).to(self.device, self._model.dtype)
         with torch.inference_mode():
-            written = self._model.generate(**inputs, do_sample=False, **self._options)
+            written = self._model.generate(**inputs, do_sample=False, **BEAMS)
         return [cleaned(text) for text in self._processor.batch_decode(written, skip_special_tokens=True)]
 
 

@@ -64,7 +64,7 @@ def dataset_card(
         "## Species\n\n" + _species(taxa, pairing, rows),
         "## Licences\n\n" + _RIGHTS + "\n\n" + _licences(rows),
         "## How it was made\n\n" + _made(models) + "\n\n" + _table(("setting", "value"), sorted(settings.items())),
-        "## What was left out\n\n" + _left_out(taxa, unknown, pairing, written, outcomes),
+        "## Its steps, and what was left out\n\n" + _left_out(taxa, unknown, pairing, written, outcomes),
         "## Known limits\n\n" + "\n".join(f"- {limit}" for limit in (*_LIMITS, *_measured(rows))),
     ]
     return "\n\n".join(sections) + "\n"
@@ -122,10 +122,10 @@ def _licences(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for part, source in (("photo", "iNaturalist"), ("audio", "xeno-canto"), ("text", "Wikipedia")):
         counts = Counter(row[f"{part}_licence"] or "not stated" for row in rows)
-        authors = len({row[f"{part}_attribution"] for row in rows if row[f"{part}_attribution"]})
-        told = f"{authors:,}" if authors else "see the pages' histories" if part == "text" else "none named"
-        lines += [(f"{part} ({source})", licence, count, told) for licence, count in counts.most_common()]
-    return _table(("part", "licence", "rows", "different attributions of this part"), lines)
+        credits = {(row[f"{part}_licence"] or "not stated", row[f"{part}_attribution"]) for row in rows}
+        authors = Counter(licence for licence, author in credits if author)
+        lines += [(f"{part} ({source})", licence, count, authors[licence]) for licence, count in counts.most_common()]
+    return _table(("part", "licence", "rows", "different attributions"), lines)
 
 
 def _made(models: Mapping[str, Any]) -> str:

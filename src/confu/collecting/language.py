@@ -12,6 +12,24 @@ from confu.nn.encoders.extras import import_extra
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How texts are drawn; the paper does not say how its were.
+
+    Attributes:
+        max_new_tokens: an answer is cut there.
+        temperature: see `SeededDraw`.
+        top_p: likewise.
+    """
+
+    max_new_tokens: int = 120
+    temperature: float = 0.7
+    top_p: float = 0.9
+
+
+SAMPLING = Sampling()
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a model wrote.
 
@@ -30,23 +48,14 @@ class LanguageModel:
     Args:
         source: a hub id or a local folder.
         device: "cuda", "cuda:1", "cpu"...; by default the first GPU, the processor if there is none.
-        max_new_tokens: an answer is cut there.
-        temperature: of the draws.
-        top_p: of the draws; see `SeededDraw`.
+        sampling: how its answers are drawn.
 
     Raises:
         ValueError: a model that cannot be had: no such name, no access, or no safetensors weights.
         ImportError: transformers is not installed.
     """
 
-    def __init__(
-        self,
-        source: str,
-        device: str | None = None,
-        max_new_tokens: int = 120,
-        temperature: float = 0.7,
-        top_p: float = 0.9,
-    ):
+    def __init__(self, source: str, device: str | None = None, sampling: Sampling = SAMPLING):
         transformers = import_extra("transformers", "writing captions", "hf")
         self.device = chosen_device(device)
         self._tokenizer: Any = loaded(transformers.AutoTokenizer, source, padding_side="left")
@@ -54,7 +63,7 @@ class LanguageModel:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model = loaded_model(transformers.AutoModelForCausalLM, source, self.device)
         self.name = name_of(source, self._model)
-        self._settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
+        self._sampling = sampling
         config = self._model.generation_config
         # The draws are made by seed; what the model's own file says of sampling must not come on top of them.
         config.do_sample, config.num_beams = False, 1
@@ -78,15 +87,15 @@ class LanguageModel:
         ).to(self.device)  # fmt: skip
         read = encoded["input_ids"].shape[1]
         longest = getattr(self._model.config, "max_position_embeddings", None)
-        if longest is not None and read + self._settings["max_new_tokens"] > longest:
+        if longest is not None and read + self._sampling.max_new_tokens > longest:
             raise ValueError(
                 f"{self.name} reads at most {longest} tokens; the longest prompt has {read} and an answer up to "
-                f"{self._settings['max_new_tokens']}. Shorten the sections, or take a model that reads more"
+                f"{self._sampling.max_new_tokens}. Shorten the sections, or take a model that reads more"
             )
-        draw = SeededDraw(seeds, self._settings["temperature"], self._settings["top_p"], self.device)
+        draw = SeededDraw(seeds, self._sampling.temperature, self._sampling.top_p, self.device)
         with torch.inference_mode():
             written = self._model.generate(
-                **encoded, max_new_tokens=self._settings["max_new_tokens"], logits_processor=[draw],
+                **encoded, max_new_tokens=self._sampling.max_new_tokens, logits_processor=[draw],
                 pad_token_id=self._tokenizer.pad_token_id,
             )  # fmt: skip
         return [self._answer(tokens) for tokens in written[:, read:].tolist()]
