@@ -29,7 +29,7 @@ def client(clock):
 
 
 def made(clock, **settings):
-    return Client("ada@example.org", clock=clock, sleep=clock.sleep, **{"timeout": 0.3, **settings})
+    return Client("ada@example.org", clock=clock, sleep=clock.sleep, **{"timeout": 10.0, **settings})
 
 
 def photo(server, number=7):
@@ -66,7 +66,8 @@ def test_requests_to_a_host_keep_its_rate(server, clock, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "429", "cut", "page", "slow"])
-def test_what_passes_is_asked_again(server, client, clock, tmp_path, fault):
+def test_what_passes_is_asked_again(server, clock, tmp_path, fault):
+    client = made(clock, timeout=1.0 if fault == "slow" else 10.0)
     server.fail("/photos/", fault, fault)
     got = client.download(photo(server), tmp_path / "7", "image", MOST)
     assert got.file.read_bytes() == picture(7) and files(tmp_path) == ["7.jpg"]

@@ -1,6 +1,7 @@
 """Files that are fetched one after another, each noted in a step's log with its source, licence and author."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,11 +134,25 @@ def answered(log: StepLog, key: str, ask: Callable[[], Mapping[str, Any]], about
 
     Raises:
         Unavailable: no answer for now; nothing is noted.
+        ValueError: an answer of another shape; nothing is noted.
     """
     if not log.done(key):
         try:
-            record = ask()
+            with expected_shape(f"{log.file.name}, {key}"):
+                record = ask()
         except Refused as refused:
             record = {"outcome": refused.reason}
         log.add(key, {**about, **record})
     return log.get(key)
+
+
+@contextmanager
+def expected_shape(where: str) -> Iterator[None]:
+    """Say of an answer in JSON that lacks what its API promises where it came and what was missing."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{where}: the answer is not what the API's documentation promises ({type(error).__name__}: {error}); "
+            "the API may have changed"
+        ) from error

@@ -152,7 +152,10 @@ def _listed(answer: Mapping[str, Any], licences: Sequence[str]) -> dict[str, Any
         usable = [
             photo
             for photo in observation["photos"]
-            if photo.get("license_code") in licences and not photo.get("flags") and photo.get("url")
+            if isinstance(photo["id"], int)  # it becomes a file's name
+            and photo.get("license_code") in licences
+            and not photo.get("flags")
+            and photo.get("url")
         ]
         photos += [
             {"id": photo["id"], "nth": nth, "observation": observation["id"], "licence": photo["license_code"],

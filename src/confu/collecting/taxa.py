@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from confu.collecting.asking import progress_bar
+from confu.collecting.downloads import expected_shape
 from confu.collecting.http import Client
 from confu.collecting.steps import StepLog, read_records
 
@@ -145,8 +146,9 @@ def _key(taxon: Taxon) -> str:
 
 def _looked_up(name: str, client: Client, api: str) -> Mapping[str, Any] | None:
     params = {"q": name, "rank": "species,subspecies", "is_active": "true", "per_page": 30}
-    results = client.json(f"{api}/taxa", params)["results"]
-    exact = [result for result in results if result["name"].lower() == name.lower()]
+    with expected_shape(f"taxa, {name}"):
+        results = [dict(result, id=int(result["id"])) for result in client.json(f"{api}/taxa", params)["results"]]
+    exact = [result for result in results if str(result.get("name", "")).lower() == name.lower()]
     synonyms = [result for result in results if str(result.get("matched_term", "")).lower() == name.lower()]
     return exact[0] if exact else synonyms[0] if len(synonyms) == 1 else None
 

@@ -138,7 +138,7 @@ def _listed(answer: Mapping[str, Any]) -> dict[str, Any]:
             "quality": one.get("q", ""), "tags": {tag: one.get(tag) or "" for tag in ("type", "sex", "stage")},
         }
         for one in answer["recordings"]
-        if one.get("file") and one.get("lic")
+        if str(one["id"]).isdigit() and one.get("file") and one.get("lic")  # the id becomes a file's name
     ]  # fmt: skip
     outcome = "listed" if recordings else "no recordings"
     return {"outcome": outcome, "pages": int(answer["numPages"]), "recordings": recordings}
