@@ -1,15 +1,16 @@
-"""InfoNCE between two sets of embeddings, of which rows may be missing and may belong together."""
+"""InfoNCE between sets of embeddings, of which rows may be missing and may belong together.
+
+The work is done by `confu.functional.terms.info_nce_terms`, for one pair or for all terms of a plan at once.
+"""
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from confu._typing import Mask, Vectors
-from confu.checks import check_known, check_pair, check_rows
-
-SAME_GROUP = ("negatives", "positives", "excluded")
-"""What rows of one group are to one another: negatives as any others, further positives, or neither."""
+from confu.checks import check_pair, check_rows
+from confu.functional.terms import info_nce_terms
 
 
 def info_nce(
@@ -22,6 +23,7 @@ def info_nce(
     target_present: Mask | None = None,
     groups: Int[Tensor, " batch"] | None = None,
     same_group: str = "negatives",
+    label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     r"""InfoNCE: each query must find its own target among those of the batch.
 
@@ -42,6 +44,7 @@ def info_nce(
         same_group: what other rows of its group are to a row: `"negatives"` as all others; `"positives"`, so that the
             loss is the mean of -log softmax over all of them (Khosla et al. 2020, L_out), and a row whose own target
             is missing learns from theirs; `"excluded"`, neither.
+        label_smoothing: share of the probability that is given to every target alike, in [0, 1].
 
     Returns:
         A scalar in nats. log(rows) if nothing is learned; log(rows) minus it is a lower bound on the mutual
@@ -57,50 +60,13 @@ def info_nce(
     0.7437
     """
     check_pair(queries, targets)
-    check_known("same_group", same_group, SAME_GROUP)
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    gaps = query_present is not None or target_present is not None
-    # Scaling one (batch, dim) side is cheaper than scaling the (batch, batch) scores.
-    queries = queries / temperature
-    if not gaps and (groups is None or same_group == "negatives"):
-        check_rows(len(queries), 2, "InfoNCE, which needs a negative for each row,")
-        return info_nce_of_scores(queries @ targets.T, symmetric=symmetric)
-    everyone = torch.ones(len(queries), dtype=torch.bool, device=queries.device)
-    asks = everyone if query_present is None else query_present
-    answers = everyone if target_present is None else target_present
-    both = asks & answers
-    check_rows(int(both.sum()), 2, "InfoNCE, which needs a negative for each row,")
-    scores = queries[asks] @ targets[answers].T
-    if groups is None or same_group == "negatives":
-        # Where the complete rows stand among those that ask, and among those that answer.
-        return _one_each(scores, (asks.cumsum(0) - 1)[both], (answers.cumsum(0) - 1)[both], symmetric)
-    left, right = asks.nonzero(), answers.nonzero().T
-    own = left == right
-    same = (groups[left] == groups[right]) & (groups[left] >= 0)
-    if same_group == "positives":
-        return _several(scores, own | same, symmetric)
-    return _several(scores.masked_fill(same & ~own, -torch.inf), own, symmetric)
-
-
-def _one_each(scores: Tensor, rows: Tensor, columns: Tensor, symmetric: bool) -> Tensor:
-    """InfoNCE of the pairs (row, column), each against its whole row, and its whole column."""
-    loss = F.cross_entropy(scores[rows], columns)
-    return (loss + F.cross_entropy(scores.T[columns], rows)) / 2 if symmetric else loss
-
-
-def _several(scores: Tensor, positive: Bool[Tensor, "queries targets"], symmetric: bool) -> Tensor:
-    """The mean over queries with a positive, of the mean over their positives, of -log softmax."""
-    loss = _several_one_way(scores, positive)
-    return (loss + _several_one_way(scores.T, positive.T)) / 2 if symmetric else loss
-
-
-def _several_one_way(scores: Tensor, positive: Tensor) -> Tensor:
-    counts = positive.sum(dim=1)
-    asked = counts > 0
-    # where, not a product: the score of an ignored pair is -inf, and -inf times 0 is no number.
-    own = torch.where(positive, scores, 0.0).sum(dim=1)[asked] / counts[asked]
-    return (scores[asked].logsumexp(dim=1) - own).mean()
+    present = {"queries": query_present, "targets": target_present}
+    (loss,) = info_nce_terms(
+        {"queries": queries, "targets": targets}, [("queries", "targets")], temperature, symmetric=symmetric,
+        present={name: mask for name, mask in present.items() if mask is not None}, groups=groups,
+        same_group=same_group, label_smoothing=label_smoothing,
+    )  # fmt: skip
+    return loss
 
 
 def info_nce_of_scores(

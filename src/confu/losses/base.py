@@ -9,7 +9,8 @@ from torch import Tensor
 
 from confu._typing import Embeddings, Subset
 from confu.checks import check_known, check_rows
-from confu.functional import info_nce, total_correlation_bound
+from confu.functional import total_correlation_bound
+from confu.functional.terms import info_nce_terms
 from confu.plan import Plan, Term
 
 
@@ -36,6 +37,7 @@ def plan_info_nce(
     temperature: float | Float[Tensor, ""],
     symmetric: bool = True,
     same_group: str = "negatives",
+    label_smoothing: float = 0.0,
 ) -> dict[Term, tuple[Tensor, int]]:
     """InfoNCE of every term of a plan: the mean over the rows whose two subsets are complete.
 
@@ -47,6 +49,7 @@ def plan_info_nce(
         temperature: of every term.
         symmetric: both directions (see `info_nce`).
         same_group: what rows of one group are to one another (see `info_nce`); without groups it changes nothing.
+        label_smoothing: see `info_nce`.
 
     Returns:
         term -> (loss in nats, number of complete rows). A term with fewer than two complete rows is left out: it has
@@ -55,8 +58,7 @@ def plan_info_nce(
     Raises:
         ValueError: if a subset has no embedding, or if no term has two complete rows (a batch of one, for example).
     """
-    losses: dict[Term, tuple[Tensor, int]] = {}
-    most = 0
+    sides = dict.fromkeys(side for term in plan.terms for side in (term.left, term.right))
     for term in plan.terms:
         for side in (term.left, term.right):
             if side not in embeddings.vectors:
@@ -64,28 +66,25 @@ def plan_info_nce(
                     f"the term '{term}' needs embeddings of {side}, but there are only those of "
                     f"{', '.join(map(str, embeddings))}; give the model and the loss the same plan"
                 )
-        queries, targets = embeddings[term.left], embeddings[term.right]
-        present = embeddings.complete(term.left, term.right)
-        rows = len(queries) if present is None else int(present.sum())
-        most = max(most, rows)
-        if rows >= 2:
-            loss = info_nce(
-                queries,
-                targets,
-                temperature,
-                symmetric=symmetric,
-                query_present=embeddings.complete(term.left),
-                target_present=embeddings.complete(term.right),
-                groups=embeddings.groups,
-                same_group=same_group,
-            )
-            losses[term] = loss, rows
-    if not losses:
+    present = {side: mask for side in sides if (mask := embeddings.complete(side)) is not None}
+    rows = {term: _complete_rows(embeddings, term) for term in plan.terms}
+    used = [term for term in plan.terms if rows[term] >= 2]
+    if not used:
         raise ValueError(
-            f"no term of the plan has two complete rows in this batch (the most is {most}), so that there are no "
-            "negatives. Use a batch of at least 2 rows, or fewer rows with missing modalities."
+            f"no term of the plan has two complete rows in this batch (the most is {max(rows.values(), default=0)}), "
+            "so that there are no negatives. Use a batch of at least 2 rows, or fewer rows with missing modalities."
         )
-    return losses
+    losses = info_nce_terms(
+        {side: embeddings[side] for side in sides}, [(term.left, term.right) for term in used], temperature,
+        symmetric=symmetric, present=present, groups=embeddings.groups, same_group=same_group,
+        label_smoothing=label_smoothing,
+    )  # fmt: skip
+    return {term: (loss, rows[term]) for term, loss in zip(used, losses)}
+
+
+def _complete_rows(embeddings: Embeddings, term: Term) -> int:
+    present = embeddings.complete(term.left, term.right)
+    return len(embeddings[term.left]) if present is None else int(present.sum())
 
 
 def complete_vectors(embeddings: Embeddings, modalities: Sequence[str], what: str) -> dict[str, Tensor]:

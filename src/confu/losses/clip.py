@@ -7,7 +7,7 @@ from torch import nn
 
 from confu._typing import Embeddings
 from confu.checks import check_known
-from confu.functional.info_nce import SAME_GROUP
+from confu.functional.terms import SAME_GROUP
 from confu.losses.base import LossOutput, plan_info_nce, to_output
 from confu.nn import Temperature
 from confu.plan import pairwise_plan

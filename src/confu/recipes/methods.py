@@ -13,7 +13,7 @@ from math import exp
 from torch import nn
 
 from confu.checks import check_known
-from confu.functional.info_nce import SAME_GROUP
+from confu.functional.terms import SAME_GROUP
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
 from confu.models import MultimodalModel
 from confu.nn import Temperature
