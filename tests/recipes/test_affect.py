@@ -159,7 +159,7 @@ def test_the_benchmark_has_no_classes_to_read(data):
 
 
 def test_what_is_missing_is_said_before_anything_trains(tmp_path, data):
-    with pytest.raises(ValueError, match=r"mosi\.parquet: no such file.*\n  confu data affect mosi"):
+    with pytest.raises(ValueError, match=r"mosi\.parquet: no such file.*\n  confu data affect FILE.pkl --name mosi"):
         affect_benchmark("mosi", tmp_path)
     with pytest.raises(ValueError, match="did you mean 'mustard'"):
         affect_benchmark("mustart", data)

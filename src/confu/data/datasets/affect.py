@@ -100,7 +100,7 @@ def _opened(file: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
         source = pickles[0] if len(pickles) == 1 else "FILE.pkl"
         raise ValueError(
             f"{file}: no such file. {there}Make it once from MultiBench's pickle:\n"
-            f"  confu data affect {known} --pickle {source} --out {file.parent}"
+            f"  confu data affect {source} --name {known} --out {file.parent}"
         )
     try:
         parquet = pq.ParquetFile(file)
