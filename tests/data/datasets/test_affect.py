@@ -258,9 +258,7 @@ def test_the_manifest_is_read_as_any_other(tmp_path):
 
 def test_what_cannot_be_loaded_says_what_to_do(tmp_path):
     write_affect(tmp_path / "mosi_data.pkl")
-    with pytest.raises(
-        ValueError, match=r"There is mosi_data.pkl.*\n  confu data affect .*mosi_data.pkl --name mosi"
-    ):
+    with pytest.raises(ValueError, match=r"There is mosi_data.pkl.*\n  confu data affect .*mosi_data.pkl --name mosi"):
         load_affect(tmp_path / "mosi.parquet")
     file = built(tmp_path)
     with pytest.raises(ValueError, match="modality 'sound' is not known"):
