@@ -7,7 +7,6 @@ import re
 import pytest
 from rich.console import Console
 
-from confu.data import datasets
 from confu.recipes.paper_index import EXPERIMENTS, SOURCES, entry, index, index_markdown, index_table
 from confu.recipes.published import STATEMENTS, VALUES
 
@@ -21,15 +20,14 @@ def test_every_table_and_figure_stands_once_in_order():
 @pytest.mark.parametrize("one", index(), ids=lambda one: one.name)
 def test_an_entry_is_complete_or_is_not_an_experiment(one):
     if one.experiment is None:
-        assert not (one.data or one.trained_on or one.stand_in or one.protocol or one.unclear or one.values)
+        assert not (one.data or one.trained_on or one.also or one.protocol or one.unclear or one.values)
         assert one.availability(EXPERIMENTS) == "not an experiment"
         return
     assert one.experiment in EXPERIMENTS
     assert one.data and one.protocol and one.unclear and one.measures
     assert {*one.data, *one.trained_on} <= set(SOURCES)
-    # a stand-in is one that the library reads, and only where it does not read the paper's
-    readable = all(source.loader for source in one.sources)
-    assert one.stand_in is None or (SOURCES[one.stand_in].loader and not readable)
+    assert one.also is None or (one.also in SOURCES and one.also not in one.data)
+    assert one.frames == "eight" or set(one.data) <= {"ssw60", "vb100"}
     assert {number.data for number in (*one.values, *one.statements)} <= set(one.data)
 
 
@@ -48,21 +46,16 @@ def test_every_experiment_belongs_to_an_entry():
 
 def test_sources_say_what_where_and_how_the_files_lie():
     for source in SOURCES.values():
-        assert source.holds and source.get
+        assert source.what and source.get
         assert source.layout or source.name == "xor"
-    assert {name for name, source in SOURCES.items() if source.loader} == {"xor", "av-mnist"}
-    assert callable(datasets.xor) and callable(datasets.load_av_mnist)
-    assert {source for one in index() for source in (*one.data, *one.trained_on)} == set(SOURCES)
+    assert {source for one in index() for source in (*one.data, *one.trained_on)} == set(SOURCES) - {"mosei"}
 
 
 def test_what_can_be_run_depends_on_what_is_connected():
     assert {one.availability(()) for one in index()} == {"no recipe yet", "not an experiment"}
-    assert entry("table1").runs_on({"zero-shot"}) == ("av-mnist",)
     assert entry("table1").availability({"zero-shot"}) == "on av-mnist"
-    assert entry("table2").availability({"retrieval"}) == "on av-mnist, in place of the paper's data"
-    assert entry("table5").runs_on(EXPERIMENTS) == ()
-    assert entry("table5").availability(EXPERIMENTS) == "no loader yet for SSW60, VB100, Bird-MML"
-    assert entry("fig3").runs_on({"xor"}) == ("xor",)
+    assert entry("table2").availability({"retrieval"}) == "on mosi, ur-funny, mustard, or --on av-mnist"
+    assert entry("table5").availability(EXPERIMENTS) == "on ssw60, vb100"
 
 
 @pytest.mark.parametrize("name", ["table6", "Table 6", " TABLE6 "])
@@ -99,7 +92,7 @@ def test_renderings_have_every_entry_and_only_what_is_connected():
 
 def test_the_page_of_an_entry_names_files_and_numbers():
     page = entry("table6").to_markdown({"noise"})
-    assert "Can be run: on av-mnist, in place of the paper's data." in page
+    assert "Can be run: on ssw60, or --on av-mnist." in page
     assert "The paper prints 5 numbers." in page
     assert "video_ml/<asset_id>.mp4" in page and "zenodo.org/records/18920487" in page
     page = entry("fig6").to_markdown()

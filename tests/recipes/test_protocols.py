@@ -26,8 +26,9 @@ def trained(tmp_path_factory):
 
     def reproduce(name, *more):
         file = runs / f"{name}.json"
-        arguments = ["reproduce", name, "--size", "smoke", "--seeds", 2, "--data", data, "--runs", runs, "--json", file]
-        arguments = [str(one) for one in (*arguments, "--no-progress", *more)]
+        arguments = ["reproduce", name, "--on", "av-mnist", "--size", "smoke", "--seeds", 2, "--data", data]
+        arguments += ["--runs", runs, "--json", file, "--no-progress", *more]
+        arguments = [str(one) for one in arguments]
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return json.loads(file.read_text())["tables"]

@@ -148,14 +148,19 @@ def test_paper_size_uses_the_papers_encoders_and_settings():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["reproduce", "av-mnist", "--data", "nowhere"], "nowhere: no AV-MNIST there.*confu data av-mnist"),
+        (["reproduce", "av-mnist", "--data", "nowhere"], "AV-MNIST is not in nowhere. `confu data list` says where"),
         (["reproduce", "xor", "--methods", "confuu"], "'confuu' is not known; did you mean 'confu'"),
         (["reproduce", "xor", "--size", "smoke", "--p", "a,b"], "--p takes numbers with commas"),
         (["plan", "image", "audio", "text", "--fused-weight", "2"], r"\[0, 1\], got 2"),
         (["reproduce", "tabel1"], "'tabel1' is not known; did you mean 'table1'"),
         (["reproduce", "fig2"], "Fig 2 .* is an illustration"),
-        (["reproduce", "table5"], "measured on SSW60.*which this version does not read.*--on"),
-        (["reproduce", "table2", "--on", "mosi"], "data set 'mosi' is not known"),
+        (["reproduce", "table5"], "SSW60 is not in data/ssw60; VB100 is not in data/vb100.*--data$"),
+        (["reproduce", "table2"], "MOSI is not in data/affect.*or ask the same of other data with --on av-mnist"),
+        (
+            ["reproduce", "table4", "--data", "birds"],
+            "measured on ssw60, vb100; say with --on which of them --data holds",
+        ),
+        (["reproduce", "table2", "--on", "mosy"], "data set 'mosy' is not known; did you mean 'mosi'"),
         (["reproduce", "fig3", "--on", "av-mnist"], "asks a question of XOR itself, not of av-mnist"),
         (["reproduce", "gaps", "--on", "xor"], "gaps is measured on av-mnist, not on xor"),
         (["reproduce", "gaps", "--shares", "some"], "--shares takes numbers with commas"),

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import confu
-from confu.cli import own, paper
+from confu.cli import data, own, paper
 from confu.cli.show import console, escape
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ for command in (own.init, own.check, own.train, own.evaluate, own.embed, own.exp
     app.command(rich_help_panel=YOURS)(command)
 for command in (paper.reproduce, paper.sweep, paper.plan):
     app.command(rich_help_panel=PAPER)(command)
-app.add_typer(paper.data_app, name="data", rich_help_panel=PAPER)
+app.add_typer(data.app, name="data", rich_help_panel=PAPER)
 
 
 def _version(show: bool) -> bool:
@@ -48,7 +48,7 @@ def main() -> None:
     """The entry point: a wrong input ends with one clear line, and with exit code 2, not with a traceback."""
     try:
         app()
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         if os.environ.get("CONFU_TRACEBACK"):
             raise
         Console(stderr=True).print(f"[red bold]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

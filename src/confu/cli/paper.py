@@ -1,4 +1,4 @@
-"""The commands that run the paper: demo, plan, reproduce, sweep, data."""
+"""The commands that run the paper: demo, plan, reproduce, sweep."""
 
 from enum import Enum
 from pathlib import Path
@@ -11,8 +11,6 @@ from confu.cli.show import console, print_table, print_wide
 
 if TYPE_CHECKING:
     from confu.recipes.run import Outcome
-
-data_app = typer.Typer(no_args_is_help=True, help="Build the data sets of the paper from their public sources.")
 
 
 class Size(str, Enum):
@@ -78,9 +76,11 @@ def plan(
 METHODS_OPTION = Annotated[
     str | None, typer.Option(help="Names with commas, e.g. confu,tri-clip,gram. All of the variant by default.")
 ]
-DATA = Annotated[Path, typer.Option(help="Folder of AV-MNIST, built by `confu data av-mnist` or MultiBench's.")]
-LIMIT = Annotated[int | None, typer.Option(min=2, help="Train on the first rows only, for av-mnist.")]
-EPOCHS = Annotated[int | None, typer.Option(min=1, help="Instead of the size's, for av-mnist.")]
+DATA = Annotated[
+    Path | None, typer.Option(help="Folder of the data set's files; by default under data/, see `confu data list`.")
+]
+LIMIT = Annotated[int | None, typer.Option(min=2, help="Train on so many rows only.")]
+EPOCHS = Annotated[int | None, typer.Option(min=1, help="Instead of the size's.")]
 JSON_FILE = Annotated[Path | None, typer.Option("--json", help="Write every number with its settings here.")]
 PROGRESS = Annotated[bool, typer.Option(help="Draw progress bars.")]
 
@@ -102,8 +102,13 @@ def reproduce(
         Variant, typer.Option(help="fair: all trained alike. as_released: as the paper's code trains its baselines.")
     ] = Variant.fair,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method, with the seeds 0, 1, ...")] = 3,
-    on: Annotated[str | None, typer.Option(help="Data set, if not the paper's or its stand-in: av-mnist, xor.")] = None,
-    data: DATA = Path("data/av-mnist"),
+    on: Annotated[
+        str | None, typer.Option(help="Data set, if not all of the paper's that are there: ssw60, mosi, av-mnist, ...")
+    ] = None,
+    data: DATA = None,
+    train_data: Annotated[
+        Path | None, typer.Option(help="Folder of Bird-MML, that the models of birds are trained on; data/bird-mml.")
+    ] = None,
     ps: Annotated[str | None, typer.Option("--p", help="Shares of XOR rows with commas, for xor.")] = None,
     dims: Annotated[str | None, typer.Option(help="Embedding dimensions with commas, for xor-dimension.")] = None,
     snr: Annotated[str, typer.Option(help="Noise levels in dB with commas, for table6 and table9.")] = "20,15,10",
@@ -126,28 +131,29 @@ def reproduce(
     if name == "list":
         print_wide(about())
         return
-    whole = _numbers(dims, "--dims")
+    whole = numbers(dims, "--dims")
     request = Request(
         size=size.value,
-        methods=None if methods is None else _names(methods),
+        methods=None if methods is None else names(methods),
         variant=variant.value,
         seeds=range(seeds),
         runs=runs,
         data=data,
+        train_data=train_data,
         on=on,
         limit=limit,
         epochs=epochs,
-        ps=_numbers(ps, "--p"),
+        ps=numbers(ps, "--p"),
         dims=None if whole is None else [int(value) for value in whole],
-        snr_db=_numbers(snr, "--snr") or (),
-        shares=_numbers(shares, "--shares"),
+        snr_db=numbers(snr, "--snr") or (),
+        shares=numbers(shares, "--shares"),
         progress=progress,
     )
     _finish(reproduce(name, request), runs / "tables" / size.value, json_file)
 
 
 def sweep(
-    on: Annotated[str, typer.Argument(help="The recipe, xor or av-mnist; or a run file.")],
+    on: Annotated[str, typer.Argument(help="The recipe, e.g. xor, av-mnist, mosi; or a run file.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting and its values: fused_weight=0.1,0.5. May be repeated.")
     ] = None,
@@ -162,7 +168,7 @@ def sweep(
     ] = None,
     size: Annotated[Size, typer.Option(help="smoke, small or paper.")] = Size.small,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each point, with the seeds 0, 1, ...")] = 1,
-    data: DATA = Path("data/av-mnist"),
+    data: DATA = None,
     ps: Annotated[str | None, typer.Option("--p", help="Share of XOR rows, for xor.")] = None,
     limit: LIMIT = None,
     epochs: EPOCHS = None,
@@ -190,7 +196,7 @@ def sweep(
     from confu.recipes.sweeps.command import tune
 
     request = Request(
-        size=size.value, seeds=range(seeds), runs=runs, data=data, ps=_numbers(ps, "--p"), limit=limit, epochs=epochs,
+        size=size.value, seeds=range(seeds), runs=runs, data=data, ps=numbers(ps, "--p"), limit=limit, epochs=epochs,
         progress=progress,
     )  # fmt: skip
     outcome = tune(on, method, settings or [], searched or [], trials, objective, request)
@@ -211,56 +217,13 @@ def _finish(outcome: "Outcome", folder: Path, json_file: Path | None) -> None:
     console.print("Written: " + ", ".join(map(str, written)), highlight=False, soft_wrap=True)
 
 
-@data_app.command("av-mnist")
-def data_av_mnist(
-    mnist: Annotated[Path, typer.Option(help="Folder of MNIST's four IDX files, gzip or plain.")],
-    speech: Annotated[Path, typer.Option(help="Folder of the Free Spoken Digit Dataset's WAV files.")],
-    noise: Annotated[Path, typer.Option(help="Folder of WAV files of background sound, e.g. ESC-50's audio/.")],
-    out: Annotated[Path, typer.Option(help="Folder to make; in MultiBench's layout.")] = Path("data/av-mnist"),
-    snr_db: Annotated[
-        float, typer.Option(help="Speech against noise, in dB; `confu data av-mnist-calibrate` finds it.")
-    ] = -13.5,
-    seed: Annotated[int, typer.Option(help="Of the pairing of images, recordings and noise.")] = 0,
-) -> None:
-    """Build AV-MNIST: weakened digits, spoken digits in noise, captions (55,000 / 5,000 / 10,000 rows)."""
-    from confu.data.datasets import build_av_mnist
-
-    build_av_mnist(mnist, speech, noise, out, snr_db, seed=seed)
-    console.print(f"AV-MNIST is in {out}. Next: confu reproduce av-mnist --data {out}", highlight=False, soft_wrap=True)
-
-
-@data_app.command("av-mnist-calibrate")
-def data_av_mnist_calibrate(
-    mnist: Annotated[Path, typer.Option(help="Folder of MNIST's four IDX files, gzip or plain.")],
-    speech: Annotated[Path, typer.Option(help="Folder of the Free Spoken Digit Dataset's WAV files.")],
-    noise: Annotated[Path, typer.Option(help="Folder of WAV files of background sound, e.g. ESC-50's audio/.")],
-    out: Annotated[Path, typer.Option(help="Folder for the builds, the curve and its numbers.")] = Path(
-        "data/calibration"
-    ),
-    target: Annotated[float, typer.Option(help="Published accuracy of an audio classifier, in percent.")] = 42.0,
-    tolerance: Annotated[float, typer.Option(help="Stop within so many points of it.")] = 1.5,
-    levels: Annotated[str, typer.Option(help="The first noise levels in dB, with commas.")] = "-12,-15",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings at each level; their mean counts.")] = 2,
-    size: Annotated[Size, typer.Option(help="Whose audio encoder and training to use.")] = Size.small,
-    runs: RUNS = Path("runs"),
-) -> None:
-    """Find the noise at which a supervised audio classifier is as good as the published one, and draw the curve."""
-    from confu.recipes.calibrate import calibrate
-
-    first = _numbers(levels, "--levels") or []
-    found = calibrate(mnist, speech, noise, out, target, tolerance, first, size.value, runs, range(seeds))
-    console.print(found.to_rich())
-    console.print(
-        f"Next: confu data av-mnist --mnist {mnist} --speech {speech} --noise {noise} --snr-db {found.snr_db:g}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-
-
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
+    """The names of an option's text, which stand between commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _numbers(text: str | None, option: str) -> list[float] | None:
+def numbers(text: str | None, option: str) -> list[float] | None:
+    """The numbers of an option's text, None without one."""
     if text is None:
         return None
     try:

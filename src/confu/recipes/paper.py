@@ -1,19 +1,24 @@
-"""Runs a table or a figure of the paper by its name, on the paper's data where the library reads it, or a stand-in."""
+"""Runs a table or a figure of the paper by its name, on the paper's data or on another that the same is asked of."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
 from confu.checks import check_known
 from confu.data.corruptions import Blurred, Clipped, Dropped, Swapped, TimeShifted
+from confu.data.datasets.finding import found as files_found
+from confu.data.datasets.listing import folder_of
+from confu.recipes.affect import affect_benchmark
 from confu.recipes.av_mnist import Size, av_mnist_benchmark, supervised_reference
 from confu.recipes.benchmark import Benchmark
 from confu.recipes.false_negatives import reproduce_false_negatives
 from confu.recipes.gaps import reproduce_gaps
 from confu.recipes.methods import METHODS, VARIANTS
-from confu.recipes.paper_index import Entry, entry, index_table
+from confu.recipes.paper_index import SOURCES, Entry, entry, index_table
 from confu.recipes.protocols.ablation import reproduce_lambda, reproduce_mask
 from confu.recipes.protocols.few_shot import reproduce_few_shot
 from confu.recipes.protocols.linear_probe import reproduce_linear_probe
@@ -39,8 +44,9 @@ class Request:
         variant: `"fair"`, `"as_released"` or `"both"`.
         seeds: one run each.
         runs: folder of the runs.
-        data: folder of the data set's files.
-        on: the data set; None for the entry's own or its stand-in.
+        data: folder of the data set's files; None is `data/`, and in it the folder that `confu data list` names.
+        train_data: folder of the data that models are trained on, where that is another set; None as for `data`.
+        on: the data set; None for those of the paper whose files are there.
         limit, epochs: instead of the size's.
         ps, dims: of the XOR experiments.
         snr_db: noise levels of tables 6 and 9.
@@ -53,7 +59,8 @@ class Request:
     variant: str = "fair"
     seeds: Sequence[int] = (0, 1, 2)
     runs: Path = Path("runs")
-    data: Path = Path("data/av-mnist")
+    data: Path | None = None
+    train_data: Path | None = None
     on: str | None = None
     limit: int | None = None
     epochs: int | None = None
@@ -62,6 +69,10 @@ class Request:
     snr_db: Sequence[float] = (20, 15, 10)
     shares: Sequence[float] | None = None
     progress: bool = True
+
+    def folder(self, name: str) -> Path:
+        """Where a data set's files are: the folder that was given, or the usual one."""
+        return self.data or folder_of(SOURCES[name], "data")
 
     def chosen(self, but: Sequence[str] = ()) -> list[str]:
         """The methods, those named or those of the variant; without some that an experiment has no use for."""
@@ -72,15 +83,36 @@ class Request:
         return [name for name in names if name not in but]
 
 
-def benchmark(name: str, request: Request) -> Benchmark:
-    """A data set that the library reads, by name."""
+def benchmark(name: str, request: Request, frames: str = "eight") -> Benchmark:
+    """A data set that the library reads, by name; `frames` of a video, `"eight"` of them or `"single"` ones."""
     check_known("data set", name, BENCHMARKS)
-    return BENCHMARKS[name](request)
+    return BENCHMARKS[name](request, frames)
 
 
-BENCHMARKS: dict[str, Callable[[Request], Benchmark]] = {
-    "av-mnist": lambda request: av_mnist_benchmark(request.data, request.size, request.limit, request.epochs),
-    "xor": lambda request: xor_benchmark(request.size, 1.0 if request.ps is None else request.ps[0]),
+def _av_mnist(request: Request, frames: str) -> Benchmark:
+    return av_mnist_benchmark(request.folder("av-mnist"), request.size, request.limit, request.epochs)
+
+
+def _xor_rows(request: Request, frames: str) -> Benchmark:
+    return xor_benchmark(request.size, 1.0 if request.ps is None else request.ps[0])
+
+
+def _affect(name: str, request: Request, frames: str) -> Benchmark:
+    return affect_benchmark(name, request.folder(name), request.size, request.limit, request.epochs)
+
+
+def _birds(name: str, request: Request, frames: str) -> Benchmark:
+    from confu.recipes.birds import bird_benchmark
+
+    trained = request.train_data or folder_of(SOURCES["bird-mml"], "data")
+    return bird_benchmark(name, request.folder(name), trained, request.size, request.limit, request.epochs, frames)
+
+
+BENCHMARKS: dict[str, Callable[[Request, str], Benchmark]] = {
+    "av-mnist": _av_mnist,
+    "xor": _xor_rows,
+    **{name: partial(_affect, name) for name in ("mosi", "ur-funny", "mustard", "mosei")},
+    **{name: partial(_birds, name) for name in ("ssw60", "vb100", "cub200")},
 }
 
 
@@ -88,7 +120,7 @@ def _zero_shot(bench: Benchmark, request: Request, name: str) -> Outcome:
     wanted = request.methods is None or "supervised" in request.methods
     reference, notes = {}, []
     if wanted and bench.name == "av-mnist":
-        reference = supervised_reference(request.data, request.size, request.limit, request.epochs)
+        reference = supervised_reference(request.folder("av-mnist"), request.size, request.limit, request.epochs)
         notes = ["supervised: classifiers on the labels with the same encoders and training; A+V is late fusion"]
     return _compare(reproduce_zero_shot, bench, request, name, references=reference, notes=notes)
 
@@ -164,7 +196,7 @@ EXPERIMENTS: dict[str, Callable[[Benchmark, Request, str], Outcome]] = {
 def gaps(request: Request) -> Outcome:
     """AV-MNIST with rows that lack a modality, which the paper leaves open."""
     return reproduce_gaps(
-        request.data, request.size, request.seeds, request.runs, request.shares, limit=request.limit,
+        request.folder("av-mnist"), request.size, request.seeds, request.runs, request.shares, limit=request.limit,
         epochs=request.epochs, progress=request.progress,
     )  # fmt: skip
 
@@ -172,8 +204,8 @@ def gaps(request: Request) -> Outcome:
 def false_negatives(request: Request) -> Outcome:
     """AV-MNIST with equal captions as negatives, positives, neither, or apart."""
     return reproduce_false_negatives(
-        request.data, request.size, request.seeds, request.runs, limit=request.limit, epochs=request.epochs,
-        progress=request.progress,
+        request.folder("av-mnist"), request.size, request.seeds, request.runs, limit=request.limit,
+        epochs=request.epochs, progress=request.progress,
     )  # fmt: skip
 
 
@@ -193,18 +225,21 @@ def reproduce(name: str, request: Request) -> Outcome:
         request: how large, which methods, where.
 
     Raises:
-        ValueError: if there is no such table, it is not an experiment, or its data cannot be read yet.
+        ValueError: if there is no such table, it is not an experiment, or its data are not there.
     """
     if name in BEYOND:
         if name != "corruptions" and request.on not in (None, "av-mnist"):
             raise ValueError(f"{name} is measured on av-mnist, not on {request.on}; leave out --on")
         return BEYOND[name](request)
     found = entry(ALIASES.get(name, name))
-    experiment, data = _experiment(found), _data(found, request.on)
+    experiment, names = _experiment(found), _data(found, request)
     file_name = name if name in ALIASES else found.name
-    outcome = EXPERIMENTS[experiment](benchmark(data, request), request, file_name)
+    outcome = Outcome(request.size)
+    for data in names:
+        part = file_name if len(names) == 1 else f"{file_name}-{data}"
+        outcome.include(EXPERIMENTS[experiment](benchmark(data, request, found.frames), request, part))
     # Where our rows do not carry the paper's numbers, because the data are others, those stand beside them whole.
-    if data not in found.data and (printed := paper_table(found)) is not None:
+    if not set(names) <= set(found.data) and (printed := paper_table(found)) is not None:
         outcome.add(f"{file_name}-paper", printed)
     return outcome
 
@@ -222,18 +257,37 @@ def _experiment(found: Entry) -> str:
     return found.experiment
 
 
-def _data(found: Entry, on: str | None) -> str:
-    if on is not None and found.experiment in ("xor", "xor-dimension") and on != "xor":
-        raise ValueError(f"{found.label} ({found.title}) asks a question of XOR itself, not of {on}; leave out --on")
+def _data(found: Entry, request: Request) -> list[str]:
+    """The data sets to measure on: the one that was asked for, or those of the paper that are there."""
+    on = request.on
     if on is not None:
-        return on
-    if names := found.runs_on(EXPERIMENTS):
-        return names[0]
-    missing = ", ".join(source.title for source in found.sources if not source.loader)
-    raise ValueError(
-        f"{found.label} ({found.title}) is measured on {missing}, which this version does not read, and no other data "
-        f"set stands in for it by itself. Name one with --on: {', '.join(BENCHMARKS)}"
-    )
+        if found.experiment in ("xor", "xor-dimension") and on != "xor":
+            raise ValueError(
+                f"{found.label} ({found.title}) asks a question of XOR itself, not of {on}; leave out --on"
+            )
+        return [on]
+    folders = {folder_of(SOURCES[name], "") for name in found.data}
+    if request.data is not None and len(folders) > 1:
+        raise ValueError(
+            f"{found.label} ({found.title}) is measured on {', '.join(found.data)}; say with --on which of them --data "
+            "holds"
+        )
+    there = [name for name in found.data if _has_files(name, request.folder(name))]
+    missing = [name for name in found.data if name not in there]
+    told = "; ".join(f"{SOURCES[name].title} is not in {request.folder(name)}" for name in missing)
+    if not there:
+        other = "" if found.also is None else f", or ask the same of other data with --on {found.also}"
+        raise ValueError(
+            f"{found.label} ({found.title}): {told}. `confu data list` says where to get it; give its folder with "
+            f"--data{other}"
+        )
+    if missing:
+        Console(stderr=True).print(f"left out: {told}; `confu data list` says where to get it", highlight=False)
+    return there
+
+
+def _has_files(name: str, folder: Path) -> bool:
+    return files_found(SOURCES[name], folder, checksums=False).state != "missing"
 
 
 def paper_table(found: Entry) -> ResultTable | None:

@@ -13,32 +13,13 @@ from typing import Any
 from rich.table import Table
 
 from confu.checks import check_known
+from confu.data.datasets.data_set_info import DataSetInfo
+from confu.data.datasets.registry import data_sets
 from confu.recipes.published import STATEMENTS, VALUES, Published, Statement
 
 EXPERIMENTS = (
     "zero-shot", "retrieval", "linear-probe", "few-shot", "overlap", "noise", "lambda", "mask", "xor", "xor-dimension",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set of the paper and where a user gets its files.
-
-    Attributes:
-        name: as in `Entry.data`.
-        title: as it is printed.
-        holds: what is in it.
-        get: where it comes from.
-        layout: the files as they are published, relative to the folder that they are in.
-        loader: whether the library can read it.
-    """
-
-    name: str
-    title: str
-    holds: str
-    get: str
-    layout: tuple[str, ...]
-    loader: bool
 
 
 @dataclass(frozen=True)
@@ -52,8 +33,8 @@ class Entry:
         experiment: the protocol that makes such numbers, one of `EXPERIMENTS`; None if it is not an experiment.
         data: names of the paper's data sets that it is measured on.
         trained_on: names of those that its models are trained on, if they are others.
-        stand_in: a data set that the library reads, on which the protocol makes sense while there is no loader for the
-            paper's; None where there is none, or none is needed.
+        also: another data set on which the protocol makes sense, for who does not have the paper's; None if none is.
+        frames: `"eight"` of a video, averaged, or `"single"` ones; nothing else than bird videos has frames.
         protocol: how the paper or its released code measures it.
         unclear: what neither says, or where they contradict each other.
     """
@@ -64,7 +45,8 @@ class Entry:
     experiment: str | None = None
     data: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
-    stand_in: str | None = None
+    also: str | None = None
+    frames: str = "eight"
     protocol: tuple[str, ...] = ()
     unclear: tuple[str, ...] = ()
 
@@ -74,7 +56,7 @@ class Entry:
         return re.sub(r"([a-z]+)(\d+)", lambda match: f"{match[1].capitalize()} {match[2]}", self.name)
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[DataSetInfo, ...]:
         """The data sets whose files it needs, those for training last."""
         return tuple(SOURCES[name] for name in (*self.data, *self.trained_on))
 
@@ -88,38 +70,24 @@ class Entry:
         """The numbers that the text says about it."""
         return tuple(one for one in STATEMENTS if one.source == self.name)
 
-    def runs_on(self, connected: Collection[str]) -> tuple[str, ...]:
-        """The data sets that it can be run on: the paper's, if all that it needs have a loader, else the stand-in.
+    def availability(self, connected: Collection[str]) -> str:
+        """What a user can do with it, in a few words.
 
         Args:
             connected: the experiments that the caller can run, of `EXPERIMENTS`.
 
-        Returns:
-            names; empty if it cannot be run.
-
         Example:
-            >>> entry("table6").runs_on({"noise"}), entry("table6").runs_on(())
-            (('av-mnist',), ())
+            >>> entry("table6").availability({"noise"}), entry("table6").availability(())
+            ('on ssw60, or --on av-mnist', 'no recipe yet')
         """
-        if self.experiment is None or self.experiment not in connected:
-            return ()
-        if all(source.loader for source in self.sources):
-            return self.data
-        return () if self.stand_in is None else (self.stand_in,)
-
-    def availability(self, connected: Collection[str]) -> str:
-        """What a user can do with it, in a few words; for the arguments see `runs_on`."""
         if self.experiment is None:
             return "not an experiment"
         if self.experiment not in connected:
             return "no recipe yet"
-        names = self.runs_on(connected)
-        if not names:
-            return f"no loader yet for {', '.join(source.title for source in self.sources if not source.loader)}"
-        return f"on {', '.join(names)}" + ("" if names == self.data else ", in place of the paper's data")
+        return f"on {', '.join(self.data)}" + ("" if self.also is None else f", or --on {self.also}")
 
     def to_markdown(self, connected: Collection[str] = ()) -> str:
-        """Everything about it, with the files that it needs; for the arguments see `runs_on`."""
+        """Everything about it, with the files that it needs; for the argument see `availability`."""
         if self.experiment is None:
             return f"**{self.label}. {self.title}**\n\nNot an experiment.\n"
         parts = [
@@ -134,7 +102,7 @@ class Entry:
             "Unclear:": self.unclear,
         }
         parts += [_list(title, lines) for title, lines in sections.items() if lines]
-        parts += [_list(f"{one.title}: {one.holds}. Get: {one.get}.", one.layout) for one in self.sources]
+        parts += [_list(f"{one.title}: {one.what}. Get: {one.get}.", one.layout) for one in self.sources]
         return "\n".join(parts)
 
 
@@ -154,17 +122,17 @@ def _list(title: str, lines: Collection[str]) -> str:
     return f"{title}\n" + ("\n" + "".join(f"- {line}\n" for line in lines) if lines else "")
 
 
-def _load() -> tuple[dict[str, Source], tuple[Entry, ...]]:
+def _load() -> tuple[Entry, ...]:
     content = tomllib.loads(Path(__file__).with_name("paper_index.toml").read_text(encoding="utf-8"))
 
     def plain(fields: dict[str, Any]) -> dict[str, Any]:
         return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
 
-    sources = {name: Source(name, **plain(fields)) for name, fields in content["sources"].items()}
-    return sources, tuple(Entry(name, **plain(fields)) for name, fields in content["entries"].items())
+    return tuple(Entry(name, **plain(fields)) for name, fields in content["entries"].items())
 
 
-SOURCES, _ENTRIES = _load()
+SOURCES = {info.name: info for info in data_sets()}
+_ENTRIES = _load()
 
 
 def index() -> tuple[Entry, ...]:

@@ -70,6 +70,12 @@ class Outcome:
         self.reports += found
         return found
 
+    def include(self, other: "Outcome") -> None:
+        """Take over what another reproduction found."""
+        self.reports += other.reports
+        self.tables |= other.tables
+        self.figures |= other.figures
+
     def add(self, name: str, table: ResultTable, figure: Figure | None = None) -> None:
         """Keep a table and its figure, if there is one to see."""
         self.tables[name] = table

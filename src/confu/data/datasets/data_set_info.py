@@ -19,6 +19,7 @@ class DataSetInfo:
         licence: what its publisher says.
         size: of the download.
         files: what must be there, relative to the data set's folder or to one of the folders in it: files and folders.
+        layout: the files as they are published, and what they hold, in words.
         checksums: of downloads, where published: file name -> (algorithm, hexadecimal digits).
         downloads: files as they are downloaded, which are not needed any more when `files` are there.
         unpack: what turns downloads into `files`.
@@ -33,6 +34,7 @@ class DataSetInfo:
     licence: str = ""
     size: str = ""
     files: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
     checksums: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     downloads: tuple[str, ...] = ()
     unpack: str = ""

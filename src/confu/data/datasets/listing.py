@@ -66,4 +66,5 @@ def about_data_set(name: str, data: Path | str = "data", checksums: bool = True)
         "state": here.state,
     }
     lines = [info.title] + [f"  {key:<10} {fact}" for key, fact in facts.items() if fact]
-    return "\n".join([*lines, *(f"             {line}" for line in here.what)])
+    lines += [f"             {line}" for line in here.what]
+    return "\n".join([*lines, *(f"  {'layout':<10} {line}" for line in info.layout)])

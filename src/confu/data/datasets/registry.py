@@ -27,7 +27,13 @@ _SSW60_ROWS: tuple[Callable[[Path], BirdRows], ...] = (
 def _affect(name: str, title: str, what: str, download: str, licence: str = "") -> DataSetInfo:
     return DataSetInfo(
         name=name, title=title, what=what, get=f"{download}: {_MULTIBENCH}", licence=licence,
-        files=(f"{name}.parquet",), downloads=(download,), unpack=f"confu data affect {download} --name {name}",
+        files=(f"{name}.parquet",),
+        layout=(
+            "one pickle: train, valid and test, each with arrays vision, audio and text (N, T, features), labels, id",
+            "labels of MOSI and MOSEI are sentiments, below 0 negative; the others' are {0, 1} or {-1, 1}; of shape "
+            "(N,), (N, 1) or (N, 1, 1); audio of MOSI holds minus infinity in places",
+        ),
+        downloads=(download,), unpack=f"confu data affect {download} --name {name}",
         folder="affect",
     )  # fmt: skip
 
@@ -50,6 +56,11 @@ _ALL = (
             for name in ("image/{split}_data.npy", "audio/{split}_data.npy", "{split}_labels.npy")
         ),
         downloads=("avmnist.tar.gz",), unpack="tar xzf avmnist.tar.gz",
+        layout=(
+            "image/{train,test}_data.npy  (60000 | 10000, 784) numbers from 0 to 255",
+            "audio/{train,test}_data.npy  (60000 | 10000, 112, 112) numbers from 0 to 255",
+            "{train,test}_labels.npy  (60000 | 10000,)",
+        ),
     ),
     _affect("mosi", "MOSI", "2,199 clips of opinions: features of vision (20), audio (5) and words (300), sentiment",
             "mosi_data.pkl"),
@@ -68,6 +79,12 @@ _ALL = (
         licence="for research without commerce; each photo, recording and text keeps the Creative Commons licence of "
         "its author",
         rows=(read_bird_mml,),
+        layout=(
+            "a csv with scientific_name, audio_file, photo_file, combined_caption; its paths are opened as they stand",
+            "photos/<taxon>.0/<id>.JPG",
+            "audio/<Genus_species>/<Common_Name>_<xeno-canto id>_clip<k>.wav",
+            "taxa.csv (60 species) and taxa_ssw60_vb100_all.csv (150; the labels skip 88 and 119)",
+        ),
     ),
     DataSetInfo(
         name="ssw60", title="SSW60",
@@ -80,12 +97,22 @@ _ALL = (
                "audio_ml", "images_inat", "images_nabirds"),
         checksums={"ssw60.tar.gz": ("md5", "af0a54ea1a897d130d91be8ffe0de81c")},
         downloads=("ssw60.tar.gz",), unpack="tar xzf ssw60.tar.gz", rows=_SSW60_ROWS,
+        layout=(
+            "video_ml.csv (asset_id, label, split) and video_ml/<asset_id>.mp4",
+            "audio_ml.csv and audio_ml/<asset_id>.wav",
+            "images_inat.csv, images_nabirds.csv and images_*/<asset_id>.jpg",
+            "taxa.csv (label, common_name)",
+        ),
     ),
     DataSetInfo(
         name="vb100", title="VB100", what="videos of 100 species, with their own sound",
         get="http://arma.sourceforge.net/vb100/: the videos and the annotations, unpacked beside each other",
         files=("vb100_annotations_v1/train_video.txt", "vb100_annotations_v1/test_video.txt", "vb100_all_videos"),
         rows=(read_vb100,),
+        layout=(
+            "vb100_annotations_v1/{train,test}_video.txt: lines of <Species_Name>/<file> and a whole number, the label",
+            "vb100_all_videos/<Species_Name>/<file>",
+        ),
     ),
     DataSetInfo(
         name="cub200", title="CUB-200-2011", what="11,788 photos of 200 species; no sound",
@@ -96,6 +123,9 @@ _ALL = (
         # That of the download at data.caltech.edu, as many public programs that fetch it there have it.
         checksums={"CUB_200_2011.tgz": ("md5", "97eceeb196236b17998738112f37df78")},
         downloads=("CUB_200_2011.tgz",), unpack="tar xzf CUB_200_2011.tgz", rows=(read_cub200,),
+        layout=(
+            "CUB_200_2011/images/<class>/<file>.jpg",
+        ),
     ),
 )  # fmt: skip
 
