@@ -88,8 +88,9 @@ def data_bird_mml(
     usual = Models()
     models = Models(image_model or usual.image, language_model or usual.language, device, batch_size)
     file = collect_bird_mml(
-        taxa, out, per_species, os.environ.get("XENO_CANTO_KEY"), contact, steps=None if steps is None else names(steps), models=models,
-        summaries=summaries, seed=seed, name=name, photo_size=photo_size, progress=progress,
+        taxa, out, per_species, os.environ.get("XENO_CANTO_KEY"), contact,
+        steps=None if steps is None else names(steps), models=models, summaries=summaries, seed=seed, name=name,
+        photo_size=photo_size, progress=progress,
     )  # fmt: skip
     print_wide(done_table(out))
     if file.is_file():
