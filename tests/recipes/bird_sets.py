@@ -12,11 +12,11 @@ TAXA = "label,common_name,scientific_name\n" + "".join(
 )
 
 
-def write_all(root: Path, clips: int = 4, rows: int = 12) -> Path:
+def write_all(root: Path, clips: int = 3, rows: int = 12) -> Path:
     """Each set in a folder of its own name."""
     write_bird_mml(root / "bird-mml", rows)
     write_ssw60(root / "ssw60", clips)
-    write_vb100(root / "vb100", clips - 1)
+    write_vb100(root / "vb100", clips)
     write_cub200(root / "cub200", clips)
     return root
 

@@ -81,7 +81,7 @@ def test_parts_that_a_file_names_are_kept_and_too_few_rows_are_refused():
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return write_all(tmp_path_factory.mktemp("birds"), clips=3, rows=12)
+    return write_all(tmp_path_factory.mktemp("birds"))
 
 
 def reproduced(root, size, methods):

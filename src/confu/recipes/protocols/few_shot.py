@@ -83,11 +83,16 @@ def reproduce_few_shot(
         series = {}
         for method in methods:
             label = next((one for one in (f"{method} ({letter})", f"{method} ({fallback})") if one in rows), None)
-            if label is not None:
-                series[label] = [rows[label][f"{n} shots"] for n in shots]
+            if label is not None:  # a method that asks for less may have rows for more shots
+                series[label] = [rows[label].get(f"{n} shots") for n in shots]
         stars = {label: rows[label]["zero-shot"].mean for label in series if "zero-shot" in rows[label]}
+        nan = float("nan")
         bands = {
-            label: ([one.mean for one in cells], [one.std or 0.0 for one in cells]) for label, cells in series.items()
+            label: (
+                [nan if one is None else one.mean for one in cells],
+                [0.0 if one is None else one.std or 0.0 for one in cells],
+            )
+            for label, cells in series.items()
         }
         if bands:
             figure = lines(list(shots), bands, x_label="labelled rows a class", log_x=True, stars=stars)
