@@ -30,15 +30,18 @@ def write_bird_mml(root: Path, rows: int) -> None:
         for row in range(rows):
             sound = f"bird-mml/audio/{genus}/{name.replace(' ', '_')}_{label}{row // 2}_clip0.wav"
             photo = f"bird-mml/photos/{label}.0/{label}{row}.JPG"
-            write_sound(root / sound, 500 * 3**label + 10 * row)
+            write_sound(root / sound, 300 * 2.5**label + 5 * row)
             write_photo(root / photo, 60 * label + 2 * row)
             lines.append(f'{genus.replace("_", " ")},{sound},{photo},"A {name.lower()}, calling, {row}."')
     (root / "bird-mml.csv").write_text("\n".join(lines) + "\n")
     (root / "taxa_ssw60_vb100_all.csv").write_text(TAXA)
 
 
-def write_ssw60(root: Path, clips: int) -> None:
-    """Clips of the species in another order than in Bird-MML; one of them, of the last species, has no sound."""
+def write_ssw60(root: Path, clips: int, own_sounds: bool = False) -> None:
+    """Clips of the species in another order than in Bird-MML; one of them, of the last species, has no sound.
+
+    With `own_sounds` the others have recordings beside the videos, which are not compressed.
+    """
     root.mkdir(parents=True)
     species = list(reversed(SPECIES))
     (root / "taxa.csv").write_text("label,common_name\n" + "".join(f"{n},{name}\n" for n, name in enumerate(species)))
@@ -47,8 +50,10 @@ def write_ssw60(root: Path, clips: int) -> None:
         for clip in range(clips):
             asset = 100 * (label + 1) + clip
             silent = label == 2 and clip == clips - 1
-            hz = None if silent else 500 * 3 ** SPECIES.index(name) + 10 * clip
+            hz = None if silent else 300 * 2.5 ** SPECIES.index(name) + 5 * clip
             write_video(root / f"video_ml/{asset}.mp4", frames=4 + clip, hz=hz, seconds=0.4)
+            if own_sounds and hz is not None:
+                write_sound(root / f"audio_ml/{asset}.wav", hz)
             lines.append(f"{asset},{label},{'test' if clip else 'train'}")
     (root / "video_ml.csv").write_text("\n".join(lines) + "\n")
 

@@ -17,12 +17,13 @@ from confu.recipes.benchmark import zero_shot
 from confu.recipes.birds_noise import PixelNoise
 from confu.recipes.methods import FAIR
 from confu.recipes.protocols.few_shot import reproduce_few_shot
+from confu.recipes.protocols.linear_probe import reproduce_linear_probe
 from confu.recipes.protocols.noise import reproduce_noise
 from confu.recipes.protocols.overlap import reproduce_overlap
 from confu.recipes.protocols.zero_shot import reproduce_zero_shot
 from confu.recipes.run import execute
 from data.datasets.bird_files import SPECIES
-from recipes.bird_sets import write_all
+from recipes.bird_sets import write_all, write_bird_mml, write_ssw60
 
 A, V, AV = Subset("audio"), Subset("image"), Subset("image", "audio")
 QUIET = {"progress": False}
@@ -94,6 +95,16 @@ def test_photos_have_no_sound_and_names_that_were_never_trained(root, runs):
     assert set(probes.figures) == {"fig13-image"}
 
 
+def test_what_was_learned_is_found_though_the_labels_are_in_another_order(tmp_path, monkeypatch):
+    write_bird_mml(tmp_path / "bird-mml", rows=16)
+    write_ssw60(tmp_path / "ssw60", clips=3, own_sounds=True)
+    scale = birds_scales.SCALES["smoke"]
+    train = scale.train.model_copy(update={"epochs": 20})
+    monkeypatch.setitem(birds_scales.SCALES, "smoke", replace(scale, train=train, per_species=None))
+    outcome = reproduce_zero_shot(bench(tmp_path, "ssw60"), ["confu"], [0], tmp_path / "runs", **QUIET)
+    assert outcome.tables["ssw60"].rows["confu"]["A"].mean == 100
+
+
 def test_eight_frames_are_one_embedding_as_a_loop_over_frames_makes_it(root, runs):
     benchmark = bench(root, "ssw60")
     for method in ("confu", "triangle"):
@@ -136,6 +147,8 @@ def test_single_frames_have_the_mean_and_deviation_of_a_loop(root, runs):
         values = torch.tensor(values, dtype=torch.float64)
         assert cells[letter].mean == pytest.approx(float(values.mean()))
         assert cells[letter].std == (None if values.std() == 0 else pytest.approx(float(values.std())))
+    assert outcome.tables["table5"].notes[0].endswith("over views of the same rows, the mean over seeds of each")
+    assert outcome.tables["table5"].rows["clip"]["A"].std is None
     assert cells["A"].std is None  # the sound is whole whichever frame is seen
     assert len(list((runs / run.name).glob("ssw60-single-*/*.parquet"))) == 19
     audio = next(run for run in benchmark.runs("clip", 0, {}) if "audio" in run.name)
@@ -296,6 +309,11 @@ def test_what_cannot_be_measured_is_refused(root, change, message):
     given = {"name": "ssw60", "size": "smoke", "frames": "eight", **change}
     with pytest.raises(ValueError, match=message):
         bench(root, **given)
+
+
+def test_no_probe_is_trained_on_rows_of_another_set(root, runs):
+    with pytest.raises(ValueError, match="ssw60 has no rows to learn from: its models are trained on Bird-MML"):
+        reproduce_linear_probe(bench(root, "ssw60"), ["confu"], [0], runs, **QUIET)
 
 
 def test_missing_files_are_named_with_where_they_are_from(root, tmp_path):

@@ -81,7 +81,10 @@ def bird_benchmark(
         return [run for names, run in found if asked & set(names)]
 
     def splits(modalities: Sequence[str], seed: int) -> Splits:
-        return trained_on.splits(modalities)
+        raise ValueError(
+            f"{name} has no rows to learn from: its models are trained on Bird-MML, and what they know of {name} is "
+            "measured zero-shot or from a few of its rows (few-shot)"
+        )
 
     return Benchmark(
         name=name, size=size, modalities=NAMES, target=TEXT, queries=queries, runs=runs, splits=splits,

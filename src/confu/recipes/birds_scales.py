@@ -64,7 +64,7 @@ SCALES: dict[str, BirdScale] = {
             "image": {"kind": "image", "size": 32},
             "audio": {**PAPER_MEL, "mels": 32, "hop": 2048},
         },
-        train=TrainSettings(epochs=2, lr=2e-3, batch_size=64),
+        train=TrainSettings(epochs=2, lr=2e-3, batch_size=32),
         dim=64, held_out=2, per_species=16, clips=4,
     ),
     # Hours on two cores: pretrained networks for photos and captions, frozen, so that their features are computed once.

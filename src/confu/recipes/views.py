@@ -36,7 +36,7 @@ def mean_rows(views: Sequence[Sequence[ReportRow]], deviations: bool = False) ->
         std = statistics.stdev(values)
         note = "; ".join(part for part in (same[0].note, f"mean of {len(values)} views, std {std:.4f}") if part)
         found.append(replace(same[0], value=statistics.fmean(values), note=note))
-        if deviations and len(set(values)) > 1:  # what no view changes has none, e.g. the sound of single frames
+        if deviations:
             found.append(replace(same[0], metric=same[0].metric + DEVIATION, value=std, note=f"{len(values)} views"))
     return found
 

@@ -40,7 +40,7 @@ def reproduce_zero_shot(
         name: of the table; by default the benchmark's.
     """
     outcome = Outcome(benchmark.size)
-    rows, views = {}, False
+    rows, found_by = {}, {}
     columns = {benchmark.letter(query): query for query in queries_shown(benchmark)}
     for method in methods:
         if benchmark.rows is None:
@@ -53,11 +53,12 @@ def reproduce_zero_shot(
                 for run in benchmark.runs(method, seed, {})
             ]
             outcome.reports += reports
-        summaries = summarise(reports)
-        views = views or any(one.metric.endswith(DEVIATION) for one in summaries)
+        found_by[method] = summarise(reports)
+    views = any(one.metric.endswith(DEVIATION) for found in found_by.values() for one in found)
+    for method, summaries in found_by.items():
         published = benchmark.published.get(paper_name(method), {})
         rows[method] = without_gaps(
-            {column: _cell(summaries, method, query, published.get(query)) for column, query in columns.items()}
+            {column: _cell(summaries, method, query, published.get(query), views) for column, query in columns.items()}
         )
     deviations = "over views of the same rows, the mean over seeds of each" if views else "over seeds"
     notes = [
@@ -86,13 +87,13 @@ def reproduce_zero_shot(
     return outcome
 
 
-def _cell(summaries: Sequence[Summary], method: str, query: str, published: Value | None) -> Cell | None:
-    """The accuracy, with its deviation over views in place of that over seeds where there are views."""
+def _cell(summaries: Sequence[Summary], method: str, query: str, published: Value | None, views: bool) -> Cell | None:
+    """The accuracy; where there are views, with the deviation over them, none if they do not matter."""
     cell = percent(summaries, method, query, published)
-    if cell is None or not any(one.metric.endswith(DEVIATION) for one in summaries):
+    if cell is None or not views:
         return cell
-    over_views = percent(summaries, method, query, metric="accuracy" + DEVIATION)
-    return replace(cell, std=None if over_views is None else over_views.mean)
+    deviation = percent(summaries, method, query, metric="accuracy" + DEVIATION)
+    return replace(cell, std=None if deviation is None or deviation.mean == 0 else deviation.mean)
 
 
 def queries_shown(benchmark: Benchmark) -> list[str]:
