@@ -162,8 +162,14 @@ def table(epochs: list[dict[str, Any]]) -> Table:
         shown.add_column(column, justify="right")
     for found in epochs:
         values = [found[column] for column in columns]
-        shown.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))
+        shown.add_row(*(_short(value) for value in values))
     return shown
+
+
+def _short(value: float | int | str) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 if __name__ == "__main__":
