@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from confu.evaluation.report import versions
 from confu.files import write_json
 from confu.losses import LossOutput
 from confu.training.batches import choose_batches, validation_order
+from confu.training.cached import cached_loss, cached_step
 from confu.training.display import Display
 from confu.training.log import RunLog
 from confu.training.objective import clamp_temperatures
@@ -138,7 +140,7 @@ def fit(
                 started = time.perf_counter()
                 chosen = my_part(order[at["step"]])
                 lr = schedule.get_last_lr()[0]
-                out = _step(objective, train.batch(chosen).to(accelerator.device), optimizer, accelerator, settings)
+                out = _step(objective, train.batch(chosen), optimizer, accelerator, settings)
                 clamp_temperatures(own)
                 schedule.step()
                 at["step"] += 1
@@ -180,9 +182,13 @@ def _step(
     objective: nn.Module, batch: Batch, optimizer: Any, accelerator: Accelerator, settings: TrainSettings
 ) -> LossOutput:
     optimizer.zero_grad(set_to_none=True)
-    with _precision(accelerator, settings):
-        out = objective(batch)
-    accelerator.backward(out.total)
+    precision = partial(_precision, accelerator, settings)
+    if settings.chunk is not None:
+        out = cached_step(accelerator.unwrap_model(objective), batch, settings.chunk, accelerator, precision)
+    else:
+        with precision():
+            out = objective(batch.to(accelerator.device))
+        accelerator.backward(out.total)
     optimizer.step()
     return out
 
@@ -192,9 +198,15 @@ def _validate(
 ) -> dict[str, Any]:
     objective.eval()
     order = validation_order(validation, settings.batch_size)
-    with torch.no_grad(), _precision(accelerator, settings):
-        batches = (validation.batch(my_part(rows)).to(accelerator.device) for rows in order)
-        return _mean([_numbers(objective(batch)) for batch in batches])
+    precision = partial(_precision, accelerator, settings)
+    batches = (validation.batch(my_part(rows)) for rows in order)
+    if settings.chunk is not None:
+        own = accelerator.unwrap_model(objective)
+        return _mean(
+            [_numbers(cached_loss(own, batch, settings.chunk, accelerator.device, precision)) for batch in batches]
+        )
+    with torch.no_grad(), precision():
+        return _mean([_numbers(objective(batch.to(accelerator.device))) for batch in batches])
 
 
 def _precision(accelerator: Accelerator, settings: TrainSettings) -> contextlib.AbstractContextManager[Any]:

@@ -17,6 +17,10 @@ class TrainSettings(BaseModel):
     batch_size: int = Field(
         default=256, ge=2, description="rows a step; a last, smaller batch is left out of the epoch"
     )
+    chunk: int | None = Field(
+        default=None, ge=1,
+        description="rows a process encodes at once, where a whole batch does not fit in memory; about a third slower",
+    )  # fmt: skip
     lr: float = Field(default=1e-4, gt=0, description="peak learning rate of AdamW")
     temperature_lr: float | None = Field(default=None, gt=0, description="of a learned temperature, if not lr")
     min_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end of the cosine")
