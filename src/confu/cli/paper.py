@@ -111,7 +111,9 @@ def reproduce(
     ] = None,
     ps: Annotated[str | None, typer.Option("--p", help="Shares of XOR rows with commas, for xor.")] = None,
     dims: Annotated[str | None, typer.Option(help="Embedding dimensions with commas, for xor-dimension.")] = None,
-    snr: Annotated[str, typer.Option(help="Noise levels in dB with commas, for table6 and table9.")] = "20,15,10",
+    snr: Annotated[
+        str, typer.Option(help="Noise levels in dB with commas, for table6 and table9 on av-mnist.")
+    ] = "20,15,10",
     shares: Annotated[
         str | None, typer.Option(help="Shares of training rows that lack a modality, with commas, for gaps.")
     ] = None,

@@ -15,6 +15,7 @@ from confu.data.datasets.listing import folder_of
 from confu.recipes.affect import affect_benchmark
 from confu.recipes.av_mnist import Size, av_mnist_benchmark, supervised_reference
 from confu.recipes.benchmark import Benchmark
+from confu.recipes.birds import bird_benchmark, bird_noise
 from confu.recipes.false_negatives import reproduce_false_negatives
 from confu.recipes.gaps import reproduce_gaps
 from confu.recipes.methods import METHODS, VARIANTS
@@ -102,10 +103,11 @@ def _affect(name: str, request: Request, frames: str) -> Benchmark:
 
 
 def _birds(name: str, request: Request, frames: str) -> Benchmark:
-    from confu.recipes.birds import bird_benchmark
-
     trained = request.train_data or folder_of(SOURCES["bird-mml"], "data")
-    return bird_benchmark(name, request.folder(name), trained, request.size, request.limit, request.epochs, frames)
+    return bird_benchmark(
+        name, request.folder(name), trained, request.size, request.limit, request.epochs, frames,
+        request.runs / "cache", progress=request.progress,
+    )  # fmt: skip
 
 
 BENCHMARKS: dict[str, Callable[[Request, str], Benchmark]] = {
@@ -126,6 +128,8 @@ def _zero_shot(bench: Benchmark, request: Request, name: str) -> Outcome:
 
 
 def _noise(bench: Benchmark, request: Request, name: str) -> Outcome:
+    if bench.rows is not None:
+        return _compare(reproduce_noise, bench, request, name, **bird_noise(bench, name))
     conditions = snr_conditions([str(query) for query in bench.queries if not query.is_fused], request.snr_db)
     return _compare(reproduce_noise, bench, request, name, conditions=conditions)
 
@@ -175,6 +179,26 @@ def _xor_dimension(bench: Benchmark, request: Request, name: str) -> Outcome:
     )
 
 
+def _lambda(bench: Benchmark, request: Request, name: str) -> Outcome:
+    _check_trained_on(bench)
+    return reproduce_lambda(bench, request.seeds, request.runs, request.progress, name=name)
+
+
+def _mask(bench: Benchmark, request: Request, name: str) -> Outcome:
+    _check_trained_on(bench)
+    # Fig 7 shows changes over several λ, Table 8 those at λ = 0.5.
+    lambdas = (0.3, 0.5, 0.7) if name.startswith("fig7") and bench.score != "accuracy" else (0.5,)
+    return reproduce_mask(bench, request.seeds, request.runs, request.progress, lambdas=lambdas, name=name)
+
+
+def _check_trained_on(bench: Benchmark) -> None:
+    if bench.rows is not None:
+        raise ValueError(
+            f"{bench.name} only evaluates models that are trained on other data; λ and masks are compared where models "
+            "are trained, e.g. --on mosi or --on av-mnist"
+        )
+
+
 EXPERIMENTS: dict[str, Callable[[Benchmark, Request, str], Outcome]] = {
     "zero-shot": _zero_shot,
     "retrieval": lambda bench, request, name: _compare(reproduce_retrieval, bench, request, name),
@@ -182,12 +206,8 @@ EXPERIMENTS: dict[str, Callable[[Benchmark, Request, str], Outcome]] = {
     "few-shot": lambda bench, request, name: _compare(reproduce_few_shot, bench, request, name),
     "overlap": lambda bench, request, name: _compare(reproduce_overlap, bench, request, name),
     "noise": _noise,
-    "lambda": lambda bench, request, name: reproduce_lambda(
-        bench, request.seeds, request.runs, request.progress, name=name
-    ),
-    "mask": lambda bench, request, name: reproduce_mask(
-        bench, request.seeds, request.runs, request.progress, name=name
-    ),
+    "lambda": _lambda,
+    "mask": _mask,
     "xor": _xor,
     "xor-dimension": _xor_dimension,
 }

@@ -42,7 +42,11 @@ def tune(
     if not grid and not space:
         raise ValueError("nothing to change: give --set NAME=VALUES for a grid or --search NAME=RANGE for a search")
     bench = benchmark(on, request)
-    objective = objective or f"accuracy {_fullest(bench, method)}"
+    if bench.rows is not None:
+        raise ValueError(
+            f"{on} only evaluates models that are trained on other data, so there are no settings of its own to try"
+        )
+    objective = objective or _objective(bench, method)
     name = f"{bench.name}-{bench.size}-{method}-{'-'.join(part.split('=')[0] for part in (*grid, *space))}"
     outcome = Outcome(bench.size)
 
@@ -63,16 +67,28 @@ def tune(
     result = sweep(make, parse_grid(grid), request.seeds, request.runs, name=name, progress=request.progress)
     outcome.add(f"sweep-{name}", sweep_table(result, objective, [], [objective]))
     if len(result.grid.get("fused_weight", ())) > 1:
-        outcome.add(f"pareto-{name}", *pareto_view(result, "mean accuracy 1 -> 1", "mean accuracy 2 -> 1"))
+        means = (f"mean {bench.score} {size} -> 1" for size in (1, 2))
+        outcome.add(f"pareto-{name}", *pareto_view(result, *means))
     if len(result.grid.get("mask_ratio", ())) > 1 and 0 in result.grid["mask_ratio"]:
-        outcome.add(f"mask-{name}", *mask_view(result, [f"accuracy {query}" for query in bench.queries]))
+        queries = bench.queries if bench.score == "accuracy" else ("mean 1 -> 1", "mean 2 -> 1")
+        outcome.add(f"mask-{name}", *mask_view(result, [_number(bench, str(query)) for query in queries]))
     for setting in CURVES:
         if len(result.grid.get(setting, ())) > 1:
             outcome.add(f"{setting}-{name}", *curve_view(result, setting, objective))
     return outcome
 
 
-def _fullest(bench: Benchmark, method: str) -> str:
-    query = bench.queries[-1]
+def _objective(bench: Benchmark, method: str) -> str:
+    """The number of the fullest query that the method answers."""
     own = METHODS[method].fused or METHODS[method].score != "cosine"
-    return str(query) if own else f"mean({', '.join(query)})"
+    if bench.score != "accuracy":
+        return _number(bench, f"mean {2 if own else 1} -> 1")
+    query = bench.queries[-1]
+    mean = ", ".join(query)
+    return f"accuracy {query}" if own else f"accuracy mean({mean})"
+
+
+def _number(bench: Benchmark, query: str) -> str:
+    """The name of a query's number in a sweep: `accuracy image`, `mean recall@10 2 -> 1`."""
+    mean, _, sizes = query.partition("mean ")
+    return f"mean {bench.score} {sizes}" if not mean and sizes else f"{bench.score} {query}"
