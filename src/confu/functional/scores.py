@@ -6,10 +6,13 @@ modalities that ask, and those that are sought. n queries, m targets, dim d.
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import product
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from confu.functional.squares import area_squares, determinant_and_adjugate, gram, volume_squares
 
 SMALLEST_SQUARE = 1e-8
 """Squared volumes and areas below it count as it: the root has no finite gradient at zero, and float32 rounds a
@@ -76,18 +79,14 @@ def squared_volumes(
     (1.0, 0.0)
     """
     check_sides(queries, targets)
-    queries, targets = _widened(queries), _widened(targets)
+    queries, targets = widened(queries), widened(targets)
     if len(queries) > len(targets):  # a volume does not know which side asked
         return squared_volumes(targets, queries).T
-    if len(queries) == len(targets) == 1:
-        (x,), (y,) = queries, targets
-        return _dots(x, x)[:, None] * _dots(y, y) - (x @ y.T).square()
-    if len(queries) == 1 and len(targets) == 2:
-        (x,), (y, z) = queries, targets
-        xx, yy, zz, yz = _dots(x, x)[:, None], _dots(y, y), _dots(z, z), _dots(y, z)
-        xy, xz = x @ y.T, x @ z.T
-        return xx * (yy * zz - yz.square()) - xy.square() * zz + 2 * xy * xz * yz - xz.square() * yy
-    return _determinant(_gram_matrices(queries, targets))
+    if len(queries) == 1:
+        return volume_squares(queries[0], targets).matrix()
+    if len(queries) == len(targets) == 2:
+        return _two_and_two(queries, targets)
+    return determinant_and_adjugate(_gram_matrices(queries, targets))[0]
 
 
 def gram_volumes(
@@ -138,20 +137,11 @@ def squared_areas(
     >>> squared_areas([o], [x, y]).item()   # (2 * 1/2)^2
     1.0
     """
-    check_sides(queries, targets)
-    if len(queries) + len(targets) != 3:
-        raise ValueError(
-            f"an area is that of a triangle of exactly three vectors; got {len(queries)} on the query's side and "
-            f"{len(targets)} on the target's. Use gram_volumes or multilinear_scores for other numbers of modalities"
-        )
-    queries, targets = _widened(queries), _widened(targets)
+    check_triangle(queries, targets)
+    queries, targets = widened(queries), widened(targets)
     if len(queries) == 2:
         return squared_areas(targets, queries).T
-    (x,), (y, z) = queries, targets
-    xx, yy, zz, yz = _dots(x, x)[:, None], _dots(y, y), _dots(z, z), _dots(y, z)
-    xy, xz = x @ y.T, x @ z.T
-    uu, vv, uv = xx + yy - 2 * xy, xx + zz - 2 * xz, xx - xy - xz + yz
-    return uu * vv - uv.square()
+    return area_squares(*queries, *targets).matrix()
 
 
 def triangle_areas(
@@ -177,8 +167,7 @@ def triangle_areas(
     >>> triangle_areas([o], [x, y]).item()
     0.5
     """
-    if formula not in ("published", "released"):
-        raise ValueError(f"formula must be 'published' (with the root) or 'released' (without); got {formula!r}")
+    check_triangle(queries, targets, formula)
     squared = squared_areas(queries, targets)
     return squared / 2 if formula == "released" else squared.clamp_min(SMALLEST_SQUARE).sqrt() / 2
 
@@ -197,12 +186,37 @@ def check_sides(queries: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
         raise ValueError(f"queries and targets must have the same dim; {got}. Use one `dim` for every projection")
 
 
-def _widened(vectors: Sequence[Tensor]) -> list[Tensor]:
+def check_triangle(queries: Sequence[Tensor], targets: Sequence[Tensor], formula: str = "published") -> None:
+    """As `check_sides`, and that there are three vectors and the formula is known.
+
+    Raises:
+        ValueError: with what came.
+    """
+    if formula not in ("published", "released"):
+        raise ValueError(f"formula must be 'published' (with the root) or 'released' (without); got {formula!r}")
+    check_sides(queries, targets)
+    if len(queries) + len(targets) != 3:
+        raise ValueError(
+            f"an area is that of a triangle of exactly three vectors; got {len(queries)} on the query's side and "
+            f"{len(targets)} on the target's. Use gram_volumes or multilinear_scores for other numbers of modalities"
+        )
+
+
+def widened(vectors: Sequence[Tensor]) -> list[Tensor]:
+    """bfloat16 and float16 as float32: a determinant is a difference of nearly equal numbers."""
     return [one.float() if one.dtype in (torch.bfloat16, torch.float16) else one for one in vectors]
 
 
-def _dots(left: Tensor, right: Tensor) -> Tensor:
-    return (left * right).sum(dim=1)
+def _two_and_two(queries: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """With Gram matrices A and B of the sides and products P: det A det B - tr(adj A P adj B P^T) + det(P)^2."""
+    det_a, adj_a = determinant_and_adjugate(gram(torch.stack(list(queries), dim=1)))
+    det_b, adj_b = determinant_and_adjugate(gram(torch.stack(list(targets), dim=1)))
+    p = [[query @ target.T for target in targets] for query in queries]
+    total = det_a[:, None] * det_b + (p[0][0] * p[1][1] - p[0][1] * p[1][0]).square()
+    for a, b in product(range(2), repeat=2):
+        inner = sum(adj_b[:, c, d] * p[a][c] * p[b][d] for c, d in product(range(2), repeat=2))
+        total = total - adj_a[:, a, b, None] * inner
+    return total
 
 
 def _gram_matrices(queries: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -214,21 +228,9 @@ def _gram_matrices(queries: Sequence[Tensor], targets: Sequence[Tensor]) -> Tens
         row = []
         for other_side, other in sides:
             if side == other_side:
-                dots = _dots(one, other)
+                dots = (one * other).sum(dim=1)
                 row.append((dots[:, None] if side == 0 else dots).expand(n, m))
             else:
                 row.append(one @ other.T if side == 0 else (other @ one.T))
         rows.append(torch.stack(row, dim=-1))
     return torch.stack(rows, dim=-2)
-
-
-def _determinant(matrices: Tensor) -> Tensor:
-    """The determinant as a polynomial (Faddeev and LeVerrier): unlike torch's, its gradient exists if it is zero."""
-    size = matrices.shape[-1]
-    identity = torch.eye(size, dtype=matrices.dtype, device=matrices.device)
-    product, coefficient = matrices, torch.zeros_like(matrices[..., 0, 0])
-    for k in range(1, size + 1):
-        coefficient = -product.diagonal(dim1=-2, dim2=-1).sum(-1) / k
-        if k < size:
-            product = matrices @ (product + coefficient[..., None, None] * identity)
-    return coefficient if size % 2 == 0 else -coefficient

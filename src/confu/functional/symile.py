@@ -12,9 +12,14 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from confu._typing import Vectors
 from confu.checks import check_known, check_rows
+from confu.functional.diagonal_sums import log_sums_with_own
+from confu.functional.products import products
 from confu.functional.scores import check_sides
 
 NEGATIVES = ("n", "n_squared")
+
+SMALL = 128
+"""Up to so many rows calls cost more than numbers, and the scores of "n" are formed at once."""
 
 _BLOCK_NUMBERS = 1 << 20  # scores held at once: 4 MiB of float32, whatever the batch is up to 1024 rows
 
@@ -26,6 +31,7 @@ def symile_contrast(
     *,
     negatives: str = "n",
     generator: torch.Generator | None = None,
+    keep: bool | None = None,
 ) -> Float[Tensor, ""]:
     r"""Each anchor must find its own tuple of the other modalities by the multilinear inner product.
 
@@ -42,6 +48,7 @@ def symile_contrast(
             scores for a batch. `"n_squared"` compares with every combination of the others' rows, O(N^(M-1)) for each
             anchor: more negatives, N times the work for three modalities. The names are those of Symile's package.
         generator: of the shuffles; None is torch's global one. By chance a shuffled tuple is a true one, as in Symile.
+        keep: of the negatives `"n"`, as for `log_sums_with_own`; None chooses by size.
 
     Returns:
         A scalar in nats.
@@ -71,9 +78,11 @@ def symile_contrast(
     device = None if generator is None else generator.device
     shuffled = [other[torch.randperm(len(other), generator=generator, device=device).to(other.device)]
                 for other in others]  # fmt: skip
-    scores = scaled @ reduce(torch.mul, shuffled).T
-    scores = torch.where(torch.eye(len(anchor), dtype=torch.bool, device=anchor.device), own[:, None], scores)
-    return F.cross_entropy(scores, torch.arange(len(anchor), device=anchor.device))
+    if len(anchor) <= SMALL and keep is None:
+        scores = scaled @ reduce(torch.mul, shuffled).T
+        scores = torch.where(torch.eye(len(anchor), dtype=torch.bool, device=anchor.device), own[:, None], scores)
+        return F.cross_entropy(scores, torch.arange(len(anchor), device=anchor.device))
+    return (log_sums_with_own(scaled, reduce(torch.mul, shuffled), own, keep=keep) - own).mean()
 
 
 def _log_sum_of_all(scaled: Tensor, others: Sequence[Tensor]) -> Tensor:
@@ -92,8 +101,9 @@ class _LogSumInBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, scaled: Tensor, *others: Tensor) -> Tensor:
         total = torch.full((len(scaled),), -torch.inf, dtype=scaled.dtype, device=scaled.device)
-        for rows in _blocks(scaled, len(others)):
-            total = torch.logaddexp(total, _scores(scaled, others, rows).logsumexp(dim=1))
+        with products(scaled):
+            for rows in _blocks(scaled, len(others)):
+                total = torch.logaddexp(total, _scores(scaled, others, rows).logsumexp(dim=1))
         ctx.save_for_backward(total, scaled, *others)
         return total
 
@@ -104,12 +114,13 @@ class _LogSumInBlocks(torch.autograd.Function):
         total, *inputs = ctx.saved_tensors
         leaves = [one.detach().requires_grad_() for one in inputs]
         sums = [torch.zeros_like(one) for one in inputs]
-        for rows in _blocks(leaves[0], len(leaves) - 1):
-            with torch.enable_grad():
-                scores = _scores(leaves[0], leaves[1:], rows)
-            share = (scores.detach() - total[:, None]).exp_().mul_(gradient[:, None])
-            for known, more in zip(sums, torch.autograd.grad(scores, leaves, share)):
-                known += more
+        with products(leaves[0]):
+            for rows in _blocks(leaves[0], len(leaves) - 1):
+                with torch.enable_grad():
+                    scores = _scores(leaves[0], leaves[1:], rows)
+                share = (scores.detach() - total[:, None]).exp_().mul_(gradient[:, None])
+                for known, more in zip(sums, torch.autograd.grad(scores, leaves, share)):
+                    known += more
         return tuple(sums)
 
 
