@@ -1,15 +1,36 @@
 """What processes tell one another: the only collectives in the package.
 
 With one process, or none started, every function here gives back what it got.
+
+Gradients follow one rule: every process computes the same loss, and its own tensors end with `world_size` times the
+gradient of that loss, of which `DistributedDataParallel` takes the mean over processes. `gather_rows` is for a loss
+that each computes whole; `sum_over`, `gather_shares` and `travel` for one that each computes a share of.
 """
 
-from typing import Any
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from confu._typing import Embeddings
+
+Negatives = Literal["gather", "ring"]
+"""How a process meets the rows of the others: all of them gathered, or one process's rows after another's."""
+
+
+@dataclass(frozen=True)
+class PartEmbeddings(Embeddings):
+    """Embeddings of this process's rows of a batch: a loss of them must count those of all processes.
+
+    Attributes:
+        negatives: how the processes' rows meet.
+    """
+
+    negatives: str = "gather"
 
 
 def world_size() -> int:
@@ -28,44 +49,139 @@ def my_part(rows: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes, in the order of the ranks, with the gradient of a loss that every process computes.
-
-    Each process computes the same loss of all rows, so its own copy already holds the whole gradient of its own rows.
-    `DistributedDataParallel` takes the mean over processes where the sum is right: hence the factor.
-    """
+    """Rows of all processes, in the order of the ranks, with their gradient."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
-        ctx.start, ctx.rows = sum(sizes[: rank()]), len(rows)
-        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
-        padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
+    def forward(ctx: Any, rows: Tensor, sizes: list[int], shares: bool) -> Tensor:
+        ctx.sizes, ctx.shares = sizes, shares
+        parts = [rows.new_empty(max(sizes), *rows.shape[1:]) for _ in sizes]
+        dist.all_gather(parts, _padded(rows, max(sizes)))
         return torch.cat([part[:size] for part, size in zip(parts, sizes)])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0][ctx.start : ctx.start + ctx.rows] * world_size(), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        sizes, (grad,) = ctx.sizes, grads
+        if not ctx.shares:  # this process's own copy holds the whole gradient
+            start = sum(sizes[: rank()])
+            return grad[start : start + sizes[rank()]] * world_size(), None, None
+        parts = torch.cat([_padded(part, max(sizes)) for part in grad.split(sizes)])
+        own = parts.new_empty(max(sizes), *grad.shape[1:])
+        scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor  # renamed in torch 2.13
+        scatter(own, parts)
+        return own[: sizes[rank()]], None, None
 
 
-def gather_rows(rows: Tensor) -> Tensor:
+def _padded(rows: Tensor, size: int) -> Tensor:
+    if len(rows) == size:
+        return rows.contiguous()
+    return torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])])
+
+
+def gather_rows(rows: Tensor, shares: bool = False) -> Tensor:
     """The rows of every process, rank 0's first, each with its gradient; processes may hold different numbers.
 
     Args:
         rows: (rows, ...), equal on all processes but for the number of rows.
+        shares: what each process makes of the rows is added to what the others make (`sum_over`), instead of being the
+            same on each.
 
     Returns:
         (all rows, ...).
     """
     if world_size() == 1:
         return rows
-    size = torch.tensor([len(rows)], device=rows.device)
-    sizes = [torch.empty_like(size) for _ in range(world_size())]
-    dist.all_gather(sizes, size)
-    counts = [int(one) for one in sizes]
-    gathered = _Gather.apply(rows.to(torch.uint8) if rows.dtype == torch.bool else rows, counts)
+    counts = [size for (size,) in every_count([len(rows)])]
+    gathered = _Gather.apply(rows.to(torch.uint8) if rows.dtype == torch.bool else rows, counts, shares)
     assert isinstance(gathered, Tensor)
     return gathered.bool() if rows.dtype == torch.bool else gathered
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over(values: Tensor) -> Tensor:
+    """The sum over processes of tensors of one shape, with the gradient of what every process makes of it."""
+    if world_size() == 1:
+        return values
+    total = _Sum.apply(values)
+    assert isinstance(total, Tensor)
+    return total
+
+
+def largest(values: Tensor) -> Tensor:
+    """The largest over processes, number by number; without gradient."""
+    found = values.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return found
+
+
+def every_count(counts: Sequence[int]) -> list[list[int]]:
+    """Some integers of each process, as many on each, in the order of the ranks."""
+    if world_size() == 1:
+        return [list(counts)]
+    mine = torch.tensor(counts, dtype=torch.int64, device=_device())
+    found = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(found, mine)
+    return torch.stack(found).tolist()
+
+
+def travel(
+    fixed: Sequence[Tensor], changing: Sequence[Tensor], visit: Callable[[int, list[Tensor], list[Tensor]], None]
+) -> list[Tensor]:
+    """Let every process's tensors visit every process, one after another, and come home.
+
+    No process ever holds more than two processes' tensors of each kind: what visits, and what arrives next, which
+    is sent while the visit lasts.
+
+    Args:
+        fixed: this process's tensors, which are only read; equal on all processes but for their first size.
+        changing: likewise; `visit` writes into them.
+        visit: called with a process's number and its tensors, once for each process, this one first.
+
+    Returns:
+        the changing tensors as this process's own came home.
+    """
+    sizes = every_count([len(one) for one in (*fixed, *changing)])
+    here, there = list(fixed), [one.clone(memory_format=torch.contiguous_format) for one in changing]
+    for step in range(world_size()):
+        owner, following = ((rank() - step - back) % world_size() for back in (0, 1))
+        more = step + 1 < world_size()
+        arriving = _pass_on(here, sizes[following][: len(fixed)]) if more else None
+        visit(owner, here, there)
+        if world_size() > 1:
+            there = _pass_on(there, sizes[following][len(fixed) :])()
+        here = here if arriving is None else arriving()
+    return there
+
+
+def _pass_on(tensors: Sequence[Tensor], sizes: Sequence[int]) -> Callable[[], list[Tensor]]:
+    """Send tensors to the next process; the function that is returned waits for those of the process before."""
+    following, before = (rank() + 1) % world_size(), (rank() - 1) % world_size()
+    sent = [one.contiguous() for one in tensors]
+    received = [one.new_empty(size, *one.shape[1:]) for one, size in zip(tensors, sizes)]
+    work = [dist.P2POp(dist.isend, one, following) for one in sent if one.numel()]
+    work += [dist.P2POp(dist.irecv, one, before) for one in received if one.numel()]
+    started = dist.batch_isend_irecv(work) if work else []
+
+    def wait_for_them() -> list[Tensor]:
+        for one in started:
+            one.wait()
+        sent.clear()  # until here what is on its way must not be freed
+        return received
+
+    return wait_for_them
 
 
 def gather_embeddings(embeddings: Embeddings) -> Embeddings:
@@ -91,6 +207,7 @@ def agreed_seed() -> int:
     """A seed drawn from torch's random state, that of rank 0 for all: for what must be drawn alike everywhere."""
     seed = torch.randint(2**31, (1,))
     if world_size() > 1:
+        seed = seed.to(_device())
         dist.broadcast(seed, src=0)
     return int(seed)
 
@@ -102,6 +219,35 @@ def every_rank(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def check_agreed(values: Mapping[str, Any]) -> None:
+    """Check that all processes were started with the same things; to be called by all of them.
+
+    Args:
+        values: what must be equal, by name; their `repr` is compared.
+
+    Raises:
+        ValueError: on every process, naming what differs and what each of them has.
+    """
+    if world_size() == 1:
+        return
+    mine = {name: repr(value) for name, value in values.items()}
+    number = int.from_bytes(hashlib.sha256(repr(mine).encode()).digest()[:7])
+    if len({one for (one,) in every_count([number])}) == 1:
+        return
+    everyone: list[dict[str, str]] = every_rank(mine)
+    for name in dict.fromkeys(name for one in everyone for name in one):
+        found = [one.get(name, "nothing") for one in everyone]
+        if len(set(found)) > 1:
+            told = ", ".join(f"{text} on process {number}" for number, text in enumerate(found))
+            raise ValueError(f"all processes must have the same {name}; got {told}. Start all with the same settings")
+    raise AssertionError("two descriptions of one hash")
+
+
+def _device() -> torch.device:
+    """Where NCCL wants what it sends; gloo takes it from the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
 
 
 def wait() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from confu._typing import Embeddings, Subset
 from confu.checks import check_known, check_rows
+from confu.distributed import PartEmbeddings, every_count
 from confu.functional import total_correlation_bound
+from confu.functional.spread import spread_info_nce_terms
 from confu.functional.terms import info_nce_terms
 from confu.plan import Plan, Term
 
@@ -44,7 +47,8 @@ def plan_info_nce(
     A row that has one of the two only is a negative for the others.
 
     Args:
-        embeddings: of every subset that the plan names.
+        embeddings: of every subset that the plan names. `PartEmbeddings` are this process's rows: rows and negatives
+            are then those of all processes, and each computes its share (`spread_info_nce_terms`).
         plan: the terms.
         temperature: of every term.
         symmetric: both directions (see `info_nce`).
@@ -68,13 +72,17 @@ def plan_info_nce(
                 )
     present = {side: mask for side in sides if (mask := embeddings.complete(side)) is not None}
     rows = {term: _complete_rows(embeddings, term) for term in plan.terms}
+    compute = info_nce_terms
+    if isinstance(embeddings, PartEmbeddings):
+        rows = dict(zip(rows, map(sum, zip(*every_count(list(rows.values()))))))
+        compute = partial(spread_info_nce_terms, negatives=embeddings.negatives)
     used = [term for term in plan.terms if rows[term] >= 2]
     if not used:
         raise ValueError(
             f"no term of the plan has two complete rows in this batch (the most is {max(rows.values(), default=0)}), "
             "so that there are no negatives. Use a batch of at least 2 rows, or fewer rows with missing modalities."
         )
-    losses = info_nce_terms(
+    losses = compute(
         {side: embeddings[side] for side in sides}, [(term.left, term.right) for term in used], temperature,
         symmetric=symmetric, present=present, groups=embeddings.groups, same_group=same_group,
         label_smoothing=label_smoothing,

@@ -1,0 +1,301 @@
+r"""InfoNCE of a batch whose rows are spread over processes, each of which does its share of the work.
+
+A process multiplies its own rows of one side of a term with all rows of the other. That gives the whole sum of each of
+its rows, and a part of the sum of every column; the parts are added over processes, and the columns of a process's own
+rows are then its own to use. A row's positive is on the row's process. So no score is computed twice anywhere, and
+the sides that ask need not leave their process.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from confu._typing import Mask, Vectors
+from confu.checks import check_finite, check_fraction, check_known, check_pair, check_rows
+from confu.distributed import Negatives, every_count, every_rank, gather_rows, largest, rank, sum_over
+from confu.functional.log_sums import log_sums
+from confu.functional.ring import Meetings, group_sums, ring_log_sums
+from confu.functional.terms import SAME_GROUP, Side
+
+
+def spread_info_nce_terms(
+    vectors: Mapping[Side, Vectors],
+    terms: Sequence[tuple[Side, Side]],
+    temperature: float | Float[Tensor, ""] = 0.07,
+    *,
+    symmetric: bool = True,
+    present: Mapping[Side, Mask] | None = None,
+    groups: Int[Tensor, " batch"] | None = None,
+    same_group: str = "negatives",
+    label_smoothing: float = 0.0,
+    negatives: str = "gather",
+) -> list[Float[Tensor, ""]]:
+    """`info_nce_terms` of the rows of all processes, of which each gives its own.
+
+    To be called by all processes with the same terms and options. All get the same values; their gradients are those of
+    `confu.distributed`.
+
+    Args:
+        vectors: by side, this process's (batch, dim); the number of rows may differ between processes, and be 0.
+        terms: as for `info_nce_terms`.
+        temperature: as there; equal on all processes.
+        symmetric: as there.
+        present: by side, the rows of this process that have it.
+        groups: this process's rows; numbers of groups count over all processes.
+        same_group: as there.
+        label_smoothing: as there.
+        negatives: `"gather"`, each process holds all rows of the sides that are asked for; `"ring"`, never more than
+            those of two processes, at the price of more messages and of computing the scores twice.
+
+    Returns:
+        a scalar in nats for each term, in their order.
+
+    Raises:
+        ValueError: as `info_nce_terms`, on all processes.
+
+    >>> z = torch.eye(4)
+    >>> [round(one.item(), 4) for one in spread_info_nce_terms({"a": z, "b": z}, [("a", "b")], 1.0)]
+    [0.7437]
+    """
+    check_known("same_group", same_group, SAME_GROUP)
+    check_known("negatives", negatives, get_args(Negatives))
+    check_fraction("label_smoothing", label_smoothing)
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    for left, right in terms:
+        check_pair(vectors[left], vectors[right])
+    groups = None if same_group == "negatives" else groups
+    sides = {side: _Rows.of(vectors[side], (present or {}).get(side), groups)
+             for side in dict.fromkeys(side for term in terms for side in term)}  # fmt: skip
+    totals = [sum(counts) for counts in zip(*every_count([len(rows.vectors) for rows in sides.values()]))]
+    sizes = dict(zip(sides, totals))
+    stacks = _stacks(terms, symmetric)
+    apart = same_group == "excluded" and groups is not None
+    scaled = {side: rows.vectors / temperature for side, rows in sides.items()}
+    sums = (_gathered_sums if negatives == "gather" else _ring_sums)(scaled, sides, stacks, symmetric, apart)
+    mates = _mates(sides) if groups is not None and (same_group == "positives" or label_smoothing) else {}
+    means = {}
+    if label_smoothing:
+        stacked = sum_over(torch.stack([rows.vectors.sum(dim=0) for rows in sides.values()]))
+        means = {side: (total, sizes[side]) for side, total in zip(sides, stacked)}
+
+    shares, counts = [], []
+    for term in terms:
+        anchor, other = _ways(term, stacks)
+        found = sums[anchor, other]
+        for asker, answerer, log_sum in ((anchor, other, found[0]), (other, anchor, found[1])):
+            if log_sum is None:
+                continue
+            share, count = _one_way(
+                scaled[asker], sides[asker], sides[answerer], log_sum, same_group, mates.get(answerer),
+                label_smoothing, means.get(answerer),
+            )  # fmt: skip
+            shares.append(share)
+            counts.append(count)
+    counts = [sum(one) for one in zip(*every_count(torch.stack(counts).tolist()))]
+    for count in counts:
+        check_rows(count, 2, "InfoNCE, which needs a negative for each row,")
+    losses = sum_over(torch.stack(shares)) / torch.tensor(counts, device=shares[0].device)
+    _check_finite(losses, sides)
+    return list(losses.view(len(terms), -1).mean(dim=1).unbind())
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """This process's rows of a side that are there.
+
+    Attributes:
+        vectors: (rows, dim).
+        numbers: (rows,) which rows of this process's part of the batch they are.
+        place: (batch,) where each row of the part stands among them, -1 where it is missing.
+        groups: (rows,) their groups; None if that makes no difference.
+    """
+
+    vectors: Tensor
+    numbers: Tensor
+    place: Tensor
+    groups: Tensor | None
+
+    @staticmethod
+    def of(vectors: Tensor, present: Tensor | None, groups: Tensor | None) -> "_Rows":
+        vectors = vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors
+        if torch.is_grad_enabled() and not vectors.requires_grad:  # another process may wait for this one's gradient
+            vectors = vectors.detach().requires_grad_()
+        everyone = torch.arange(len(vectors), device=vectors.device)
+        if present is None:
+            return _Rows(vectors, everyone, everyone, groups)
+        place = torch.where(present, present.cumsum(0) - 1, -1)
+        return _Rows(vectors[present], everyone[present], place, None if groups is None else groups[present])
+
+
+@dataclass(frozen=True)
+class _Mates:
+    """Of a side, on all processes: the sum of each group's rows and how many they are, for the groups of this process.
+
+    Attributes:
+        known: ascending, those groups.
+        sums: (groups, dim).
+        counts: (groups,).
+    """
+
+    known: Tensor
+    sums: Tensor
+    counts: Tensor
+
+    def of(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum and the number for rows of these groups; nothing for a row of none."""
+        # Without a branch for no groups: all processes must have the same graph, as its backward pass exchanges too.
+        place = torch.where(groups >= 0, torch.searchsorted(self.known, groups), len(self.known))
+        nothing = self.sums.new_zeros(1, self.sums.shape[1])
+        return torch.cat([self.sums, nothing])[place], torch.cat([self.counts, self.counts.new_zeros(1)])[place]
+
+
+def _mates(sides: Mapping[Any, _Rows]) -> dict[Any, _Mates]:
+    every = torch.cat([_groups(rows) for rows in sides.values()]).unique()
+    known, count = every[every >= 0], len(sides)
+    # One journey for all sides: a group is one of a side.
+    keys = torch.cat([_groups(rows) * count + number for number, rows in enumerate(sides.values())])
+    wanted = (known[:, None] * count + torch.arange(count, device=known.device)).flatten()
+    sums, counts = group_sums(torch.cat([rows.vectors for rows in sides.values()]), keys, wanted)
+    return {side: _Mates(known, sums[number::count], counts[number::count]) for number, side in enumerate(sides)}
+
+
+def _stacks(terms: Sequence[tuple[Side, Side]], symmetric: bool) -> dict[Side, list[Side]]:
+    """Which sides stay where they are, and which others each of them meets: few sides should have to be sent."""
+    counts = Counter(side for term in terms for side in (term if symmetric else term[:1]))
+    stacks: dict[Side, list[Side]] = {}
+    for left, right in terms:
+        anchor, other = (right, left) if symmetric and counts[right] > counts[left] else (left, right)
+        stacks.setdefault(anchor, []).append(other)
+    return stacks
+
+
+def _ways(term: tuple[Side, Side], stacks: Mapping[Side, Sequence[Side]]) -> tuple[Side, Side]:
+    left, right = term
+    return (left, right) if right in stacks.get(left, ()) else (right, left)
+
+
+Sums = dict[tuple[Any, Any], tuple[Tensor, Tensor | None]]
+"""By anchor and other side: the logarithms of this process's row sums, and of its column sums, over all processes."""
+
+
+def _gathered_sums(
+    scaled: Mapping[Side, Tensor], sides: Mapping[Side, _Rows], stacks: Mapping[Side, Sequence[Side]], columns: bool,
+    apart: bool,
+) -> Sums:  # fmt: skip
+    sent = list(dict.fromkeys(other for others in stacks.values() for other in others))
+    everyone = {side: gather_rows(sides[side].vectors, shares=True) for side in sent}
+    groups = {side: gather_rows(_groups(sides[side])) for side in sent} if apart else {}
+    found: Sums = {}
+    partial: list[Tensor] = []
+    for anchor, others in stacks.items():
+        same = (_groups(sides[anchor]), torch.cat([groups[one] for one in others])) if apart else None
+        rows, down = log_sums(scaled[anchor], [everyone[one] for one in others], columns=columns, same=same)
+        found |= {(anchor, other): (rows[:, k], None) for k, other in enumerate(others)}
+        partial += [] if down is None else [down]
+    if not columns:
+        return found
+    counts = dict(zip(sent, zip(*every_count([len(sides[side].vectors) for side in sent]))))
+    whole = _log_sum_over(torch.cat(partial)).split([len(everyone[other]) for _, other in found])
+    return {
+        pair: (rows, column.split(list(counts[pair[1]]))[rank()])
+        for (pair, (rows, _)), column in zip(found.items(), whole)
+    }
+
+
+def _log_sum_over(logs: Tensor) -> Tensor:
+    """log of the sum over processes of exp; -inf, without gradient, where there is nothing to add."""
+    most = largest(logs)
+    most = torch.where(most == -torch.inf, 0, most)
+    total = sum_over((logs - most).exp())
+    return torch.where(total > 0, torch.where(total > 0, total, 1).log() + most, -torch.inf)
+
+
+def _ring_sums(
+    scaled: Mapping[Side, Tensor], sides: Mapping[Side, _Rows], stacks: Mapping[Side, Sequence[Side]], columns: bool,
+    apart: bool,
+) -> Sums:  # fmt: skip
+    sent = list(dict.fromkeys(other for others in stacks.values() for other in others))
+    meetings = Meetings(
+        tuple(tuple(sent.index(one) for one in others) for others in stacks.values()),
+        tuple(tuple(counts) for counts in every_count([len(sides[side].vectors) for side in sent])),
+        columns,
+    )
+    same = None
+    if apart:
+        same = [_groups(sides[side]) for side in stacks], torch.cat([_groups(sides[side]) for side in sent])
+    rows, down = ring_log_sums(
+        [scaled[side] for side in stacks], torch.cat([sides[side].vectors for side in sent]), meetings, same
+    )
+    found: Sums = {}
+    for k, (anchor, others) in enumerate(stacks.items()):
+        lengths = [len(sides[one].vectors) for one in others]
+        parts = [None] * len(others) if down is None else down[k].split(lengths)
+        found |= {(anchor, one): (rows[k][:, j], part) for j, (one, part) in enumerate(zip(others, parts))}
+    return found
+
+
+def _groups(rows: _Rows) -> Tensor:
+    assert rows.groups is not None
+    return rows.groups
+
+
+def _one_way(
+    scaled: Tensor, mine: _Rows, theirs: _Rows, log_sum: Tensor, same_group: str, mates: _Mates | None,
+    label_smoothing: float, mean: tuple[Tensor, int] | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The sum over this process's rows with a positive of log sum - mean score of positives, and how many they are.
+
+    Args:
+        scaled: (rows, dim) vectors of the asking side, divided by the temperature.
+        mine: what is known of its rows.
+        theirs: of the answering side.
+        log_sum: (rows,).
+        same_group: what rows of a group are.
+        mates: the groups of the answering side.
+        label_smoothing: share of all targets.
+        mean: the sum of all rows of the answering side, and how many they are.
+    """
+    place = theirs.place[mine.numbers]
+    there = place >= 0
+    own = torch.zeros_like(scaled).index_copy(0, there.nonzero().squeeze(1), theirs.vectors[place[there]])
+    count = there.to(torch.int64)
+    grouped = None if mine.groups is None else mine.groups >= 0
+    if same_group == "excluded" and grouped is not None:  # a pair of the same row is never left out
+        score = (scaled * own).sum(dim=1)
+        log_sum = torch.logaddexp(log_sum, torch.where(there & grouped, score, -torch.inf))
+    if same_group == "positives" and grouped is not None and mates is not None:
+        sums, counts = mates.of(_groups(mine))
+        own, count = torch.where(grouped[:, None], sums, own), torch.where(grouped, counts, count)
+    asks = count > 0
+    scaled, log_sum = scaled[asks], log_sum[asks]
+    score = (scaled * own[asks]).sum(dim=1) / count[asks]
+    if mean is not None:
+        every, number = mean[0].expand_as(scaled), torch.full_like(count[asks], mean[1])
+        if same_group == "excluded" and mates is not None:
+            sums, counts = (one[asks] for one in mates.of(_groups(mine)))
+            left_out = (counts > 0) & there[asks]
+            every = every - torch.where(left_out[:, None], sums - own[asks], 0)
+            number = number - torch.where(left_out, counts - 1, 0)
+        score = (1 - label_smoothing) * score + label_smoothing * (scaled * every).sum(dim=1) / number
+    return (log_sum - score).sum(), asks.sum()
+
+
+def _check_finite(losses: Tensor, sides: Mapping[Any, _Rows]) -> None:
+    """Raise on every process alike, naming where the embeddings are not finite: one that goes on alone would wait."""
+    if bool(losses.isfinite().all()):
+        return
+    mine = ""
+    for side, rows in sides.items():
+        try:
+            check_finite(f"the embeddings of {side}", rows.vectors)
+        except ValueError as error:
+            mine = mine or str(error)
+    told = [f"process {number}: {text}" for number, text in enumerate(every_rank(mine)) if text]
+    if told:
+        raise ValueError("; ".join(told))
