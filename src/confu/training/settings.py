@@ -44,6 +44,10 @@ class TrainSettings(BaseModel):
         default=200, ge=1, description="steps between checkpoints: the most work a crash can cost"
     )
     log_every: int = Field(default=10, ge=1, description="steps between two lines of the training log")
+    negatives: Literal["gather", "ring"] = Field(
+        default="gather",
+        description="how the rows of several processes meet: each holds all embeddings, or they travel in a ring",
+    )
 
     @model_validator(mode="after")
     def _falls(self) -> "TrainSettings":
