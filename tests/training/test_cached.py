@@ -11,6 +11,7 @@ from torch import nn
 from confu.training import fit
 from confu.training.cached import cached_backward, cached_loss, cached_step
 from confu.training.log import read_log
+from confu.training.memory import memory_needed
 from training.cached_parts import (
     METHODS,
     NAMES,
@@ -198,3 +199,24 @@ def test_a_training_in_parts_ends_where_a_plain_one_does(tmp_path):
 def test_a_training_says_so_if_its_objective_cannot_be_split(tmp_path):
     with pytest.raises(ValueError, match=r"Scripted has not both\. Leave chunk at None"):
         fit(Scripted(), rows(8), rows(8), settings(chunk=2), tmp_path, progress=False)
+
+
+class Full(Scripted):
+    def forward(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 1 GiB. See the docs.")
+
+
+@pytest.mark.usefixtures("without_tensorboard")
+def test_a_device_that_is_full_says_which_setting_helps(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"batch_size 8 with all its rows .* \(CUDA out of .* 2 GiB\)\. Set chunk, e\.g\. to 2: .*"
+    ):
+        fit(Full(), rows(8), rows(8), settings(batch_size=8), tmp_path, progress=False)
+
+
+def test_a_part_that_is_too_large_says_so():
+    with (
+        pytest.raises(ValueError, match=r"64 rows encoded at once .* Lower chunk, e\.g\. to 32"),
+        memory_needed(256, 64),
+    ):
+        raise torch.OutOfMemoryError("out of memory")

@@ -28,8 +28,10 @@ from confu.training.batches import choose_batches, validation_order
 from confu.training.cached import cached_loss, cached_step
 from confu.training.display import Display
 from confu.training.log import RunLog
+from confu.training.memory import memory_needed
 from confu.training.objective import clamp_temperatures
 from confu.training.optim import build_optimizer, build_schedule
+from confu.training.processes import begin_together
 from confu.training.settings import TrainSettings
 from confu.training.state import claim_folder, load_state, save_state
 
@@ -101,8 +103,8 @@ def fit(
 
     Raises:
         ValueError: if the folder holds a run of other settings, if there are fewer rows than a batch holds, if the
-            loss stops being finite (the last checkpoint stays), or if the batches that `settings.sampling` asks for
-            cannot be made.
+            loss stops being finite (the last checkpoint stays), if the batches that `settings.sampling` asks for
+            cannot be made, or if the device runs out of memory.
     """
     folder = Path(folder)
     if len(validation) < 2:
@@ -110,6 +112,7 @@ def fit(
     batches = choose_batches(train, settings, getattr(getattr(objective, "model", None), "plan", None))
     # A process whose rows all lack a modality has no gradient for its encoder.
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    begin_together(objective, settings, train, validation)
     if rank() == 0:
         claim_folder(folder, {"train": settings.model_dump(), **(description or {})})
         write_json(folder / "versions.json", versions())
@@ -140,7 +143,8 @@ def fit(
                 started = time.perf_counter()
                 chosen = my_part(order[at["step"]])
                 lr = schedule.get_last_lr()[0]
-                out = _step(objective, train.batch(chosen), optimizer, accelerator, settings)
+                with memory_needed(settings.batch_size, settings.chunk):
+                    out = _step(objective, train.batch(chosen), optimizer, accelerator, settings)
                 clamp_temperatures(own)
                 schedule.step()
                 at["step"] += 1
@@ -158,7 +162,8 @@ def fit(
                     save_state(folder, own, optimizer, schedule, at)
             step = (at["epoch"] + 1) * steps_per_epoch
             _check_weights(own, step, folder)
-            record = _validate(objective, validation, accelerator, settings)
+            with memory_needed(settings.batch_size, settings.chunk):
+                record = _validate(objective, validation, accelerator, settings)
             _check_loss(record, step, folder, "validation loss")
             if monitor is not None:
                 record["metrics"] |= monitor()
