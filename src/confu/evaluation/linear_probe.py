@@ -88,7 +88,8 @@ def fit_linear_probe(
         raise ValueError(f"y must hold a label per row of x; got {len(y)} for {len(x)}")
     if not cs or not all(math.isfinite(c) and c > 0 for c in cs):
         raise ValueError(f"cs must hold numbers above zero; got {tuple(cs)}")
-    check_finite("x", x)
+    if not bool(x.sum().isfinite()):  # a sum is ten times as fast to make as the question for each number
+        check_finite("x", x)
     classes, targets = y.unique(return_inverse=True)
     if len(classes) < 2:
         have = f"class {int(classes[0])} only" if len(classes) else "no row"
@@ -156,7 +157,7 @@ def evaluate_linear_probe(
         method: copied into the rows.
         seed: copied into the rows.
         tolerance: of the weights, see `fit_linear_probe`. On 55,000 embeddings of AV-MNIST 1e-2 and 1e-3 gave the same
-            accuracies to 0.05 points; embeddings of few effective dimensions make a large C slow.
+            accuracies to 0.05 points.
         max_iterations: likewise; a warning says where they did not suffice.
 
     Returns:
