@@ -37,6 +37,7 @@ KEPT_BYTES = 64 * 2**20
 
 _TILE = 2**21  # numbers of a tile at most,
 _TILE_ROWS = 256  # and rows: matrix products of fewer are slower
+_REACH = 0.9  # scores may use so much of the range of exp before a maximum is taken away first
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def joint_log_sums(
         kept_bytes = (squares.blocks + 1) * n * m * scaled.left.element_size()
         keep = torch.is_grad_enabled() and kept_bytes <= KEPT_BYTES
     reach = power * largest if floor is None else (power * largest).sqrt()
-    # exp of the smallest score must be a normal number; not ">", for NaN.
-    guarded = not bool(reach < -math.log2(torch.finfo(scaled.left.dtype).tiny) - 8)
+    # exp of the smallest score must be a normal number; not ">=", for NaN.
+    guarded = not bool(reach < -_REACH * math.log2(torch.finfo(scaled.left.dtype).tiny))
     how = How(squares.blocks, None if floor is None else floor * power.item(), guarded, columns, total, keep,
                max(1, min(n, _TILE_ROWS, _TILE // max(1, m))))  # fmt: skip
     # The factor is in the squares as a number; its gradient comes by this one.
