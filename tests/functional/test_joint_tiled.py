@@ -1,4 +1,4 @@
-"""GRAM, TRIANGLE and Symile in tiles against the plain matrix of scores, in every way that the kernel computes them."""
+"""GRAM and TRIANGLE in tiles against the plain matrix of scores, in every way that the kernel computes them."""
 
 import math
 from functools import partial
@@ -9,12 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from confu.functional import diagonal_sums, gram_contrast, joint_sums, symile_contrast, triangle_contrast
-from confu.functional.diagonal_sums import log_sums_with_own
+from confu.functional import gram_contrast, joint_sums, triangle_contrast
 from confu.functional.info_nce import info_nce_of_scores
 from confu.functional.scores import gram_volumes, triangle_areas
-from confu.functional.squares import area_squares, determinant_and_adjugate, volume_squares
-from oracles import determinant_oracle
 
 WAYS = ["kept", "tiled", "guarded", "guarded, kept"]
 # Name, function, distance of every anchor to every tuple, number of others.
@@ -34,10 +31,8 @@ OPTIONS = [{}, {"symmetric": False}, {"label_smoothing": 0.3}, {"symmetric": Fal
 def way(request, monkeypatch):
     """What `keep` must be; tiles are of two rows, so that there are many and the last is smaller."""
     monkeypatch.setattr(joint_sums, "_TILE_ROWS", 2)
-    monkeypatch.setattr(diagonal_sums, "_TILE", 14)
     if request.param.startswith("guarded"):
         monkeypatch.setattr(joint_sums, "_REACH", 0.0)
-        monkeypatch.setattr(diagonal_sums, "_LARGEST", 0.0)
     return request.param.endswith("kept")
 
 
@@ -72,35 +67,12 @@ def test_values_and_every_gradient_are_those_of_the_whole_matrix(contrast, dista
         torch.testing.assert_close(mine, known, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
-def test_symile_is_that_of_the_whole_matrix(count, way):
-    ours, theirs, taus = leaves(count), leaves(count), (tau(), tau())
-
-    def symile(vectors, temperature, keep):
-        generator = torch.Generator().manual_seed(3)
-        return symile_contrast(vectors[0], vectors[1:], temperature, generator=generator, keep=keep)
-
-    value, expected = symile(ours, taus[0], way), symile(theirs, taus[1], None)
-    torch.testing.assert_close(value, expected, atol=1e-12, rtol=0)
-    for mine, known in zip(*both(value, [*ours, taus[0]], expected, [*theirs, taus[1]])):
-        assert known.abs().max() > 1e-4
-        torch.testing.assert_close(mine, known, atol=1e-12, rtol=1e-10)
-
-
 @pytest.mark.parametrize(("contrast", "distances", "others"), CASES)
 def test_gradcheck(contrast, distances, others, way):
     def of(temperature, anchor, *rest):
         return contrast(anchor, rest, temperature, label_smoothing=0.1, keep=way)
 
     assert torch.autograd.gradcheck(of, (tau(), *leaves(1 + others, rows=3, dim=5)))
-
-
-def test_gradcheck_of_symile(way):
-    def of(temperature, anchor, *rest):
-        generator = torch.Generator().manual_seed(3)
-        return symile_contrast(anchor, rest, temperature, generator=generator, keep=way)
-
-    assert torch.autograd.gradcheck(of, (tau(), *leaves(3, rows=4, dim=3)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -168,7 +140,7 @@ def test_what_lies_at_the_floor_has_no_gradient_but_that_of_the_temperature(keep
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "tiled"])
-@pytest.mark.parametrize("contrast", [gram_contrast, triangle_contrast, symile_contrast])
+@pytest.mark.parametrize("contrast", [gram_contrast, triangle_contrast])
 def test_zero_equal_and_opposite_embeddings_have_finite_gradients(contrast, keep):
     zero, one = torch.zeros(6, 4), normalize(torch.ones(6, 4), dim=1)
     for vectors in ((zero, zero, zero), (one, one, one), (one, -one, one), (zero, one, -one)):
@@ -180,31 +152,29 @@ def test_zero_equal_and_opposite_embeddings_have_finite_gradients(contrast, keep
             assert all(vector.grad.isfinite().all() for vector in inputs)
 
 
-@pytest.mark.parametrize("contrast", [gram_contrast, triangle_contrast, symile_contrast])
+@pytest.mark.parametrize("contrast", [gram_contrast, triangle_contrast])
 def test_nan_is_not_swallowed(contrast, way):
     x, y, z = (one.detach() for one in leaves(3))
     y[2, 1] = torch.nan
     assert contrast(x, [y, z], keep=way).isnan()
 
 
-@pytest.mark.parametrize("contrast", [gram_contrast, triangle_contrast, symile_contrast])
+@pytest.mark.parametrize("contrast", [gram_contrast, triangle_contrast])
 def test_half_precision_and_autocast_do_not_lower_the_precision(contrast):
     ours = [one.detach().bfloat16() for one in leaves(3, rows=10)]
     wide = [one.float() for one in ours]
 
     def of(vectors):
-        extra = {"generator": torch.Generator().manual_seed(0)} if contrast is symile_contrast else {}
-        return contrast(vectors[0], vectors[1:], keep=False, **extra)
+        return contrast(vectors[0], vectors[1:], keep=False)
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = of(wide)
     assert cast.dtype == torch.float32
     torch.testing.assert_close(cast, of(wide), rtol=1e-6, atol=0)
-    if contrast is not symile_contrast:
-        assert torch.equal(of(ours), of(wide))
+    assert torch.equal(of(ours), of(wide))
 
 
-@pytest.mark.parametrize("contrast", [gram_contrast, triangle_contrast, symile_contrast])
+@pytest.mark.parametrize("contrast", [gram_contrast, triangle_contrast])
 def test_a_backward_pass_may_be_repeated(contrast, way):
     vectors = leaves(3)
     value = contrast(vectors[0], vectors[1:], keep=way)
@@ -227,29 +197,3 @@ def test_large_batches_keep_nothing(monkeypatch):
         monkeypatch.setattr(joint_sums, "KEPT_BYTES", needed)
         gram_contrast(x, [y, z])
     assert asked == [True, False, False]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
-def test_adjugates_and_determinants(size):
-    half = torch.randn(4, size, size + 1, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
-    matrices = half @ half.mT
-    determinants, adjugates = determinant_and_adjugate(matrices)
-    expected = [determinant_oracle(matrix) for matrix in matrices.tolist()]
-    torch.testing.assert_close(determinants, torch.tensor(expected, dtype=torch.float64))
-    identity = torch.eye(size, dtype=torch.float64) * determinants[:, None, None]
-    torch.testing.assert_close(matrices @ adjugates, identity, atol=1e-9, rtol=1e-9)
-
-
-def test_squares_may_have_other_numbers_of_rows_and_tuples_and_be_scaled():
-    (x,), (y, z) = leaves(1, rows=3), leaves(2, rows=5, seed=1)
-    for squares in (volume_squares(x, [y, z]), area_squares(x, y, z), volume_squares(x, [y])):
-        assert squares.matrix().shape == (3, 5)
-        factor = torch.tensor(2.5, dtype=torch.float64)
-        torch.testing.assert_close(squares.times(factor).matrix(), 2.5 * squares.matrix())
-
-
-def test_sums_with_a_given_diagonal_are_logsumexp(way):
-    left, right = leaves(2, rows=5)
-    own = torch.linspace(-2, 3, 5, dtype=torch.float64)
-    scores = torch.where(torch.eye(5, dtype=torch.bool), own, left @ right.T)
-    torch.testing.assert_close(log_sums_with_own(left, right, own, keep=way), scores.logsumexp(dim=1))

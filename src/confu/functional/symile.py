@@ -12,7 +12,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from confu._typing import Vectors
 from confu.checks import check_known, check_rows
-from confu.functional.diagonal_sums import log_sums_with_own
+from confu.functional.diagonal_sums import mean_log_sum_with_own
 from confu.functional.products import products
 from confu.functional.scores import check_sides
 
@@ -31,7 +31,6 @@ def symile_contrast(
     *,
     negatives: str = "n",
     generator: torch.Generator | None = None,
-    keep: bool | None = None,
 ) -> Float[Tensor, ""]:
     r"""Each anchor must find its own tuple of the other modalities by the multilinear inner product.
 
@@ -48,7 +47,6 @@ def symile_contrast(
             scores for a batch. `"n_squared"` compares with every combination of the others' rows, O(N^(M-1)) for each
             anchor: more negatives, N times the work for three modalities. The names are those of Symile's package.
         generator: of the shuffles; None is torch's global one. By chance a shuffled tuple is a true one, as in Symile.
-        keep: of the negatives `"n"`, as for `log_sums_with_own`; None chooses by size.
 
     Returns:
         A scalar in nats.
@@ -78,11 +76,11 @@ def symile_contrast(
     device = None if generator is None else generator.device
     shuffled = [other[torch.randperm(len(other), generator=generator, device=device).to(other.device)]
                 for other in others]  # fmt: skip
-    if len(anchor) <= SMALL and keep is None:
+    if len(anchor) <= SMALL:
         scores = scaled @ reduce(torch.mul, shuffled).T
         scores = torch.where(torch.eye(len(anchor), dtype=torch.bool, device=anchor.device), own[:, None], scores)
         return F.cross_entropy(scores, torch.arange(len(anchor), device=anchor.device))
-    return (log_sums_with_own(scaled, reduce(torch.mul, shuffled), own, keep=keep) - own).mean()
+    return mean_log_sum_with_own(scaled, reduce(torch.mul, shuffled), own) - own.mean()
 
 
 def _log_sum_of_all(scaled: Tensor, others: Sequence[Tensor]) -> Tensor:
