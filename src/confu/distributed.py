@@ -77,21 +77,22 @@ def _padded(rows: Tensor, size: int) -> Tensor:
     return torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])])
 
 
-def gather_rows(rows: Tensor, shares: bool = False) -> Tensor:
+def gather_rows(rows: Tensor, shares: bool = False, counts: Sequence[int] | None = None) -> Tensor:
     """The rows of every process, rank 0's first, each with its gradient; processes may hold different numbers.
 
     Args:
         rows: (rows, ...), equal on all processes but for the number of rows.
         shares: what each process makes of the rows is added to what the others make (`sum_over`), instead of being the
             same on each.
+        counts: the number of rows of each process, where it is known.
 
     Returns:
         (all rows, ...).
     """
     if world_size() == 1:
         return rows
-    counts = [size for (size,) in every_count([len(rows)])]
-    gathered = _Gather.apply(rows.to(torch.uint8) if rows.dtype == torch.bool else rows, counts, shares)
+    sizes = [size for (size,) in every_count([len(rows)])] if counts is None else list(counts)
+    gathered = _Gather.apply(rows.to(torch.uint8) if rows.dtype == torch.bool else rows, sizes, shares)
     assert isinstance(gathered, Tensor)
     return gathered.bool() if rows.dtype == torch.bool else gathered
 

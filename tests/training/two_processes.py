@@ -1,5 +1,9 @@
-"""Trains every method on rows with gaps and writes its weights; run alone, and by torchrun with two processes."""
+"""Trains every method on rows with gaps and writes its weights; run alone, and by torchrun with two and four processes.
 
+Several processes also train in a ring what can be, and are started unlike one another, to see what they say.
+"""
+
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +12,8 @@ from safetensors.torch import load_file
 
 from confu.data import ArrayDataset, TensorColumn
 from confu.data.gaps import IncompleteDataset, random_gaps
+from confu.distributed import every_rank, rank, wait, world_size
+from confu.files import write_json
 from confu.nn.encoders import build_encoder
 from confu.recipes.methods import build_objective
 from confu.training import TrainSettings, fit
@@ -17,6 +23,11 @@ METHODS = {
     "confu": {}, "confu-positives": {"same_group": "positives"}, "confu-excluded": {"same_group": "excluded"},
     "tri-clip": {}, "symile-n2": {}, "gram": {}, "triangle": {},
 }  # fmt: skip
+RING = ("confu", "confu-positives", "confu-excluded", "tri-clip")
+# Of what several processes train, the part that four do too: each costs them seconds.
+FOUR = ("confu", "confu-positives", "gram", "ring/confu", "ring/confu-excluded")
+ROWS = 15  # a batch: two processes hold 8 and 7 of them
+EPOCHS, STEPS = 5, 4
 
 
 def rows(count, seed):
@@ -27,13 +38,37 @@ def rows(count, seed):
     return IncompleteDataset(whole, random_gaps(count, NAMES, 0.5, seed))
 
 
-def train(method, folder):
+def objective(method):
     torch.manual_seed(0)
     encoders = {name: build_encoder({"kind": "mlp", "in_dim": 6, "hidden_dims": [8], "out_dim": 8}) for name in NAMES}
-    objective = build_objective(method.split("-p")[0].split("-e")[0], NAMES, encoders, dim=8, **METHODS[method])
-    # 15 rows a batch: the processes hold 8 and 7 of them.
-    settings = TrainSettings(epochs=2, batch_size=15, lr=1e-2, sampling="balanced", log_every=1)
-    fit(objective, rows(64, 1), rows(32, 2), settings, folder / method, progress=False)
+    return build_objective(method.split("-p")[0].split("-e")[0], NAMES, encoders, dim=8, **METHODS[method])
+
+
+def train(method, folder, **changes):
+    chosen = {"epochs": EPOCHS, "batch_size": ROWS, "lr": 1e-2, "sampling": "balanced", "log_every": 1, **changes}
+    fit(objective(method), rows(64, 1), rows(32, 2), TrainSettings(**chosen), folder, progress=False)
+
+
+def told(function, *arguments, **options):
+    """What each process says of a training that cannot be."""
+    try:
+        function(*arguments, **options)
+    except ValueError as error:
+        return every_rank(str(error))
+    return every_rank("")
+
+
+def wrong_starts(folder):
+    mine = rank() == 1
+    batch = rows(16, 3).batch(torch.arange(16).tensor_split(world_size())[rank()])
+    other = objective("confu" if mine else "tri-clip")
+    return {
+        "batch size": told(train, "confu", folder, batch_size=ROWS + mine),
+        "negatives": told(train, "confu", folder, negatives="ring" if mine else "gather"),
+        "plan": told(train, "confu" if mine else "tri-clip", folder),
+        "loss": told(other, batch),
+        "ring": told(train, "gram", folder, negatives="ring"),
+    }
 
 
 def difference(one, two):
@@ -44,5 +79,16 @@ def difference(one, two):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name in METHODS:
-        train(name, Path(sys.argv[1]))
+    place = Path(sys.argv[1])
+    ways = {name: name for name in METHODS}
+    if len(sys.argv) > 2:
+        ways |= {f"ring/{name}": name for name in RING}
+    for way, name in ways.items():
+        if int(os.environ.get("WORLD_SIZE", "1")) < 4 or way in FOUR:
+            train(name, place / way, **({"negatives": "ring"} if way != name else {}))
+    if len(sys.argv) > 2:
+        found = wrong_starts(place / "wrong")
+        if rank() == 0:
+            write_json(place / "wrong_starts.json", found)
+        wait()
+        torch.distributed.destroy_process_group()  # or one that ends early takes the others' connections with it

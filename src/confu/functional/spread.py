@@ -72,17 +72,16 @@ def spread_info_nce_terms(
     groups = None if same_group == "negatives" else groups
     sides = {side: _Rows.of(vectors[side], (present or {}).get(side), groups)
              for side in dict.fromkeys(side for term in terms for side in term)}  # fmt: skip
-    totals = [sum(counts) for counts in zip(*every_count([len(rows.vectors) for rows in sides.values()]))]
-    sizes = dict(zip(sides, totals))
+    sizes = dict(zip(sides, zip(*every_count([len(rows.vectors) for rows in sides.values()]))))
     stacks = _stacks(terms, symmetric)
     apart = same_group == "excluded" and groups is not None
     scaled = {side: rows.vectors / temperature for side, rows in sides.items()}
-    sums = (_gathered_sums if negatives == "gather" else _ring_sums)(scaled, sides, stacks, symmetric, apart)
+    sums = (_gathered_sums if negatives == "gather" else _ring_sums)(scaled, sides, sizes, stacks, symmetric, apart)
     mates = _mates(sides) if groups is not None and (same_group == "positives" or label_smoothing) else {}
     means = {}
     if label_smoothing:
         stacked = sum_over(torch.stack([rows.vectors.sum(dim=0) for rows in sides.values()]))
-        means = {side: (total, sizes[side]) for side, total in zip(sides, stacked)}
+        means = {side: (total, sum(sizes[side])) for side, total in zip(sides, stacked)}
 
     shares, counts = [], []
     for term in terms:
@@ -97,10 +96,10 @@ def spread_info_nce_terms(
             )  # fmt: skip
             shares.append(share)
             counts.append(count)
-    counts = [sum(one) for one in zip(*every_count(torch.stack(counts).tolist()))]
-    for count in counts:
-        check_rows(count, 2, "InfoNCE, which needs a negative for each row,")
-    losses = sum_over(torch.stack(shares)) / torch.tensor(counts, device=shares[0].device)
+    # As floats the counts are exact to 16 million rows, and travel with the sums.
+    whole = sum_over(torch.cat([torch.stack(shares), torch.stack(counts).to(shares[0].dtype)]))
+    losses, counts = whole[: len(shares)] / whole[len(shares) :].clamp(min=1), whole[len(shares) :]
+    check_rows(int(counts.min()), 2, "InfoNCE, which needs a negative for each row,")
     _check_finite(losses, sides)
     return list(losses.view(len(terms), -1).mean(dim=1).unbind())
 
@@ -185,12 +184,12 @@ Sums = dict[tuple[Any, Any], tuple[Tensor, Tensor | None]]
 
 
 def _gathered_sums(
-    scaled: Mapping[Side, Tensor], sides: Mapping[Side, _Rows], stacks: Mapping[Side, Sequence[Side]], columns: bool,
-    apart: bool,
+    scaled: Mapping[Side, Tensor], sides: Mapping[Side, _Rows], sizes: Mapping[Side, Sequence[int]],
+    stacks: Mapping[Side, Sequence[Side]], columns: bool, apart: bool,
 ) -> Sums:  # fmt: skip
     sent = list(dict.fromkeys(other for others in stacks.values() for other in others))
-    everyone = {side: gather_rows(sides[side].vectors, shares=True) for side in sent}
-    groups = {side: gather_rows(_groups(sides[side])) for side in sent} if apart else {}
+    everyone = {side: gather_rows(sides[side].vectors, shares=True, counts=sizes[side]) for side in sent}
+    groups = {side: gather_rows(_groups(sides[side]), counts=sizes[side]) for side in sent} if apart else {}
     found: Sums = {}
     partial: list[Tensor] = []
     for anchor, others in stacks.items():
@@ -200,10 +199,9 @@ def _gathered_sums(
         partial += [] if down is None else [down]
     if not columns:
         return found
-    counts = dict(zip(sent, zip(*every_count([len(sides[side].vectors) for side in sent]))))
     whole = _log_sum_over(torch.cat(partial)).split([len(everyone[other]) for _, other in found])
     return {
-        pair: (rows, column.split(list(counts[pair[1]]))[rank()])
+        pair: (rows, column.split(list(sizes[pair[1]]))[rank()])
         for (pair, (rows, _)), column in zip(found.items(), whole)
     }
 
@@ -217,13 +215,13 @@ def _log_sum_over(logs: Tensor) -> Tensor:
 
 
 def _ring_sums(
-    scaled: Mapping[Side, Tensor], sides: Mapping[Side, _Rows], stacks: Mapping[Side, Sequence[Side]], columns: bool,
-    apart: bool,
+    scaled: Mapping[Side, Tensor], sides: Mapping[Side, _Rows], sizes: Mapping[Side, Sequence[int]],
+    stacks: Mapping[Side, Sequence[Side]], columns: bool, apart: bool,
 ) -> Sums:  # fmt: skip
     sent = list(dict.fromkeys(other for others in stacks.values() for other in others))
     meetings = Meetings(
         tuple(tuple(sent.index(one) for one in others) for others in stacks.values()),
-        tuple(tuple(counts) for counts in every_count([len(sides[side].vectors) for side in sent])),
+        tuple(zip(*(sizes[side] for side in sent))),
         columns,
     )
     same = None
