@@ -64,7 +64,9 @@ class Counted(nn.Module):
         return self.inner(*tensors, **named)
 
 
-def counted(plan: Plan | None = None) -> tuple[MultimodalModel, dict[str, Counted]]:
+def counted(plan: Plan | None = None, **settings) -> tuple[MultimodalModel, dict[str, Counted]]:
     torch.manual_seed(0)
     wrapped = {name: Counted(encoder) for name, encoder in encoders().items()}
-    return MultimodalModel(confu_plan(NAMES) if plan is None else plan, wrapped, dim=7, fusion_dim=9), wrapped
+    return MultimodalModel(
+        confu_plan(NAMES) if plan is None else plan, wrapped, dim=7, fusion_dim=9, **settings
+    ), wrapped

@@ -92,7 +92,7 @@ def test_every_kind_is_tested():
     assert set(KINDS) == set(ENCODERS)
 
 
-@pytest.mark.parametrize("fusion", ["mlp", "released", "bilinear"])
+@pytest.mark.parametrize("fusion", ["mlp", "released", "bilinear", "shared"])
 def test_every_fusion_kind_comes_back_bitwise(fusion, tmp_path):
     net = model(fusion=fusion, mask_ratio=0.25)
     save_model(net, tmp_path)

@@ -12,7 +12,7 @@ from confu.plan import Plan, confu_plan, disjoint_plan, pairwise_plan
 from models.parts import NAMES, NO_AUDIO, complete_rows, counted, dataset, encoders, model
 
 ALL = torch.arange(12)
-FUSIONS = ["mlp", "released", "bilinear"]
+FUSIONS = ["mlp", "released", "bilinear", "shared"]
 
 
 def close(ours, theirs):

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from confu._typing import Subset
 from confu.models import MultimodalModel
-from confu.nn import fusion
+from confu.nn import fusion_inputs
 
 
 class Tower(nn.Module):
@@ -100,18 +100,18 @@ def _symbolic_sizes() -> Iterator[None]:
     The check of a fusion network puts sizes into a set, where symbols cannot be; and `len(tensor)`, which an encoder
     asks to see whether there are any rows, must be a number: it is that of the sample, and fixes nothing.
     """
-    check, length = fusion.check_features, Tensor.__len__
+    check, length = fusion_inputs.check_features, Tensor.__len__
 
     def hint(tensor: Tensor) -> int:
         size = tensor.shape[0] if tensor.ndim else 0
         return int(size.node.hint) if isinstance(size, torch.SymInt) else length(tensor)
 
-    fusion.check_features = lambda features, in_dims: None
+    fusion_inputs.check_features = lambda features, in_dims: None
     Tensor.__len__ = hint  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     finally:
-        fusion.check_features, Tensor.__len__ = check, length
+        fusion_inputs.check_features, Tensor.__len__ = check, length
 
 
 @contextmanager

@@ -1,15 +1,13 @@
-"""The model of a plan: an encoder and a projection per modality, a fusion network per fused subset."""
+"""The model of a plan: an encoder and a projection per modality, and fusion networks for the fused subsets."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from confu._typing import SCORES, Batch, Embeddings, Inputs, Mask, Subset
+from confu._typing import SCORES, Batch, Embeddings, Inputs, Subset
 from confu.checks import check_known
-from confu.nn.fusion import build_fusion
+from confu.models.fusing import build_fusers, fuse, spread, unit
 from confu.plan import Plan
 
 
@@ -26,7 +24,8 @@ class MultimodalModel(nn.Module):
         encoders: by modality name; each a module with an `out_dim`, called with the modality's inputs (a dict of
             inputs as keywords), returning (rows, out_dim).
         dim: size of the common space.
-        fusion: kind of fusion network, `"mlp"`, `"released"` or `"bilinear"` (see `confu.nn.fusion`).
+        fusion: kind of fusion network, `"mlp"`, `"released"` or `"bilinear"`, one for each fused subset, or
+            `"shared"`, one for all of them (see `confu.nn.fusion` and `confu.nn.set_fusion`).
         fusion_dim: width inside the fusion networks.
         mask_ratio: share of each modality's features dropped before fusion in training (Appendix B.3).
         fusion_depth: hidden layers of the fusion networks; 1 is the paper's two-layer MLP.
@@ -78,15 +77,8 @@ class MultimodalModel(nn.Module):
         self.projections = nn.ModuleDict(
             {name: nn.Linear(widths[name], dim) for subset in self.subsets if not subset.is_fused for name in subset}
         )
-        self.fusers = nn.ModuleDict(
-            {
-                str(subset): build_fusion(
-                    fusion, [widths[name] for name in subset], dim, fusion_dim, mask_ratio, fusion_depth
-                )
-                for subset in self.subsets
-                if subset.is_fused
-            }
-        )
+        fused = [subset for subset in self.subsets if subset.is_fused]
+        self.fusers = build_fusers(fusion, fused, widths, dim, fusion_dim, mask_ratio, fusion_depth)
 
     def supports(self, subset: Subset | str) -> bool:
         """Whether this model embeds the subset: whether it stands in a term of the plan and its towers are there."""
@@ -127,16 +119,14 @@ class MultimodalModel(nn.Module):
         features = {name: self.encode(name, batch.inputs[name]) for name in names}
         rows = {name: batch.inputs[name].rows for name in names}
         present = {name: mask for name in names if not bool((mask := batch.inputs[name].present).all())}
-        size = len(batch)
+        fused = fuse(self.fusers, [subset for subset in wanted if subset.is_fused], features, rows, present)
         vectors = {}
         for subset in wanted:
-            complete = Embeddings({}, present).complete(subset)
             if subset.is_fused:
-                vectors[subset] = self._fuse(subset, features, rows, complete, size)
+                vectors[subset] = fused[subset]
             else:
                 (name,) = subset
-                projected = _unit(self.projections[name](features[name]))
-                vectors[subset] = _spread(projected, rows[name], complete, size)
+                vectors[subset] = spread(unit(self.projections[name](features[name])), rows[name], present.get(name))
         return Embeddings(vectors, present, batch.groups)
 
     def encode(self, name: str, inputs: Inputs) -> Tensor:
@@ -145,29 +135,6 @@ class MultimodalModel(nn.Module):
         if not bool(inputs.present.any()):  # an encoder need not stand an empty batch
             return next(self.parameters()).new_zeros(0, self._widths[name])
         return encoder(**inputs.values) if isinstance(inputs.values, dict) else encoder(inputs.values)
-
-    def _fuse(
-        self, subset: Subset, features: dict[str, Tensor], rows: dict[str, Tensor], complete: Mask | None, size: int
-    ) -> Tensor:
-        where = None if complete is None else complete.nonzero().squeeze(1)
-        picked = [features[name][rows[name] if where is None else rows[name][where]] for name in subset]
-        fused = _unit(self.fusers[str(subset)](picked))
-        if where is None:
-            return fused
-        return fused.new_zeros(size, self.dim).index_copy(0, where, fused)
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    # Lengths are taken in float32 also under bfloat16 autocast: 8 bits of mantissa would leave 0.4 % of error.
-    return F.normalize(vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors, dim=-1)
-
-
-def _spread(vectors: Tensor, rows: Tensor, complete: Mask | None, size: int) -> Tensor:
-    """Give every row of the batch the vector of its distinct input; rows without one hold zeros, and are masked."""
-    if complete is None:
-        return vectors[rows]
-    where = complete.nonzero().squeeze(1)
-    return vectors.new_zeros(size, vectors.shape[1]).index_copy(0, where, vectors[rows[where]])
 
 
 def check_encoders(encoders: Mapping[str, nn.Module], modalities: Iterable[str]) -> dict[str, int]:

@@ -1,7 +1,11 @@
-"""Fusion networks: the features of two or more modalities to one vector (Eq. 4 of the paper, for any number)."""
+"""Fusion networks: the features of two or more modalities to one vector (Eq. 4 of the paper, for any number).
+
+Each is built for one set of modalities; `set_fusion` has the one that all sets share.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,30 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from confu.checks import check_known
+from confu.nn import fusion_inputs
 from confu.nn.feature_mask import FeatureMask
 from confu.nn.mlp import mlp
+from confu.nn.set_fusion import OneSet, SetFusion
 from confu.nn.sizes import check_positive
-
-
-def check_features(features: Sequence[Tensor], in_dims: Sequence[int]) -> None:
-    """Refuse features that do not match the sizes that a fusion network was built for.
-
-    >>> check_features([torch.zeros(4, 2), torch.zeros(4, 3)], in_dims=[2, 3])
-
-    Args:
-        features: one tensor (batch, in_dim) for each modality.
-        in_dims: the size expected of each.
-
-    Raises:
-        ValueError: for another number of tensors, another size, or batches of different sizes.
-    """
-    shapes = [tuple(h.shape) for h in features]
-    batches = {shape[0] for shape in shapes if shape}
-    if [shape[1:] for shape in shapes] != [(in_dim,) for in_dim in in_dims] or len(batches) != 1:
-        raise ValueError(
-            f"features must be {len(in_dims)} tensors (batch, in_dim) with in_dim {list(in_dims)} and one batch size; "
-            f"got shapes {shapes}"
-        )
 
 
 class ReleasedFusion(nn.Module):
@@ -64,14 +49,14 @@ class ReleasedFusion(nn.Module):
     ):
         super().__init__()
         check_positive(depth=depth)
-        self.in_dims = _checked_dims(in_dims)
+        self.in_dims = fusion_inputs.checked_dims(in_dims)
         self.mask = FeatureMask(mask_ratio)
         layers = mlp(sum(in_dims), [hidden_dim] * depth, dim, 0.1)
         self.layers = nn.Sequential(*layers, nn.LeakyReLU(0.2), nn.Dropout(0.1))
 
     def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
         """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
-        check_features(features, self.in_dims)
+        fusion_inputs.check_features(features, self.in_dims)
         return self.layers(torch.cat([self.mask(h) for h in features], dim=1))
 
 
@@ -108,13 +93,13 @@ class MLPFusion(nn.Module):
     ):
         super().__init__()
         check_positive(depth=depth)
-        self.in_dims = _checked_dims(in_dims)
+        self.in_dims = fusion_inputs.checked_dims(in_dims)
         self.mask = FeatureMask(mask_ratio)
         self.layers = mlp(sum(in_dims), [hidden_dim] * depth, dim, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
         """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
-        check_features(features, self.in_dims)
+        fusion_inputs.check_features(features, self.in_dims)
         return self.layers(torch.cat([self.mask(h) for h in features], dim=1))
 
 
@@ -146,7 +131,7 @@ class BilinearFusion(nn.Module):
     def __init__(self, in_dims: Sequence[int], dim: int, hidden_dim: int = 512, mask_ratio: float = 0.0):
         super().__init__()
         check_positive(dim=dim, hidden_dim=hidden_dim)
-        self.in_dims = _checked_dims(in_dims)
+        self.in_dims = fusion_inputs.checked_dims(in_dims)
         self.mask = FeatureMask(mask_ratio)
         self.factors = nn.ModuleList(nn.Linear(in_dim, hidden_dim) for in_dim in in_dims)
         # No bias: it would pull all rows the same way, which tells none from another.
@@ -154,23 +139,31 @@ class BilinearFusion(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
         """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
-        check_features(features, self.in_dims)
+        fusion_inputs.check_features(features, self.in_dims)
         # The root is here and not in larger weights, so that an optimizer's steps are large enough to change them.
         factors = [3**0.5 * factor(_unit_scale(self.mask(h))) for factor, h in zip(self.factors, features, strict=True)]
         return self.output(reduce(torch.mul, factors))
+
+
+def _shared_by_one_set(in_dims: Sequence[int], **settings: Any) -> OneSet:
+    names = [f"input_{i}" for i in range(len(in_dims))]
+    return OneSet(SetFusion(dict(zip(names, fusion_inputs.checked_dims(in_dims))), **settings), names)
 
 
 FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLPFusion,
     "released": ReleasedFusion,
     "bilinear": BilinearFusion,
+    "shared": _shared_by_one_set,
 }
 
 
 def build_fusion(
     kind: str, in_dims: Sequence[int], dim: int, hidden_dim: int, mask_ratio: float = 0.0, depth: int = 1
 ) -> nn.Module:
-    """A fusion network by its registered name.
+    """A fusion network of one set of modalities by its registered name.
+
+    `"shared"` is `SetFusion` with no other set to share it with; a model builds one `SetFusion` for all its subsets.
 
     >>> type(build_fusion("mlp", [4, 6], dim=3, hidden_dim=8)).__name__
     'MLPFusion'
@@ -199,13 +192,6 @@ def build_fusion(
     # Only where it is asked for: a network without hidden layers need not know the word.
     deeper = {} if depth == 1 else {"depth": depth}
     return FUSIONS[kind](in_dims=in_dims, dim=dim, hidden_dim=hidden_dim, mask_ratio=mask_ratio, **deeper)
-
-
-def _checked_dims(in_dims: Sequence[int]) -> tuple[int, ...]:
-    if len(in_dims) < 2:
-        raise ValueError(f"in_dims must hold the sizes of at least two modalities to fuse; got {list(in_dims)}")
-    check_positive(**{f"in_dims[{i}]": in_dim for i, in_dim in enumerate(in_dims)})
-    return tuple(in_dims)
 
 
 def _unit_scale(features: Tensor) -> Tensor:
