@@ -29,9 +29,10 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("without_tensorboard")
-@pytest.mark.parametrize("name", [*cached_processes.METHODS, "uneven"])
+@pytest.mark.parametrize("name", [*cached_processes.METHODS, "uneven", "ring"])
 def test_two_processes_in_parts_end_with_the_weights_of_one_that_is_whole(trained, tmp_path, name):
-    cached_processes.train("confu-positives" if name == "uneven" else name, tmp_path / name)
+    method = {"uneven": "confu-positives", "ring": "confu-excluded"}.get(name, name)
+    cached_processes.train(method, tmp_path / name)
     one, two = ([record["total"] for record in read_log(folder / name)] for folder in (tmp_path, trained))
     assert one == pytest.approx(two, abs=2e-5)
     assert len({round(loss, 6) for loss in one}) > 5

@@ -24,7 +24,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from confu._typing import Batch, Embeddings, Subset
-from confu.distributed import gather_embeddings
 from confu.losses import LossOutput
 from confu.training.averaging import average_over_processes, check_whole_models
 from confu.training.chunks import joined, part_of, spans
@@ -64,7 +63,7 @@ def cached_backward(
     """Add to every `grad` what `objective(batch).total.backward()` would, with at most `chunk` rows in a graph.
 
     Args:
-        objective: has a `model` (batch to `Embeddings`) and a `loss` (`Embeddings` to `LossOutput`).
+        objective: has a `model` (`Batch` to `Embeddings`) and `loss_of` (`Embeddings` to `LossOutput`).
         batch: of this process; its inputs are moved to the device part by part.
         chunk: most rows that are encoded at once.
         device: of the model; None is that of its first parameter.
@@ -76,9 +75,9 @@ def cached_backward(
         `cached_step`.
 
     Raises:
-        ValueError: if chunk is below 1, or the objective has no model and loss.
+        ValueError: if chunk is below 1, or the objective has no `model` or `loss_of`.
     """
-    model, loss = parts_of(objective)
+    model, loss_of = parts_of(objective)
     device = device or next(model.parameters()).device
     places = spans(len(batch), chunk)
     running = RunningState(model) if len(places) > 1 else None  # one part is a plain step
@@ -97,7 +96,7 @@ def cached_backward(
     made.clear()
     for vectors in embeddings.vectors.values():
         vectors.requires_grad_()
-    out = _loss(loss, embeddings)
+    out = loss_of(embeddings)
     out.total.backward()
     gradients = {subset: vectors.grad for subset, vectors in embeddings.vectors.items()}
     # Before any buffer is put back: a graph that has read one refuses to go back once it was written to.
@@ -126,35 +125,29 @@ def cached_loss(
     precision: Precision = nullcontext,
 ) -> LossOutput:
     """The loss of a batch without a gradient, with at most `chunk` rows encoded at once; arguments as above."""
-    model, loss = parts_of(objective)
+    model, loss_of = parts_of(objective)
     device = device or next(model.parameters()).device
     with torch.no_grad():
-        made = []
+        made: list[Embeddings] = []
         for start, stop in spans(len(batch), chunk):
             with precision():
                 made.append(model(part_of(batch, start, stop).to(device)))
-        return _loss(loss, joined(made, None if batch.groups is None else batch.groups.to(device)))
+        return loss_of(joined(made, None if batch.groups is None else batch.groups.to(device)))
 
 
-def parts_of(objective: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The model and the loss of a contrastive objective.
+def parts_of(objective: nn.Module) -> tuple[nn.Module, Callable[[Embeddings], LossOutput]]:
+    """The model of an objective, and the loss of the whole batch from the embeddings of this process's rows.
 
     Raises:
         ValueError: if it has not both.
     """
-    model, loss = getattr(objective, "model", None), getattr(objective, "loss", None)
-    if not isinstance(model, nn.Module) or not isinstance(loss, nn.Module):
+    model, loss_of = getattr(objective, "model", None), getattr(objective, "loss_of", None)
+    if not isinstance(model, nn.Module) or loss_of is None:
         raise ValueError(
-            f"chunk needs an objective with a model and a loss of its embeddings; {type(objective).__name__} has not "
-            "both. Leave chunk at None for it"
+            "chunk needs an objective that has a `model` and can tell the loss from embeddings (`loss_of`); "
+            f"{type(objective).__name__} has not both. Leave chunk at None for it"
         )
-    return model, loss
-
-
-def _loss(loss: nn.Module, embeddings: Embeddings) -> LossOutput:
-    everyone = gather_embeddings(embeddings)
-    with torch.autocast(next(iter(everyone.vectors.values())).device.type, enabled=False):
-        return loss(everyone)
+    return model, loss_of
 
 
 def _rows(gradient: Tensor | None, start: int, stop: int) -> Tensor | None:
