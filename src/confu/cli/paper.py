@@ -29,6 +29,13 @@ class Variant(str, Enum):
     both = "both"
 
 
+class Pairing(str, Enum):
+    """How a photo, a sound and a caption of a species come together."""
+
+    afresh = "afresh"
+    fixed = "fixed"
+
+
 RUNS = Annotated[Path, typer.Option(help="Folder of the runs. Finished ones are reused, interrupted ones go on.")]
 
 
@@ -109,6 +116,10 @@ def reproduce(
     train_data: Annotated[
         Path | None, typer.Option(help="Folder of Bird-MML, that the models of birds are trained on; data/bird-mml.")
     ] = None,
+    pairing: Annotated[
+        Pairing | None,
+        typer.Option(help="Of Bird-MML's triplets: afresh by species in every batch (default), or fixed."),
+    ] = None,
     ps: Annotated[str | None, typer.Option("--p", help="Shares of XOR rows with commas, for xor.")] = None,
     dims: Annotated[str | None, typer.Option(help="Embedding dimensions with commas, for xor-dimension.")] = None,
     snr: Annotated[
@@ -142,6 +153,7 @@ def reproduce(
         runs=runs,
         data=data,
         train_data=train_data,
+        pairing=None if pairing is None else pairing.value,
         on=on,
         limit=limit,
         epochs=epochs,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -47,6 +48,7 @@ class Request:
         runs: folder of the runs.
         data: folder of the data set's files; None is `data/`, and in it the folder that `confu data list` names.
         train_data: folder of the data that models are trained on, where that is another set; None as for `data`.
+        pairing: of Bird-MML's photos, sounds and captions, `"afresh"` in every batch or `"fixed"`; None is the size's.
         on: the data set; None for those of the paper whose files are there.
         limit, epochs: instead of the size's.
         ps, dims: of the XOR experiments.
@@ -62,6 +64,7 @@ class Request:
     runs: Path = Path("runs")
     data: Path | None = None
     train_data: Path | None = None
+    pairing: Literal["afresh", "fixed"] | None = None
     on: str | None = None
     limit: int | None = None
     epochs: int | None = None
@@ -106,7 +109,7 @@ def _birds(name: str, request: Request, frames: str) -> Benchmark:
     trained = request.train_data or folder_of(SOURCES["bird-mml"], "data")
     return bird_benchmark(
         name, request.folder(name), trained, request.size, request.limit, request.epochs, frames,
-        request.runs / "cache", progress=request.progress,
+        request.runs / "cache", pairing=request.pairing, progress=request.progress,
     )  # fmt: skip
 
 
