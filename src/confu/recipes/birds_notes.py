@@ -5,6 +5,8 @@ from confu.recipes.birds_rows import EIGHT
 from confu.recipes.birds_scales import Size
 from confu.recipes.published import Value, published
 
+PAIRED = {"afresh": "afresh in every batch", "fixed": "as they are listed"}
+
 
 def bird_numbers(name: str, frames: str) -> dict[str, dict[str, Value]]:
     """The paper's zero-shot accuracies by method and query; none of CUB-200-2011."""
@@ -28,7 +30,7 @@ def bird_notes(
     }
     notes = [
         f"trained on Bird-MML, size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate "
-        f"{train.lr:g}, the last epoch; photos, sounds and captions of a species paired {data.pairing}",
+        f"{train.lr:g}, the last epoch; photos, sounds and captions of a species paired {PAIRED[data.pairing]}",
         f"{scale.held_out} rows of each species are held out from training for validation, as many for a test on "
         "Bird-MML itself; the paper trains on all",
         "photos of birds; prompts are the bare names, of which Bird-MML has none of most species"
