@@ -48,6 +48,24 @@ def test_every_held_parameter_moves_in_a_step():
         assert not torch.equal(parameter, before[name]), name
 
 
+def test_one_kernel_or_many_is_the_same_adamw():
+    from training.kill_target import data
+
+    ended = []
+    for fused in (True, False):
+        module = objective()
+        optimizer = build_optimizer(module, TrainSettings(lr=1e-2, weight_decay=0.1, fused_adamw=fused))
+        assert all(group["fused"] == fused for group in optimizer.param_groups)
+        torch.manual_seed(2)
+        for start in (0, 64, 128):
+            optimizer.zero_grad()
+            module(data().train.batch(torch.arange(start, start + 64))).total.backward()
+            optimizer.step()
+        ended.append(module.state_dict())
+    for name, value in ended[0].items():
+        torch.testing.assert_close(value, ended[1][name], atol=1e-5, rtol=1e-4)
+
+
 def test_a_parameter_that_is_left_out_is_named():
     module = objective()
     forgotten = SGD(module.model.encoders.parameters(), lr=0.1)

@@ -27,6 +27,7 @@ from confu.losses import LossOutput
 from confu.training.batches import choose_batches, validation_order
 from confu.training.cached import cached_loss, cached_step
 from confu.training.display import Display
+from confu.training.layout import lay_channels_last
 from confu.training.log import RunLog
 from confu.training.memory import memory_needed
 from confu.training.objective import clamp_temperatures
@@ -120,6 +121,8 @@ def fit(
 
     torch.manual_seed(settings.seed)
     steps_per_epoch = batches.steps
+    if settings.channels_last:
+        lay_channels_last(objective)
     optimizer = build_optimizer(objective, settings)
     schedule = build_schedule(optimizer, settings, settings.epochs * steps_per_epoch)
     objective, optimizer = accelerator.prepare(objective, optimizer)

@@ -27,7 +27,7 @@ def build_optimizer(objective: nn.Module, settings: TrainSettings) -> AdamW:
         {"params": [p for p in trainable if id(p) in temperatures], "weight_decay": 0.0,
          "lr": settings.temperature_lr or settings.lr},
     ]  # fmt: skip
-    optimizer = AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=True)
+    optimizer = AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=settings.fused_adamw)
     check_every_parameter_is_trained(objective, optimizer)
     return optimizer
 

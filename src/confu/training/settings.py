@@ -30,6 +30,12 @@ class TrainSettings(BaseModel):
         default="float32",
         description="bfloat16 is autocast, weights stay float32; auto takes it on a GPU that has it, else float32",
     )
+    fused_adamw: bool = Field(
+        default=True, description="one kernel for all of AdamW's arithmetic; false for a device that has none"
+    )
+    channels_last: bool = Field(
+        default=False, description="convolutions' weights with the channels last in memory, results but for rounding"
+    )
     sampling: Literal["uniform", "balanced", "unique"] = Field(
         default="uniform",
         description="balanced: batches with enough complete rows for each term; unique: no group twice in a batch",
