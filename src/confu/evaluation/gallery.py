@@ -13,25 +13,9 @@ from torch import Tensor
 from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.hits import first_hit_credit
+from confu.evaluation.ranking import GroupRanks, count_ranks
 from confu.evaluation.retrieval import expected_ranks, reciprocal_ranks
-from confu.evaluation.scoring import asked_with, pair_scores, query_chunks, sides, tie_widths
-
-
-@dataclass(frozen=True, eq=False)
-class GroupRanks:
-    """Where the first row of the query's own group stands: every row of the group is right.
-
-    Attributes:
-        better: (n,) how many rows of other groups score better than the best of its own.
-        tied: (n,) how many rows of other groups score the same as that one.
-        right: (n,) how many rows of its own group do, at least 1.
-        members: (n,) how many rows of the gallery belong to its group, at least 1.
-    """
-
-    better: Int[Tensor, " n"]
-    tied: Int[Tensor, " n"]
-    right: Int[Tensor, " n"]
-    members: Int[Tensor, " n"]
+from confu.evaluation.scoring import asked_with, sides
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +77,7 @@ def gallery_ranks(
     score: str = "cosine",
     groups: Int[Tensor, " m"] | None = None,
 ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"], GroupRanks | None]:
-    """Where each query's own target stands in the gallery, in chunks so that memory does not grow with n m.
+    """Where each query's own target stands in the gallery, in tiles so that memory does not grow with n m.
 
     Args:
         queries: one (n, dim) of unit vectors a side, see `confu.evaluation.scoring.pair_scores`.
@@ -110,26 +94,7 @@ def gallery_ranks(
         >>> better.tolist(), tied.tolist(), first.tolist()
         ([1], [2], [0])
     """
-    if score != "cosine":  # once, and not again in every chunk
-        queries, targets = [one.double() for one in queries], [one.double() for one in targets]
-    n, m = len(queries[0]), len(targets[0])
-    found: list[tuple[Tensor, ...]] = []
-    for rows in query_chunks(n, m, len(queries) + len(targets)):
-        scores = pair_scores(score, [one[rows] for one in queries], targets)
-        width = tie_widths(score, scores)
-        mine = own[rows][:, None]
-        at = scores.gather(1, mine)
-        counts = [(scores > at + width).sum(1), ((scores - at).abs() <= width).sum(1), scores.argmax(1)]
-        if groups is not None:
-            belongs = ((groups == groups[mine]) & (groups >= 0)).scatter(1, mine, True)
-            best = scores.masked_fill(~belongs, -torch.inf).amax(1, keepdim=True)
-            ties = (scores - best).abs() <= width
-            counts += [((scores > best + width) & ~belongs).sum(1), (ties & ~belongs).sum(1), (ties & belongs).sum(1),
-                       belongs.sum(1)]  # fmt: skip
-        found.append(tuple(counts))
-    columns = [torch.cat(parts) for parts in zip(*found)]
-    better, tied, first = columns[:3]
-    return better, tied, first, GroupRanks(*columns[3:]) if groups is not None else None
+    return count_ranks(queries, targets, own, score, groups)
 
 
 def rank_pair(

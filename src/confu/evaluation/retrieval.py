@@ -14,6 +14,7 @@ from confu._typing import Subset
 from confu.checks import check_pair, check_rows
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
+from confu.evaluation.ranking import count_ranks
 from confu.evaluation.report import ReportRow
 from confu.evaluation.scoring import (
     TIE_TOLERANCE,
@@ -21,11 +22,8 @@ from confu.evaluation.scoring import (
     asked_with,
     check_unit,
     disjoint_pairs,
-    pair_scores,
-    query_chunks,
     queryable_subsets,
     side_subsets,
-    tie_widths,
 )
 
 Sides = Float[Tensor, "_ _"] | Sequence[Float[Tensor, "_ _"]]
@@ -43,7 +41,8 @@ def retrieval_ranks(
 
         better_i = #{j : s_ij > s_ii + tolerance_i},   tied_i = #{j : |s_ij - s_ii| <= tolerance_i}
 
-    The scores s are computed in chunks of queries, so memory does not grow with n^2.
+    The scores s are computed in tiles, so memory does not grow with n^2: a million queries of a million take some hours,
+    and no more memory than a thousand.
 
     Args:
         queries: (n, dim) unit vectors; or one such a modality, for a score that compares several.
@@ -71,17 +70,8 @@ def retrieval_ranks(
     for name, side in (("queries", queries), ("targets", targets)):
         for i, vectors in enumerate(side):
             check_unit(name if len(side) == 1 else f"{name}[{i}]", vectors)
-    if score != "cosine":  # once, and not again in every chunk
-        queries, targets = [one.double() for one in queries], [one.double() for one in targets]
-    n = len(queries[0])
-    better = torch.empty(n, dtype=torch.long)
-    tied = torch.empty(n, dtype=torch.long)
-    for rows in query_chunks(n, n, len(queries) + len(targets), chunk_size):
-        scores = pair_scores(score, [one[rows] for one in queries], targets)
-        width = tie_widths(score, scores, tolerance)
-        own = scores.diagonal(offset=rows.start)[:, None]  # from the same product, so that it is rounded alike
-        better[rows] = (scores > own + width).sum(dim=1).cpu()
-        tied[rows] = ((scores - own).abs() <= width).sum(dim=1).cpu()
+    own = torch.arange(len(queries[0]))
+    better, tied, _, _ = count_ranks(queries, targets, own, score, tolerance=tolerance, chunk_size=chunk_size)
     return better, tied
 
 
