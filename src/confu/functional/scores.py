@@ -82,6 +82,9 @@ def squared_volumes(
     queries, targets = widened(queries), widened(targets)
     if len(queries) > len(targets):  # a volume does not know which side asked
         return squared_volumes(targets, queries).T
+    if len(queries) == len(targets) == 1:
+        (x,), (y,) = queries, targets
+        return x.square().sum(dim=1)[:, None] * y.square().sum(dim=1) - (x @ y.T).square()
     if len(queries) == 1:
         return volume_squares(queries[0], targets).matrix()
     if len(queries) == len(targets) == 2:
