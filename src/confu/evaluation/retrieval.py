@@ -41,8 +41,8 @@ def retrieval_ranks(
 
         better_i = #{j : s_ij > s_ii + tolerance_i},   tied_i = #{j : |s_ij - s_ii| <= tolerance_i}
 
-    The scores s are computed in tiles, so memory does not grow with n^2: a million queries of a million take some hours,
-    and no more memory than a thousand.
+    The scores s are computed in tiles, so memory does not grow with n^2: a million queries of a million take hours, but
+    no more memory than a thousand.
 
     Args:
         queries: (n, dim) unit vectors; or one such a modality, for a score that compares several.
