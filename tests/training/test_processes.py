@@ -11,7 +11,9 @@ import torch
 
 from confu._typing import Embeddings, Subset
 from confu.distributed import agreed_seed, every_rank, gather_embeddings, gather_rows, my_part, rank, world_size
+from confu.training import TrainSettings
 from confu.training.log import read_log
+from confu.training.processes import begin_together
 from training import two_processes
 
 SCRIPT = Path(two_processes.__file__)
@@ -92,3 +94,27 @@ def test_one_process_is_as_no_processes():
     torch.manual_seed(3)
     first = agreed_seed()
     assert first != agreed_seed()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "ACCELERATE_USE_FSDP is set, but .* need the whole model in each process"),
+        (
+            {"LOCAL_RANK": "0", "WORLD_SIZE": "4"},
+            "4 processes were started, but this one knows of 1: .*ACCELERATE_USE_CPU=true",
+        ),
+    ],
+)
+def test_a_start_that_cannot_be_right_is_refused(environment, message, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    data, settings = two_processes.rows(16, 1), TrainSettings()
+    with pytest.raises(ValueError, match=message):
+        begin_together(two_processes.objective("tri-clip"), settings, data, data)
+
+
+def test_the_objective_is_told_how_rows_meet():
+    data, module = two_processes.rows(16, 1), two_processes.objective("tri-clip")
+    begin_together(module, TrainSettings(negatives="ring"), data, data)
+    assert module.negatives == "ring"
