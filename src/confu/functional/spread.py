@@ -8,7 +8,6 @@ the sides that ask need not leave their process.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
@@ -19,7 +18,8 @@ from confu._typing import Mask, Vectors
 from confu.checks import check_finite, check_fraction, check_known, check_pair, check_rows
 from confu.distributed import Negatives, every_count, every_rank, gather_rows, largest, rank, sum_over
 from confu.functional.log_sums import log_sums
-from confu.functional.ring import Meetings, group_sums, ring_log_sums
+from confu.functional.ring import Meetings, ring_log_sums
+from confu.functional.spread_rows import OwnRows, find_mates, groups_of, one_way
 from confu.functional.terms import SAME_GROUP, Side
 
 
@@ -70,14 +70,14 @@ def spread_info_nce_terms(
     for left, right in terms:
         check_pair(vectors[left], vectors[right])
     groups = None if same_group == "negatives" else groups
-    sides = {side: _Rows.of(vectors[side], (present or {}).get(side), groups)
+    sides = {side: OwnRows.of(vectors[side], (present or {}).get(side), groups)
              for side in dict.fromkeys(side for term in terms for side in term)}  # fmt: skip
     sizes = dict(zip(sides, zip(*every_count([len(rows.vectors) for rows in sides.values()]))))
     stacks = _stacks(terms, symmetric)
     apart = same_group == "excluded" and groups is not None
     scaled = {side: rows.vectors / temperature for side, rows in sides.items()}
     sums = (_gathered_sums if negatives == "gather" else _ring_sums)(scaled, sides, sizes, stacks, symmetric, apart)
-    mates = _mates(sides) if groups is not None and (same_group == "positives" or label_smoothing) else {}
+    mates = find_mates(sides) if groups is not None and (same_group == "positives" or label_smoothing) else {}
     means = {}
     if label_smoothing:
         stacked = sum_over(torch.stack([rows.vectors.sum(dim=0) for rows in sides.values()]))
@@ -90,7 +90,7 @@ def spread_info_nce_terms(
         for asker, answerer, log_sum in ((anchor, other, found[0]), (other, anchor, found[1])):
             if log_sum is None:
                 continue
-            share, count = _one_way(
+            share, count = one_way(
                 scaled[asker], sides[asker], sides[answerer], log_sum, same_group, mates.get(answerer),
                 label_smoothing, means.get(answerer),
             )  # fmt: skip
@@ -102,66 +102,6 @@ def spread_info_nce_terms(
     check_rows(int(counts.min()), 2, "InfoNCE, which needs a negative for each row,")
     _check_finite(losses, sides)
     return list(losses.view(len(terms), -1).mean(dim=1).unbind())
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """This process's rows of a side that are there.
-
-    Attributes:
-        vectors: (rows, dim).
-        numbers: (rows,) which rows of this process's part of the batch they are.
-        place: (batch,) where each row of the part stands among them, -1 where it is missing.
-        groups: (rows,) their groups; None if that makes no difference.
-    """
-
-    vectors: Tensor
-    numbers: Tensor
-    place: Tensor
-    groups: Tensor | None
-
-    @staticmethod
-    def of(vectors: Tensor, present: Tensor | None, groups: Tensor | None) -> "_Rows":
-        vectors = vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors
-        if torch.is_grad_enabled() and not vectors.requires_grad:  # another process may wait for this one's gradient
-            vectors = vectors.detach().requires_grad_()
-        everyone = torch.arange(len(vectors), device=vectors.device)
-        if present is None:
-            return _Rows(vectors, everyone, everyone, groups)
-        place = torch.where(present, present.cumsum(0) - 1, -1)
-        return _Rows(vectors[present], everyone[present], place, None if groups is None else groups[present])
-
-
-@dataclass(frozen=True)
-class _Mates:
-    """Of a side, on all processes: the sum of each group's rows and how many they are, for the groups of this process.
-
-    Attributes:
-        known: ascending, those groups.
-        sums: (groups, dim).
-        counts: (groups,).
-    """
-
-    known: Tensor
-    sums: Tensor
-    counts: Tensor
-
-    def of(self, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum and the number for rows of these groups; nothing for a row of none."""
-        # Without a branch for no groups: all processes must have the same graph, as its backward pass exchanges too.
-        place = torch.where(groups >= 0, torch.searchsorted(self.known, groups), len(self.known))
-        nothing = self.sums.new_zeros(1, self.sums.shape[1])
-        return torch.cat([self.sums, nothing])[place], torch.cat([self.counts, self.counts.new_zeros(1)])[place]
-
-
-def _mates(sides: Mapping[Any, _Rows]) -> dict[Any, _Mates]:
-    every = torch.cat([_groups(rows) for rows in sides.values()]).unique()
-    known, count = every[every >= 0], len(sides)
-    # One journey for all sides: a group is one of a side.
-    keys = torch.cat([_groups(rows) * count + number for number, rows in enumerate(sides.values())])
-    wanted = (known[:, None] * count + torch.arange(count, device=known.device)).flatten()
-    sums, counts = group_sums(torch.cat([rows.vectors for rows in sides.values()]), keys, wanted)
-    return {side: _Mates(known, sums[number::count], counts[number::count]) for number, side in enumerate(sides)}
 
 
 def _stacks(terms: Sequence[tuple[Side, Side]], symmetric: bool) -> dict[Side, list[Side]]:
@@ -184,16 +124,16 @@ Sums = dict[tuple[Any, Any], tuple[Tensor, Tensor | None]]
 
 
 def _gathered_sums(
-    scaled: Mapping[Side, Tensor], sides: Mapping[Side, _Rows], sizes: Mapping[Side, Sequence[int]],
+    scaled: Mapping[Side, Tensor], sides: Mapping[Side, OwnRows], sizes: Mapping[Side, Sequence[int]],
     stacks: Mapping[Side, Sequence[Side]], columns: bool, apart: bool,
 ) -> Sums:  # fmt: skip
     sent = list(dict.fromkeys(other for others in stacks.values() for other in others))
     everyone = {side: gather_rows(sides[side].vectors, shares=True, counts=sizes[side]) for side in sent}
-    groups = {side: gather_rows(_groups(sides[side]), counts=sizes[side]) for side in sent} if apart else {}
+    groups = {side: gather_rows(groups_of(sides[side]), counts=sizes[side]) for side in sent} if apart else {}
     found: Sums = {}
     partial: list[Tensor] = []
     for anchor, others in stacks.items():
-        same = (_groups(sides[anchor]), torch.cat([groups[one] for one in others])) if apart else None
+        same = (groups_of(sides[anchor]), torch.cat([groups[one] for one in others])) if apart else None
         rows, down = log_sums(scaled[anchor], [everyone[one] for one in others], columns=columns, same=same)
         found |= {(anchor, other): (rows[:, k], None) for k, other in enumerate(others)}
         partial += [] if down is None else [down]
@@ -215,7 +155,7 @@ def _log_sum_over(logs: Tensor) -> Tensor:
 
 
 def _ring_sums(
-    scaled: Mapping[Side, Tensor], sides: Mapping[Side, _Rows], sizes: Mapping[Side, Sequence[int]],
+    scaled: Mapping[Side, Tensor], sides: Mapping[Side, OwnRows], sizes: Mapping[Side, Sequence[int]],
     stacks: Mapping[Side, Sequence[Side]], columns: bool, apart: bool,
 ) -> Sums:  # fmt: skip
     sent = list(dict.fromkeys(other for others in stacks.values() for other in others))
@@ -226,7 +166,7 @@ def _ring_sums(
     )
     same = None
     if apart:
-        same = [_groups(sides[side]) for side in stacks], torch.cat([_groups(sides[side]) for side in sent])
+        same = [groups_of(sides[side]) for side in stacks], torch.cat([groups_of(sides[side]) for side in sent])
     rows, down = ring_log_sums(
         [scaled[side] for side in stacks], torch.cat([sides[side].vectors for side in sent]), meetings, same
     )
@@ -238,53 +178,7 @@ def _ring_sums(
     return found
 
 
-def _groups(rows: _Rows) -> Tensor:
-    assert rows.groups is not None
-    return rows.groups
-
-
-def _one_way(
-    scaled: Tensor, mine: _Rows, theirs: _Rows, log_sum: Tensor, same_group: str, mates: _Mates | None,
-    label_smoothing: float, mean: tuple[Tensor, int] | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The sum over this process's rows with a positive of log sum - mean score of positives, and how many they are.
-
-    Args:
-        scaled: (rows, dim) vectors of the asking side, divided by the temperature.
-        mine: what is known of its rows.
-        theirs: of the answering side.
-        log_sum: (rows,).
-        same_group: what rows of a group are.
-        mates: the groups of the answering side.
-        label_smoothing: share of all targets.
-        mean: the sum of all rows of the answering side, and how many they are.
-    """
-    place = theirs.place[mine.numbers]
-    there = place >= 0
-    own = torch.zeros_like(scaled).index_copy(0, there.nonzero().squeeze(1), theirs.vectors[place[there]])
-    count = there.to(torch.int64)
-    grouped = None if mine.groups is None else mine.groups >= 0
-    if same_group == "excluded" and grouped is not None:  # a pair of the same row is never left out
-        score = (scaled * own).sum(dim=1)
-        log_sum = torch.logaddexp(log_sum, torch.where(there & grouped, score, -torch.inf))
-    if same_group == "positives" and grouped is not None and mates is not None:
-        sums, counts = mates.of(_groups(mine))
-        own, count = torch.where(grouped[:, None], sums, own), torch.where(grouped, counts, count)
-    asks = count > 0
-    scaled, log_sum = scaled[asks], log_sum[asks]
-    score = (scaled * own[asks]).sum(dim=1) / count[asks]
-    if mean is not None:
-        every, number = mean[0].expand_as(scaled), torch.full_like(count[asks], mean[1])
-        if same_group == "excluded" and mates is not None:
-            sums, counts = (one[asks] for one in mates.of(_groups(mine)))
-            left_out = (counts > 0) & there[asks]
-            every = every - torch.where(left_out[:, None], sums - own[asks], 0)
-            number = number - torch.where(left_out, counts - 1, 0)
-        score = (1 - label_smoothing) * score + label_smoothing * (scaled * every).sum(dim=1) / number
-    return (log_sum - score).sum(), asks.sum()
-
-
-def _check_finite(losses: Tensor, sides: Mapping[Any, _Rows]) -> None:
+def _check_finite(losses: Tensor, sides: Mapping[Any, OwnRows]) -> None:
     """Raise on every process alike, naming where the embeddings are not finite: one that goes on alone would wait."""
     if bool(losses.isfinite().all()):
         return
