@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from confu._typing import Embeddings, Subset
-from confu.checks import check_known, check_rows
+from confu.checks import check_finite, check_known, check_rows
 from confu.distributed import PartEmbeddings, every_count
 from confu.functional import total_correlation_bound
 from confu.functional.spread import spread_info_nce_terms
@@ -117,6 +117,8 @@ def complete_vectors(embeddings: Embeddings, modalities: Sequence[str], what: st
             )
     present = embeddings.complete(*singles)
     found = {str(one): embeddings[one] if present is None else embeddings[one][present] for one in singles}
+    for name, vectors in found.items():
+        check_finite(f"the embeddings of {name}", vectors)
     check_rows(len(found[modalities[0]]), 2, f"{what}, on rows that have all of {', '.join(modalities)},")
     return found
 
