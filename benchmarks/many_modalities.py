@@ -1,0 +1,227 @@
+"""What more modalities cost, and what they give: a fusion network for each subset beside one that all subsets share.
+
+python benchmarks/many_modalities.py            # both, some twenty minutes on one core
+python benchmarks/many_modalities.py --quick    # only whether both ways to compute a shared network agree: seconds
+
+Quality: two to six views of handwritten digits (`digit_views.py`), trained for a fixed number of steps and tested on
+others. Cost: two to eight modalities of random numbers, forward and backward of the model, and of the loss.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
+
+import torch
+from digit_views import VIEWS, digit_views
+from growth_plot import draw
+from growth_tables import cost_table, quality_table
+from measure import interleaved
+from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from confu import Batch, ConFuLoss, ContrastiveObjective, Embeddings, Inputs, MultimodalModel, Plan, versions
+from confu.data import Splits
+from confu.files import write_json
+from confu.nn.encoders import MLPEncoder
+from confu.plan import disjoint_plan, target_plan
+from confu.training import TrainSettings
+from confu.training.optim import build_optimizer, build_schedule
+
+PLANS = {
+    "order 2": lambda names: disjoint_plan(names, max_order=2),
+    "all": disjoint_plan,
+    "by target": lambda names: target_plan(names, names[0]),
+}
+KINDS = {"a network each": ("mlp", 1), "shared": ("shared", 1), "shared, 4 x as wide": ("shared", 4)}
+QUALITY = {"features": 64, "dim": 32, "fusion_dim": 128, "lr": 3e-3, "weight_decay": 1e-2, "batch_size": 256}
+COST = {"features": 256, "dim": 256, "fusion_dim": 512, "rows": 256}
+NEIGHBOURS = 10
+
+
+def main() -> None:
+    options = parsed()
+    torch.set_num_threads(1)
+    check_equal()
+    if options.quick:
+        return
+    started = os.getloadavg()
+    quality = [row for count in options.views for row in all_qualities(count, options)]
+    cost = [row for count in options.modalities for row in all_costs(count, options)]
+    settings = {
+        "quality": QUALITY | {"steps": options.steps, "seeds": options.seeds, "views": VIEWS},
+        "cost": COST | {"repeats": options.repeats, "most terms": options.most_terms}, "threads": 1,
+        "load average": {"before": started, "after": os.getloadavg()},
+    }  # fmt: skip
+    write_json(options.json, {"settings": settings, "versions": versions(), "quality": quality, "cost": cost})
+    Console(width=140).print(quality_table(quality, list(KINDS)), cost_table(cost, list(KINDS), COST["rows"]))
+    draw(quality, cost, options.json.with_suffix(".svg"))
+    print(f"load average {started[0]:.1f} to {os.getloadavg()[0]:.1f}; written to {options.json} and .svg")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only check that the shared network is computed right")
+    parser.add_argument("--views", type=int, nargs="*", default=[2, 3, 4, 5, 6], help="how many are trained on")
+    parser.add_argument("--modalities", type=int, nargs="*", default=[3, 4, 5, 6, 7, 8], help="whose cost is measured")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--most-terms", type=int, default=301, help="time the loss of no more; the model always")
+    parser.add_argument(
+        "--json", type=Path, default=Path("runs/benchmarks/many-modalities.json"), help="where to write"
+    )
+    return parser.parse_args()
+
+
+def made(plan: Plan, widths: dict[str, int], kind: str, settings: dict[str, Any], seed: int = 0) -> MultimodalModel:
+    torch.manual_seed(seed)
+    fusion, times = KINDS[kind]
+    encoders = {name: MLPEncoder(width, [settings["features"]], settings["features"]) for name, width in widths.items()}
+    return MultimodalModel(plan, encoders, settings["dim"], fusion, times * settings["fusion_dim"])
+
+
+def all_qualities(count: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    for (planned, make), kind in product(PLANS.items(), KINDS):
+        found = [quality(make(VIEWS[:count]), kind, seed, options.steps) for seed in range(options.seeds)]
+        row = {"modalities": count, "plan": planned, "fusion": kind} | {
+            name: {"mean": statistics.mean(values), "all": values}
+            for name, values in ((name, [one[name] for one in found]) for name in found[0])
+        }
+        shown = {name: row[name]["mean"] for name in ("recall", "accuracy", "accuracy alone", "cpu_ms")}
+        print(
+            f"{count} views, {planned}, {kind}: ", {name: round(value, 3) for name, value in shown.items()}, flush=True
+        )
+        rows.append(row)
+    return rows
+
+
+def quality(plan: Plan, kind: str, seed: int, steps: int) -> dict[str, float]:
+    """Train, and measure on the test rows.
+
+    Returns:
+        "recall": recall@1 among the test rows of a term's other side, mean over all fused terms and both ways;
+        "accuracy": of the ten nearest training rows' digits, mean over the fused subsets; "accuracy alone": the same
+        over single views; "loss" at the last step; "cpu_ms" a step; "parameters" of the fusion networks.
+    """
+    splits = digit_views(seed)
+    widths = {name: splits.train.batch(torch.tensor([0])).inputs[name].values.shape[1] for name in plan.modalities}
+    objective = ContrastiveObjective(made(plan, widths, kind, QUALITY, seed), ConFuLoss(plan))
+    settings = TrainSettings(lr=QUALITY["lr"], weight_decay=QUALITY["weight_decay"], warmup_steps=10)
+    optimizer = build_optimizer(objective, settings)
+    schedule = build_schedule(optimizer, settings, steps)
+    started, loss = time.process_time(), torch.tensor(0.0)
+    for _ in range(steps):
+        chosen = torch.randperm(len(splits.train))[: QUALITY["batch_size"]]
+        optimizer.zero_grad(set_to_none=True)
+        loss = objective(splits.train.batch(chosen)).total
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    spent = (time.process_time() - started) / steps
+    parameters = sum(weight.numel() for weight in objective.model.fusers.parameters())
+    return measured(objective.model.eval(), plan, splits) | {
+        "loss": float(loss.detach()), "cpu_ms": 1e3 * spent, "parameters": parameters,
+    }  # fmt: skip
+
+
+def measured(model: MultimodalModel, plan: Plan, splits: Splits) -> dict[str, float]:
+    with torch.no_grad():
+        train, test = (model(one.batch(torch.arange(len(one)))) for one in (splits.train, splits.test))
+    # Two modalities have nothing to fuse: what is measured is then the pair.
+    terms = [term for term in plan.terms if term.is_fused] or plan.terms
+    ways = [(one, other) for term in terms for one, other in ((term.left, term.right), (term.right, term.left))]
+    own = torch.arange(len(splits.test))
+    recalls = [((test[one] @ test[other].T).argmax(dim=1) == own).float().mean() for one, other in ways]
+    accuracies = {one: accuracy(train[one], splits.train.labels, test[one], splits.test.labels) for one in plan.subsets}
+    fused = [value for one, value in accuracies.items() if one.is_fused]
+    alone = [value for one, value in accuracies.items() if not one.is_fused]
+    return {
+        "recall": float(torch.stack(recalls).mean()),
+        "accuracy": float(torch.stack(fused or alone).mean()),
+        "accuracy alone": float(torch.stack(alone).mean()),
+    }
+
+
+def accuracy(train: Tensor, known: Tensor, test: Tensor, labels: Tensor) -> Tensor:
+    nearest = (test @ train.T).topk(NEIGHBOURS, dim=1).indices
+    return (known[nearest].mode(dim=1).values == labels).float().mean()
+
+
+def all_costs(count: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """CPU time of forward and backward, of the model under a given gradient and of the loss of given vectors."""
+    names, rows = [f"m{k}" for k in range(count)], []
+    for planned, make in PLANS.items():
+        plan = make(names)
+        steps = {kind: model_step(plan, kind) for kind in KINDS}
+        if len(plan.terms) <= options.most_terms:
+            steps["loss"] = loss_step(plan)
+        times = interleaved(steps, options.repeats)
+        shape = {"modalities": count, "plan": planned, "terms": len(plan.terms), "fused": len(plan.fused_subsets)}
+        for name, step in steps.items():
+            rows.append(shape | {"part": name, "parameters": step.parameters} | times[name])
+        print(f"{count} modalities, {planned}: " + ", ".join(
+            f"{name} {times[name]['cpu_ms']['median']:.0f} ms" for name in steps), flush=True)  # fmt: skip
+    return rows
+
+
+def model_step(plan: Plan, kind: str) -> Any:
+    model = made(plan, dict.fromkeys(plan.modalities, COST["features"]), kind, COST)
+    numbers = {name: torch.randn(COST["rows"], COST["features"]) for name in plan.modalities}
+    batch = batch_of(numbers)
+    gradient = torch.randn(COST["rows"], COST["dim"])
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        z = model(batch)
+        torch.autograd.backward(list(z.vectors.values()), [gradient] * len(z))
+
+    step.parameters = sum(weight.numel() for weight in model.fusers.parameters())
+    return step
+
+
+def loss_step(plan: Plan) -> Any:
+    shape = (COST["rows"], COST["dim"])
+    leaves = {subset: normalize(torch.randn(shape), dim=1).requires_grad_() for subset in plan.subsets}
+    loss = ConFuLoss(plan)
+
+    def step() -> None:
+        for leaf in leaves.values():
+            leaf.grad = None
+        loss(Embeddings(leaves)).total.backward()
+
+    step.parameters = 0
+    return step
+
+
+def batch_of(numbers: dict[str, Tensor]) -> Batch:
+    rows = len(next(iter(numbers.values())))
+    inputs = {name: Inputs(values, torch.arange(rows)) for name, values in numbers.items()}
+    return Batch(inputs, [str(row) for row in range(rows)])
+
+
+def check_equal() -> None:
+    """Fail unless a model's vectors of a shared network are those of the network called subset by subset."""
+    for count, make in product((3, 6), PLANS.values()):
+        plan = make([f"m{k}" for k in range(count)])
+        model = made(plan, dict.fromkeys(plan.modalities, 5), "shared", {"features": 6, "dim": 4, "fusion_dim": 7})
+        batch = batch_of({name: torch.randn(8, 5) for name in plan.modalities})
+        with torch.no_grad():
+            z = model(batch)
+            h = {name: model.encode(name, batch.inputs[name]) for name in plan.modalities}
+            alone = {one: normalize(model.fusers[str(one)]([h[name] for name in one])) for one in plan.fused_subsets}
+        for subset, vectors in alone.items():
+            if not (apart := float((vectors - z[subset]).abs().max())) <= 1e-6:
+                raise RuntimeError(f"{subset} of {count}: its vectors differ by {apart:.1e}")
+        print(f"{count} modalities, {len(plan.fused_subsets)} fused subsets: together = one by one, within 1e-06")
+
+
+if __name__ == "__main__":
+    main()
