@@ -48,6 +48,14 @@ def test_towers_give_the_same_vectors_as_torch_at_other_sizes(tmp_path, as_users
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx.json", "sensor+text.onnx", "sensor.onnx"]
 
 
+def test_a_network_that_all_subsets_share_is_exported_with_the_maps_of_one(tmp_path, as_users_run):
+    made, sources = embedder(fusion="shared"), items(7)
+    (tower,) = export_onnx(made, tmp_path, subsets=["text+sensor"])
+    assert tower.difference < 1e-6
+    ours = made.encode({name: sources[name] for name in ("sensor", "text")}).vectors.numpy()
+    np.testing.assert_allclose(run(tmp_path, made, "sensor+text", sources), ours, atol=1e-6)
+
+
 def test_an_export_that_differs_is_not_kept(tmp_path, monkeypatch):
     forward = Tower.forward
     exporting = torch.compiler.is_exporting
