@@ -9,7 +9,7 @@ help:
 	@echo "make demo   train ConFu on small real images, sounds and words; write an HTML report"
 	@echo "make test   lint, types, layers, tests and doctests"
 	@echo "make docs   build the documentation into site/"
-	@echo "make bench  what a step of each method costs, in time and memory"
+	@echo "make bench  losses, steps, search and probes against named peers; an hour and more"
 	@echo "make clean  remove .venv and what the tools left behind"
 
 demo: .venv/demo.stamp
@@ -28,7 +28,9 @@ docs: .venv/docs.stamp
 	$(BIN)/zensical build --clean
 
 bench: .venv/dev.stamp
-	$(BIN)/python benchmarks/methods.py
+	$(PIP) -e ".[bench]"
+	for name in loss methods cached_gradients step many_modalities search probe; do \
+	  $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv .cache site .pytest_cache .ruff_cache

@@ -87,6 +87,8 @@ def check_finite(name: str, tensor: Tensor) -> None:
     """
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return
+    if bool(tensor.sum().isfinite()):  # a tenth of the time, and right: a sum of what is not finite is not finite
+        return
     finite = torch.isfinite(tensor)
     if bool(finite.all()):
         return
