@@ -1,5 +1,6 @@
 """The commands for one's own data: from a table to a trained model, its report and its embeddings."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -111,7 +112,8 @@ def train(
 
     changes = [*(sets or []), *([] if on_error is None else [f"data.on_error={on_error}"])]
     folder = train_run(run, changes, progress)
-    console.print(f"Next: confu evaluate {folder}", highlight=False, soft_wrap=True)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        console.print(f"Next: confu evaluate {folder}", highlight=False, soft_wrap=True)
 
 
 def evaluate(

@@ -25,7 +25,7 @@ from confu.workflow.preparing.parts import build_parts
 from confu.workflow.preparing.rows import PARTS, RowTable
 from confu.workflow.preparing.table import assign_rows, check_sizes, open_manifest
 from confu.workflow.preparing.trouble import find_trouble, settle
-from confu.workflow.processes import first_alone, start_processes
+from confu.workflow.processes import end_processes, first_alone, start_processes
 from confu.workflow.run_files.reading import read_run_file, with_sets, write_run_file
 from confu.workflow.run_files.rules import check_run, run_plan
 from confu.workflow.run_files.run_file import RunFile
@@ -52,7 +52,7 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
     run = with_sets(run, sets) if isinstance(run, RunFile) else read_run_file(run, sets)
     check_run(run)
     folder = Path(run.out)
-    start_processes()
+    joined = start_processes()
     console = Console(stderr=True, quiet=not progress or rank() > 0, highlight=False, soft_wrap=True, markup=False)
     with room_on_disk(folder):
         manifest = open_manifest(run)
@@ -70,6 +70,8 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
         f"Trained in {result.seconds:.0f} s; the lowest validation loss, {result.best_loss:.3f}, was in epoch "
         f"{result.best_epoch} of {how.epochs}. The run is in {folder}"
     )
+    if joined:
+        end_processes()
     return folder
 
 
