@@ -36,4 +36,5 @@ def _lines(axis: Any, rows: list[dict[str, Any]], key: str, value: Any, title: s
                 axis.plot(*zip(*found), color=colour, linestyle=line, marker="o", markersize=3, label=f"{name}; {plan}")
     axis.set_title(title, fontsize=10)
     axis.set_xlabel("modalities")
+    axis.set_xticks(sorted({row["modalities"] for row in rows}))
     axis.grid(alpha=0.3)
