@@ -29,7 +29,7 @@ from confu.functional.terms import info_nce_terms
 from confu.plan import confu_plan, disjoint_plan
 
 TAU, DIM = 0.07, 256
-REPEATS = {64: 200, 256: 100, 1024: 30, 4096: 7, 16384: 3}
+REPEATS = {64: 40, 256: 30, 1024: 12, 4096: 3}
 MODALITIES = 512  # rows where the number of modalities grows
 Terms = list[tuple[int, int]]
 Way = Callable[[list[Tensor], Terms], Tensor]
@@ -179,7 +179,7 @@ def measured(threads: int, sizes: list[int]) -> list[dict[str, Any]]:
     def measure(what: str, n: int, count: int, terms: Terms, names: list[str]) -> None:
         steps: dict[str, Callable[[], object]] = {name: step(name, n, count, terms) for name in names}
         steps |= {"floor of three products": floor(n, terms, 3), "floor of four products": floor(n, terms, 4)}
-        times = interleaved(steps, REPEATS.get(n, 20))
+        times = interleaved(steps, REPEATS.get(n, 8))
         base = times[FLOOR][clock]["median"]
         rows.extend(
             {"what": what, "n": n, "threads": threads, "way": name, "ms": one[clock]["median"],

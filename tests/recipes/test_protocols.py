@@ -105,13 +105,13 @@ def test_few_shot_asks_for_rows_that_there_are_not_with_a_clear_error(trained):
 
 
 def test_gaps_compare_ways_that_are_one_where_nothing_is_missing(trained):
-    rows = trained[0]("gaps", "--shares", "0,0.3", "--seeds", "1")["gaps"]["rows"]
+    rows = trained[0]("gaps", "--shares", "0,0.3", "--seeds", "1", "--limit", "1000")["gaps"]["rows"]
     assert set(rows) == {f"{share}% missing, {way}" for share in (0, 30) for way in gaps.WAYS}
     assert rows["0% missing, masks"] == rows["0% missing, drop"] == rows["0% missing, zeros"]
     assert set(rows["30% missing, masks"]) == {"A", "V", "A+V", "mean(A, V)"}
     assert (trained[1] / "tables" / "smoke" / "gaps.png").is_file()
     trains = {
-        way: json.loads((trained[1] / "av-mnist-gaps" / "smoke" / f"{way}0.3-s0" / "settings.json").read_text())
+        way: json.loads((trained[1] / "av-mnist-gaps" / "smoke" / f"{way}0.3-n1000-s0" / "settings.json").read_text())
         for way in ("masks", "drop")
     }
     assert trains["drop"]["gaps"] == {"share": 0.3, "way": "drop", "seed": 0}
