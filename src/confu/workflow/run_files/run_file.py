@@ -57,7 +57,9 @@ class ModelSettings(_Section):
     """The common space and the fusion networks."""
 
     dim: _Size = Field(default=128, description="size of an embedding")
-    fusion: Literal["mlp", "released", "bilinear", "shared"] | None = Field(default=None, description="null: the method's")
+    fusion: Literal["mlp", "released", "bilinear", "shared"] | None = Field(
+        default=None, description="null: the method's"
+    )
     fusion_dim: _Size = Field(default=256, description="width of the fusion networks")
     fusion_depth: _Size = Field(default=1, description="their hidden layers")
     mask_ratio: float = Field(
