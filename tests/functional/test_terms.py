@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from confu.functional import log_sums as kernel
-from confu.functional import products
+from confu.functional import products, terms
 from confu.functional.log_sums import log_sums
 from confu.functional.terms import SAME_GROUP, info_nce_terms
 
@@ -187,14 +187,18 @@ def test_nan_is_named_and_a_missing_row_may_hold_it():
 
 def test_large_batches_keep_no_scores(monkeypatch):
     asked = []
-    plain = kernel._plain_sums
+    plain, batched = kernel._plain_sums, terms.batched_info_nce
 
-    def watch(*args):
-        asked.append(args[4])
+    def watch_tiles(*args):
+        asked.append("kept" if args[4] else "tiles")
         return plain(*args)
 
-    monkeypatch.setattr(kernel, "_plain_sums", watch)
-    monkeypatch.setattr("confu.functional.terms.SMALL", 0)
+    def watch_batched(*args):
+        asked.append("batched")
+        return batched(*args)
+
+    monkeypatch.setattr(kernel, "_plain_sums", watch_tiles)
+    monkeypatch.setattr(terms, "batched_info_nce", watch_batched)
     z = normalize(torch.randn(300, 4), dim=1).requires_grad_()
     monkeypatch.setattr(kernel, "KEPT_BYTES", 300 * 300 * 4 - 1)
     info_nce_terms({"a": z, "b": z}, [("a", "b")])
@@ -202,7 +206,22 @@ def test_large_batches_keep_no_scores(monkeypatch):
     info_nce_terms({"a": z, "b": z}, [("a", "b")])
     with torch.no_grad():
         info_nce_terms({"a": z, "b": z}, [("a", "b")])
-    assert asked == [False, True, False]
+    some = torch.ones(300, dtype=torch.bool)
+    info_nce_terms({"a": z, "b": z}, [("a", "b")], present={"a": some})
+    assert asked == ["tiles", "batched", "tiles", "kept"]
+
+
+@pytest.mark.parametrize("temperature", [0.0131, 0.02, 0.5])
+def test_where_exp_does_not_fit_the_careful_way_is_taken(temperature):
+    """Long vectors, opposite ones, and temperatures about the limit: the value is that of logsumexp."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = normalize(torch.randn(2, 20, 8, generator=generator), dim=2)
+    for left, right in ((a, b), (9 * a, b), (a, -a), (30 * a, 30 * a), (a, a)):
+        (ours,) = info_nce_terms({"a": left.clone().requires_grad_(), "b": right}, [("a", "b")], temperature)
+        scores = left.double() @ right.double().T / temperature
+        loss = (scores.logsumexp(1) + scores.logsumexp(0)) / 2 - scores.diagonal()
+        rounding = 1e-6 * max(100.0, float(scores.abs().max()))
+        assert ours.item() == pytest.approx(loss.mean().item(), rel=1e-5, abs=rounding)
 
 
 def test_the_choice_of_a_backend_never_changes_the_precision(monkeypatch):

@@ -1,5 +1,10 @@
-"""InfoNCE of several terms of one small batch in a few calls."""
+"""InfoNCE of all terms of a batch in which nothing is missing: one node of autograd, few calls, exp scores kept.
 
+What it computes is said in `confu.functional.log_sums`; here the diagonal, the means and the temperature are part of
+it, and a side's gradients from several terms are added where they are made. At 64 rows calls cost more than numbers.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -7,63 +12,149 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from confu.functional.log_sums import LOG2E, exp_fits
+from confu.functional.log_sums import LOG2E
 from confu.functional.products import products
+
+_LARGEST = 75.0  # of a score of unit vectors: exp of it, summed over any batch that is kept, fits in float32
+_SMALLEST = 1e-25  # of a sum: what vanished beside it is less than rounding
+_TILE = 2**20  # numbers of a tile of the gradient
+
+Stacks = Sequence[tuple[int, Sequence[int], Sequence[int]]]
+"""A side, the sides on whose terms with it one product is taken, and the numbers of these terms."""
 
 
 def batched_info_nce(
-    lefts: Float[Tensor, "terms n dim"], rights: Float[Tensor, "terms n dim"], symmetric: bool = True
-) -> Float[Tensor, " terms"]:
+    vectors: Sequence[Float[Tensor, "n dim"]], stacks: Stacks, temperature: float | Tensor, symmetric: bool = True
+) -> Float[Tensor, " terms"] | None:
     """InfoNCE of each term, every row with both sides and no groups.
 
     Args:
-        lefts: (terms, n, dim) queries, divided by the temperature.
-        rights: (terms, n, dim) targets.
+        vectors: the sides.
+        stacks: their terms; the side of a stack asks, if `symmetric` is False.
+        temperature: of all terms.
         symmetric: both directions.
 
     Returns:
-        (terms,) in nats.
+        (terms,) in nats; None if exp might overflow, so that it has to be computed with more care.
 
-    >>> z = torch.eye(4)[None]
-    >>> round(batched_info_nce(z, z).item(), 4)
+    >>> z = torch.eye(4)
+    >>> round(batched_info_nce([z, z], [(0, [1], [0])], 1.0).item(), 4)
     0.7437
     """
-    if exp_fits(lefts, rights):
-        found = _Batched.apply(lefts, rights, symmetric)
-        assert isinstance(found, Tensor)
-        return found
-    with torch.autocast(lefts.device.type, enabled=False):
-        scores = torch.bmm(lefts, rights.transpose(1, 2))
-    sums = scores.logsumexp(dim=2)
-    if symmetric:
-        sums = (sums + scores.logsumexp(dim=1)) / 2
-    return (sums - scores.diagonal(dim1=1, dim2=2)).mean(dim=1)
+    scale = torch.as_tensor(temperature, dtype=vectors[0].dtype, device=vectors[0].device)
+    if not float(scale.detach()) * _LARGEST > 1:
+        return None
+    try:
+        found = _Batched.apply(stacks, symmetric, scale, *vectors)
+    except _OutOfRangeError:
+        return None
+    assert isinstance(found, Tensor)
+    return found
+
+
+class _OutOfRangeError(ArithmeticError):
+    """A sum of exp scores overflowed or vanished."""
 
 
 class _Batched(torch.autograd.Function):
-    """One exp serves both directions, and its result the gradient."""
-
     @staticmethod
-    def forward(ctx: Any, lefts: Tensor, rights: Tensor, symmetric: bool) -> Tensor:
-        with torch.autocast(lefts.device.type, enabled=False), products(lefts):
-            scores = torch.bmm(lefts * LOG2E, rights.transpose(1, 2))
-        own = scores.diagonal(dim1=1, dim2=2) / LOG2E
-        scores.exp2_()
-        rows, cols = scores.sum(dim=2), scores.sum(dim=1) if symmetric else None
-        ctx.save_for_backward(lefts, rights, scores, rows, cols)
-        sums = rows.log() if cols is None else (rows.log() + cols.log()) / 2
-        return (sums - own).mean(dim=1)
+    def forward(ctx: Any, stacks: Stacks, symmetric: bool, temperature: Tensor, *vectors: Tensor) -> Tensor:
+        n = len(vectors[0])
+        losses = vectors[0].new_empty(sum(len(terms) for _, _, terms in stacks))
+        kept: list[Tensor] = []
+        factor = LOG2E / temperature
+        with torch.autocast(vectors[0].device.type, enabled=False), products(vectors[0]):
+            for anchor, others, terms in stacks:
+                right = torch.cat([vectors[other] for other in others]) if len(others) > 1 else vectors[others[0]]
+                scores = torch.mm(vectors[anchor] * factor, right.T).view(n, len(others), n)
+                own = scores.diagonal(dim1=0, dim2=2) / LOG2E
+                scores.exp2_()
+                rows = scores.sum(dim=2).T
+                sums = rows.log()
+                kept += [scores, rows]
+                if symmetric:
+                    columns = scores.sum(dim=0)
+                    sums = (sums + columns.log()) / 2
+                    kept.append(columns)
+                losses[list(terms)] = (sums - own).mean(dim=1)
+        edges = torch.stack([edge for sums in kept if sums.ndim == 2 for edge in sums.aminmax()])
+        low, high = float(edges.min()), float(edges.max())
+        if not (low > _SMALLEST and high < float("inf")):  # NaN too
+            raise _OutOfRangeError
+        ctx.save_for_backward(temperature, *vectors, *kept)
+        ctx.how = stacks, symmetric
+        return losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        lefts, rights, scores, rows, cols = ctx.saved_tensors
-        each = (grads[0] / lefts.shape[1])[:, None]
-        if cols is None:
-            weights = scores * (each / rows)[:, :, None]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        stacks, symmetric = ctx.how
+        temperature, *saved = ctx.saved_tensors
+        count = len(ctx.needs_input_grad) - 3
+        vectors, kept = saved[:count], iter(saved[count:])
+        n = len(vectors[0])
+        made: dict[int, Tensor] = {}
+        of_temperature = torch.zeros_like(temperature)
+        each = grads[0] / (2 * n if symmetric else n)
+        with torch.autocast(vectors[0].device.type, enabled=False), products(vectors[0]):
+            for anchor, others, terms in stacks:
+                scores, rows = next(kept), next(kept)
+                share = each[list(terms), None]
+                row_share, column_share = share / rows, share / next(kept) if symmetric else None
+                own = (2 if symmetric else 1) * share
+                right = torch.cat([vectors[other] for other in others]) if len(others) > 1 else vectors[others[0]]
+                left = vectors[anchor] / temperature
+                of_left, of_right = _sides(scores, row_share.T, column_share, own[:, 0], left, right)
+                of_left /= temperature
+                of_temperature -= torch.dot(vectors[anchor].flatten(), of_left.flatten()) / temperature
+                _add(made, anchor, of_left)
+                for place, other in enumerate(others):
+                    _add(made, other, of_right[place * n : (place + 1) * n])
+        return None, None, of_temperature, *(made.get(number) for number in range(count))
+
+
+def _sides(
+    scores: Tensor, row_share: Tensor, column_share: Tensor | None, own: Tensor, left: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor]:
+    """W R and W^T L of the weights W = E (row share + column share) - own on each diagonal, in tiles of rows."""
+    n, blocks, _ = scores.shape
+    tile = max(1, min(n, _TILE // (blocks * n)))
+    room = scores.new_empty(tile, blocks, n)
+    of_left, of_right = torch.empty_like(left), torch.empty_like(right)
+    for start in range(0, n, tile):
+        part = slice(start, min(start + tile, n))
+        weights = room[: part.stop - start]
+        if column_share is None:
+            torch.mul(scores[part], row_share[part, :, None], out=weights)
         else:
-            weights = (each / (2 * rows))[:, :, None] + (each / (2 * cols))[:, None]
-            weights *= scores
-        weights.diagonal(dim1=1, dim2=2).sub_(each)
-        with torch.autocast(lefts.device.type, enabled=False), products(lefts):
-            return torch.bmm(weights, rights), torch.bmm(weights.transpose(1, 2), lefts), None
+            torch.add(row_share[part, :, None], column_share, out=weights).mul_(scores[part])
+        weights[:, :, part].diagonal(dim1=0, dim2=2).sub_(own[:, None])
+        flat = weights.view(len(weights), -1)
+        torch.mm(flat, right, out=of_left[part])
+        if start:
+            of_right.addmm_(flat.T, left[part])
+        else:
+            torch.mm(flat.T, left[part], out=of_right)
+    return of_left, of_right
+
+
+def _add(made: dict[int, Tensor], side: int, gradient: Tensor) -> None:
+    if side in made:
+        made[side] += gradient
+    else:
+        made[side] = gradient
+
+
+def numbered(
+    sides: Sequence[Any], stacks: Mapping[Any, Sequence[int]], terms: Sequence[tuple[Any, Any]]
+) -> list[tuple[int, list[int], list[int]]]:
+    """Stacks by name as `Stacks`.
+
+    >>> numbered(["a", "b", "c"], {"a": [1, 0]}, [("b", "a"), ("a", "c")])
+    [(0, [2, 1], [1, 0])]
+    """
+    place = {side: number for number, side in enumerate(sides)}
+    return [
+        (place[anchor], [place[terms[n][1] if terms[n][0] == anchor else terms[n][0]] for n in numbers], list(numbers))
+        for anchor, numbers in stacks.items()
+    ]

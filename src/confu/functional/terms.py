@@ -12,14 +12,12 @@ from torch import Tensor
 
 from confu._typing import Mask, Vectors
 from confu.checks import check_finite, check_fraction, check_known, check_pair, check_rows
-from confu.functional.batched import batched_info_nce
+from confu.functional import log_sums as kernel
+from confu.functional.batched import batched_info_nce, numbered
 from confu.functional.log_sums import log_sums
 
 SAME_GROUP = ("negatives", "positives", "excluded")
 """What rows of one group are to one another: negatives as any others, further positives, or neither."""
-
-SMALL = 128
-"""Up to so many rows calls cost more than numbers, and all terms are one batched product."""
 
 Side = TypeVar("Side", bound=Hashable)
 
@@ -70,14 +68,20 @@ def info_nce_terms(
     groups = None if same_group == "negatives" else groups
     sides = {side: _Rows.of(vectors[side], (present or {}).get(side), groups) for side in _sides(terms)}
     plain = groups is None and not label_smoothing and not any(rows.place is not None for rows in sides.values())
+    stacks = _stacks(terms, symmetric)
     if plain:
-        rows = len(vectors[terms[0][0]])
+        some = next(iter(sides.values()))
+        rows = len(some.vectors)
         check_rows(rows, 2, "InfoNCE, which needs a negative for each row,")
-        if rows <= SMALL and keep is None:
-            lefts, rights = (torch.stack([sides[term[way]].vectors for term in terms]) for way in (0, 1))
-            return _checked(list(batched_info_nce(lefts / temperature, rights, symmetric).unbind()), sides)
+        most = max(len(numbers) for numbers in stacks.values()) * rows * rows * some.vectors.element_size()
+        if keep is None and torch.is_grad_enabled() and most <= kernel.KEPT_BYTES:
+            found = batched_info_nce(
+                [one.vectors for one in sides.values()], numbered(list(sides), stacks, terms), temperature, symmetric
+            )
+            if found is not None:
+                return list(found.unbind())
     losses: dict[int, Tensor] = {}
-    for anchor, numbers in _stacks(terms, symmetric).items():
+    for anchor, numbers in stacks.items():
         others = [terms[number][1] if terms[number][0] == anchor else terms[number][0] for number in numbers]
         left, rights = sides[anchor], [sides[other] for other in others]
         scaled = left.vectors / temperature
