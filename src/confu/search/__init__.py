@@ -1,0 +1,1 @@
+"""A trained model and an index of what it embedded, asked together."""
