@@ -8,8 +8,9 @@ from torch.nn.functional import normalize
 
 from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
-from confu.evaluation.gallery import gallery_ranks, rank_pair
+from confu.evaluation.gallery import rank_pair
 from confu.evaluation.hits import chance_recall, first_hit_credit, usual_ks
+from confu.evaluation.ranking import count_ranks
 from confu.evaluation.retrieval import evaluate_retrieval, retrieval_ranks
 
 
@@ -28,7 +29,7 @@ def test_a_square_gallery_is_that_of_retrieval(score):
     queries, targets = [vectors(9, seed=1)], [vectors(9, seed=2)[[0, 1, 1, 3, 4, 5, 5, 5, 8]]]
     if score == "volume":
         queries.append(vectors(9, seed=3))
-    better, tied, first, groups = gallery_ranks(queries, targets, torch.arange(9), score)
+    better, tied, first, groups = count_ranks(queries, targets, torch.arange(9), score)
     expected = retrieval_ranks(queries, targets, score=score)
     assert torch.equal(better, expected[0])
     assert torch.equal(tied, expected[1])
@@ -38,7 +39,7 @@ def test_a_square_gallery_is_that_of_retrieval(score):
 
 def test_queries_may_be_fewer_than_targets():
     queries, targets, own = vectors(3, seed=1), vectors(8, seed=2), torch.tensor([6, 0, 3])
-    better, tied, first, _ = gallery_ranks([queries], [targets], own)
+    better, tied, first, _ = count_ranks([queries], [targets], own)
     for i in range(3):
         scores = [float(queries[i] @ target) for target in targets]
         assert better[i] == sum(score > scores[own[i]] + 1e-6 for score in scores)
@@ -61,7 +62,7 @@ def test_the_first_hit_is_counted_over_every_order_of_the_ties(better, tied, rig
 def test_any_row_of_the_group_counts_and_a_row_of_no_group_only_itself():
     queries, targets = vectors(10, seed=1), vectors(10, seed=2)
     groups = torch.tensor([0, 0, 1, 1, 1, -1, -1, 2, 2, 0])
-    found = gallery_ranks([queries], [targets], torch.arange(10), groups=groups)[3]
+    found = count_ranks([queries], [targets], torch.arange(10), groups=groups)[3]
     assert found is not None
     for i in range(10):
         mine = [j for j in range(10) if j == i or (groups[i] >= 0 and groups[j] == groups[i])]

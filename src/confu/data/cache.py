@@ -62,14 +62,14 @@ def decoded_column(
     first = first_rows(sources, rows)
     distinct = list(dict.fromkeys(first.values()))
     keys: dict[int, str] = {}
-    with PartStore(_folder(cache, reader.settings["kind"], reader.settings), ragged=not reader.stackable) as store:
+    with PartStore(keyed_folder(cache, reader.settings["kind"], reader.settings), ragged=not reader.stackable) as store:
 
         def read(row: int) -> tuple[str, Tensor | str | None]:
             key, content = _key(sources[row], row, where)
             return key, None if key in store else read_row(reader, content, row, where)
 
         results = in_threads(read, distinct, workers)
-        for row, (key, item) in zip(distinct, _tracked(results, f"reading {reader.modality_kind}", distinct, progress)):
+        for row, (key, item) in zip(distinct, tracked(results, f"reading {reader.modality_kind}", distinct, progress)):
             keys[row] = key
             if isinstance(item, Tensor):
                 store.add(key, item)
@@ -119,12 +119,12 @@ def feature_column(
     else:
         text = isinstance(column, CaptionColumn) or getattr(reader, "modality_kind", None) == "text"
         found = in_threads(lambda row: _key(sources[row], row, where, text)[0], distinct, min(8, os.cpu_count() or 1))
-        keys = dict(zip(distinct, _tracked(found, "looking for features", distinct, progress)))
-    with PartStore(_folder(cache, "features", {"reader": settings, "encoder": name}), ragged=False) as store:
+        keys = dict(zip(distinct, tracked(found, "looking for features", distinct, progress)))
+    with PartStore(keyed_folder(cache, "features", {"reader": settings, "encoder": name}), ragged=False) as store:
         new = list({key: row for row, key in reversed(keys.items()) if key not in store}.values())[::-1]
         batches = [new[start : start + batch_size] for start in range(0, len(new), batch_size)]
         taken = in_threads(lambda batch: column.take(torch.tensor(batch), name), batches, workers=1)
-        for batch, inputs in zip(batches, _tracked(taken, "computing features", batches, progress)):
+        for batch, inputs in zip(batches, tracked(taken, "computing features", batches, progress)):
             with torch.inference_mode():
                 features = embed(inputs.values).float().cpu()[inputs.rows]
             for row, vector in zip(batch, features):
@@ -159,7 +159,7 @@ def _caption_column(sources: list[Source | None], rows: list[int], reader: Any, 
     return CaptionColumn(list(numbers), index, reader)
 
 
-def _folder(cache: Path, kind: str, settings: Mapping[str, Any]) -> Path:
+def keyed_folder(cache: Path, kind: str, settings: Mapping[str, Any]) -> Path:
     """The folder of these settings, with a file that says what they are."""
     named = {"format": FORMAT, **settings}
     digest = hashlib.blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -171,6 +171,7 @@ def _folder(cache: Path, kind: str, settings: Mapping[str, Any]) -> Path:
     return folder
 
 
-def _tracked(items: Iterable[Item], what: str, total: Sequence[Any], progress: bool) -> Iterator[Item]:
+def tracked(items: Iterable[Item], what: str, total: Sequence[Any], progress: bool) -> Iterator[Item]:
+    """The items, with a bar on stderr of what is done of `total`."""
     console = Console(stderr=True)
     yield from track(items, what, len(total), console=console, transient=True, disable=not progress or not total)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from confu.data.cache import _folder, _tracked
+from confu.data.cache import keyed_folder, tracked
 from confu.data.cached_column import CachedColumn
 from confu.data.parallel import in_threads
 from confu.data.part_store import PartStore
@@ -69,7 +69,7 @@ def decode(
     distinct = list(dict.fromkeys(first.values()))
     keys: dict[int, list[str]] = {}
     errors: dict[int, ValueError] = {}
-    with PartStore(_folder(Path(cache), reader.settings["kind"], reader.settings), not reader.stackable) as store:
+    with PartStore(keyed_folder(Path(cache), reader.settings["kind"], reader.settings), not reader.stackable) as store:
 
         def read(row: int) -> tuple[list[str], list[Tensor]] | ValueError:
             source = content = sources[row]
@@ -89,7 +89,7 @@ def decode(
             return found, [item] if pieces is None else list(item)
 
         results = in_threads(read, distinct, workers)
-        for row, result in zip(distinct, _tracked(results, f"reading {reader.modality_kind}", distinct, progress)):
+        for row, result in zip(distinct, tracked(results, f"reading {reader.modality_kind}", distinct, progress)):
             if isinstance(result, ValueError):
                 errors[row] = result
                 continue

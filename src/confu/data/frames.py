@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu._typing import Batch, Inputs
+from confu._typing import Inputs
 from confu.data.columns import Column, Indices
 from confu.data.dataset import ArrayDataset
 from confu.data.datasets.birds import BirdRows
@@ -16,12 +16,13 @@ from confu.data.problems import show_problems
 from confu.data.readers import ImageReader, MelReader, WaveformReader
 from confu.data.readers.video_frames import FramesReader
 from confu.data.readers.video_sound import NoSoundError, VideoSoundReader
+from confu.data.view import DatasetView
 
 SECONDS = tuple(0.5 * step for step in range(1, 20))  # 0.5, 1, ... 9.5: the single frames of the paper's Table 5
 
 
-class FrameDataset:
-    """One row for each frame of each video.
+class FrameDataset(DatasetView):
+    """One row for each frame of each video, `CLIP#k` for frame k of a clip; its sound is shared within a batch.
 
     Args:
         columns: "image", and "audio" if sounds are read; each has videos x frames rows, a video's frames one after
@@ -34,6 +35,7 @@ class FrameDataset:
         silent: how many of the videos have no sound track.
 
     Attributes:
+        columns: by modality, as given; "audio" only with a reader for sound.
         videos: (n) ids and labels of the videos, e.g. for a table of their mean embeddings.
         frames_of: (videos, frames) the row numbers of each video's frames.
     """
@@ -53,46 +55,9 @@ class FrameDataset:
         self.silent = silent
         self.frames_of: Int[Tensor, "videos frames"] = torch.arange(len(videos) * frames).reshape(-1, frames)
         ids = [f"{clip}#{frame}" for clip in videos.ids for frame in range(frames)]
-        self._rows = ArrayDataset(columns, videos.labels.repeat_interleave(frames), ids, videos.class_names)
-
-    @property
-    def columns(self) -> dict[str, Column]:
-        """By modality, as given."""
-        return self._rows.columns
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """("image", "audio"), or ("image",) without a reader for sound."""
-        return self._rows.modalities
-
-    @property
-    def labels(self) -> Int[Tensor, " n"]:
-        """The class of each frame's video."""
-        labels = self._rows.labels
-        assert labels is not None
-        return labels
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """`CLIP#k` for frame k of a clip."""
-        return self._rows.ids
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
-        return self.videos.class_names
-
-    @property
-    def present(self) -> dict[str, Bool[Tensor, " n"]]:
-        """By modality, which rows have it."""
-        return self._rows.present
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def batch(self, indices: Indices) -> Batch:
-        """See `Dataset`; frames of one clip in a batch share its sound."""
-        return self._rows.batch(indices)
+        rows = ArrayDataset(columns, videos.labels.repeat_interleave(frames), ids, videos.class_names)
+        super().__init__(rows)
+        self.columns = rows.columns
 
     def with_columns(self, columns: Mapping[str, Column]) -> "FrameDataset":
         """The same rows with other columns, e.g. features in place of pixels."""

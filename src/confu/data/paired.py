@@ -10,6 +10,7 @@ from confu._typing import Batch, Inputs
 from confu.checks import check_known
 from confu.data.columns import Indices
 from confu.data.dataset import ArrayDataset, Dataset
+from confu.data.view import DatasetView
 
 
 def paired_by_class(dataset: Dataset, anchor: str, others: Sequence[str] | None = None) -> "PairedDataset":
@@ -31,7 +32,7 @@ def paired_by_class(dataset: Dataset, anchor: str, others: Sequence[str] | None 
     )
 
 
-class PairedDataset:
+class PairedDataset(DatasetView):
     """See `paired_by_class`. A class in which no row has a modality is a class whose rows lack it."""
 
     def __init__(self, dataset: Dataset, anchor: str, others: Sequence[str]) -> None:
@@ -41,17 +42,10 @@ class PairedDataset:
             raise ValueError(f"others: {anchor!r} is the anchor, which stays with its row; leave it out")
         if dataset.labels is None:
             raise ValueError("dataset: without labels there are no rows of the same class; keep the pairs as they are")
-        self.dataset = dataset
+        super().__init__(dataset)
         self._labels = dataset.labels
-        there = getattr(dataset, "present", {})
-        everyone = torch.ones(len(dataset), dtype=torch.bool)
-        self._present = {name: there.get(name, everyone) for name in dataset.modalities}
-        self._pools = {name: _Pool(self._labels, self._present[name]) for name in others}
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The names of the modalities."""
-        return self.dataset.modalities
+        there = super().present
+        self._pools = {name: _Pool(self._labels, there[name]) for name in others}
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
@@ -59,28 +53,10 @@ class PairedDataset:
         return self._labels
 
     @property
-    def ids(self) -> Sequence[str]:
-        """Those of the anchor's rows."""
-        return self.dataset.ids
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """What each label means."""
-        return self.dataset.class_names
-
-    @property
-    def groups(self) -> Int[Tensor, " n"] | None:
-        """Those of the anchor's rows."""
-        return getattr(self.dataset, "groups", None)
-
-    @property
     def present(self) -> dict[str, Bool[Tensor, " n"]]:
         """By modality, which rows have it: of a drawn one, those of whose class any row has it."""
         drawn = {name: pool.counts[self._labels] > 0 for name, pool in self._pools.items()}
-        return {**self._present, **drawn}
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        return {**super().present, **drawn}
 
     def batch(self, indices: Indices) -> Batch:
         """See `Dataset`; the draws come from torch's random state."""

@@ -15,7 +15,8 @@ from confu._typing import Subset
 from confu.data.coverage import pattern_of_rows
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
-from confu.evaluation.gallery import Ranked, gallery_ranks
+from confu.evaluation.gallery import Ranked
+from confu.evaluation.ranking import count_ranks
 from confu.evaluation.report import ReportRow
 from confu.evaluation.scoring import answers, check_unit, queryable_subsets, side_subsets, sides
 
@@ -84,7 +85,7 @@ def rank_by_availability(
     Args:
         table: of embeddings.
         target: what is sought.
-        groups: (len(table),) rows of the query's group are right too, see `gallery_ranks`.
+        groups: (len(table),) rows of the query's group are right too, see `count_ranks`.
 
     Raises:
         ValueError: if the table does not hold the target, or an embedding is not finite.
@@ -109,7 +110,7 @@ def rank_by_availability(
             check_unit(f"the embeddings of {subset}", table[subset])
         rows = torch.tensor(chosen)
         asking = [vectors[rows] for vectors in sides(table, query)]
-        better, tied, first, of_group = gallery_ranks(asking, sought, place[rows], table.score, within)
+        better, tied, first, of_group = count_ranks(asking, sought, place[rows], table.score, within)
         found.ranked[available] = query, Ranked(rows, better, tied, gallery[first], len(gallery), of_group)
     return found
 

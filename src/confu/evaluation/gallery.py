@@ -3,7 +3,6 @@
 Shapes: n queries, m targets of the gallery.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,33 +69,6 @@ class Ranked:
         return torch.full((size,), float("nan"), dtype=torch.float64).index_copy_(0, self.rows, values.double())
 
 
-def gallery_ranks(
-    queries: Sequence[Float[Tensor, "n _"]],
-    targets: Sequence[Float[Tensor, "m _"]],
-    own: Int[Tensor, " n"],
-    score: str = "cosine",
-    groups: Int[Tensor, " m"] | None = None,
-) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"], GroupRanks | None]:
-    """Where each query's own target stands in the gallery, in tiles so that memory does not grow with n m.
-
-    Args:
-        queries: one (n, dim) of unit vectors a side, see `confu.evaluation.scoring.pair_scores`.
-        targets: one (m, dim) a side.
-        own: (n,) the target that belongs to each query.
-        score: how they are compared.
-        groups: (m,) of the targets; those of the own target's group are right too. -1 is a target of no group.
-
-    Returns:
-        better, tied and first, each (n,), and the ranks by group if there are groups.
-
-    Example:
-        >>> better, tied, first, _ = gallery_ranks([torch.eye(3)[:1]], [torch.eye(3)], torch.tensor([2]))
-        >>> better.tolist(), tied.tolist(), first.tolist()
-        ([1], [2], [0])
-    """
-    return count_ranks(queries, targets, own, score, groups)
-
-
 def rank_pair(
     table: EmbeddingTable, query: Subset, target: Subset, groups: Int[Tensor, " _"] | None = None
 ) -> dict[str, Ranked]:
@@ -126,6 +98,6 @@ def rank_pair(
     within = None if groups is None else groups[rows]
     found = {}
     for name, vectors in asking.items():
-        better, tied, first, of_group = gallery_ranks(vectors, sought, torch.arange(len(rows)), table.score, within)
+        better, tied, first, of_group = count_ranks(vectors, sought, torch.arange(len(rows)), table.score, within)
         found[name] = Ranked(rows, better, tied, rows[first], len(rows), of_group)
     return found

@@ -1,15 +1,13 @@
 """Bird-MML as the bird models are trained on it: parts, readers, cached features, pairing and prompts."""
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from confu.data import ArrayDataset, CaptionColumn, Column, Splits
 from confu.data.cache import feature_column
@@ -18,6 +16,7 @@ from confu.data.datasets.birds import BirdRows
 from confu.data.datasets.media import media_dataset
 from confu.data.paired import paired_by_class
 from confu.data.readers import Reader, WordsReader, words_reader_from_texts
+from confu.nn.encoders.features import features_fingerprint, frozen_features
 from confu.recipes.birds_parts import PARTS, bird_parts, digest
 from confu.recipes.birds_scales import BirdScale, Pairing, new_encoder, reader_for, text_tokenizer
 
@@ -133,10 +132,9 @@ def with_features(
     found = dict(columns)
     for name, column in columns.items():
         if is_frozen(encoders[name]):
-            features = features_of(encoders[name])
-            found[name] = feature_column(
-                column, sources_of(column), features, fingerprint(encoders[name]), cache, _FEATURE_BATCH, progress
-            )
+            key = features_fingerprint(encoders[name])
+            with frozen_features(encoders[name]) as features:
+                found[name] = feature_column(column, sources_of(column), features, key, cache, _FEATURE_BATCH, progress)
     return found
 
 
@@ -147,32 +145,3 @@ def sources_of(column: Column) -> list[str | None]:
     keys: list[str | None] | None = getattr(column, "keys", None)
     assert keys is not None, "only columns from the cache know what their rows are made of"
     return list(keys)
-
-
-def features_of(encoder: nn.Module) -> Callable[[Any], Tensor]:
-    """A frozen encoder's features, on the device that it is on; a new one moves to a GPU, if there is one."""
-    if torch.cuda.is_available():
-        encoder.to("cuda")
-    device = next(encoder.parameters()).device
-    encoder.eval()
-    compute: Any = encoder.features
-
-    def features(values: Tensor | dict[str, Tensor]) -> Tensor:
-        if isinstance(values, dict):
-            return compute(**{name: value.to(device) for name, value in values.items()})
-        return compute(values.to(device))
-
-    return features
-
-
-def fingerprint(encoder: nn.Module) -> str:
-    """A hash of what a frozen encoder's features depend on: its settings, but for its output, and its fixed weights."""
-    settings: dict[str, Any] = dict(getattr(encoder, "settings", {}))
-    settings.pop("out_dim", None)
-    found = hashlib.sha256(json.dumps([type(encoder).__name__, settings], sort_keys=True).encode())
-    trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
-    for name, weight in sorted(encoder.state_dict().items()):
-        if name not in trained:
-            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()

@@ -122,31 +122,32 @@ def decoded_frames(source: Source, segments: int) -> list[Image.Image]:
 
 def _count_packets(file: Any, name: str) -> tuple[int, int]:
     """Packets with content, and the frames that the container announces (0 if it does not say)."""
-    with _container(file, name) as container:
-        stream = _video_stream(container, name)
+    with open_container(file, name) as container:
+        stream = video_stream(container, name)
         try:
             return sum(packet.size > 0 for packet in container.demux(stream)), stream.frames
         except Exception as error:
-            raise ValueError(_unreadable(name, error)) from error
+            raise ValueError(unreadable(name, error)) from error
 
 
 def _decode(file: Any, name: str, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
     """The wanted frames by index, and the number of all frames."""
     chosen: dict[int, Image.Image] = {}
     count = 0
-    with _container(file, name) as container:
-        stream = _video_stream(container, name)
+    with open_container(file, name) as container:
+        stream = video_stream(container, name)
         try:
             for count, frame in enumerate(container.decode(stream), start=1):
                 if count - 1 in wanted:
                     image = frame.to_image()
                     chosen[count - 1] = image.rotate(frame.rotation, expand=True) if frame.rotation else image
         except Exception as error:
-            raise ValueError(_unreadable(name, error)) from error
+            raise ValueError(unreadable(name, error)) from error
     return chosen, count
 
 
-def _container(file: Any, name: str) -> Any:
+def open_container(file: Any, name: str) -> Any:
+    """A file opened by PyAV; the caller closes it. ValueError where it is no video, ImportError without PyAV."""
     try:
         import av
     except ImportError as error:
@@ -155,14 +156,16 @@ def _container(file: Any, name: str) -> Any:
     try:
         return av.open(file, mode="r")
     except Exception as error:
-        raise ValueError(_unreadable(name, error)) from error
+        raise ValueError(unreadable(name, error)) from error
 
 
-def _video_stream(container: Any, name: str) -> Any:
+def video_stream(container: Any, name: str) -> Any:
+    """The first stream of pictures of a container; ValueError if there is none."""
     if not container.streams.video:
         raise ValueError(f"{name}: holds no video, or is cut short")
     return container.streams.video[0]
 
 
-def _unreadable(name: str, error: Exception) -> str:
+def unreadable(name: str, error: Exception) -> str:
+    """What to say of a file that PyAV gave up on."""
     return f"{name}: damaged or cut short, not readable as a video ({type(error).__name__}: {error})"

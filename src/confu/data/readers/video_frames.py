@@ -12,7 +12,7 @@ from torch import Tensor
 from confu.data.readers.picture import Picture, normalised, pixels_of
 from confu.data.readers.source import Source, is_file, name_of, opened
 from confu.data.readers.stacking import stacked
-from confu.data.readers.video import _container, _unreadable, _video_stream, decoded_frames
+from confu.data.readers.video import decoded_frames, open_container, unreadable, video_stream
 
 _SLACK = 1e-3  # s; times in a file are rounded to its clock
 
@@ -85,8 +85,8 @@ def frames_at(source: Source, seconds: Sequence[float]) -> list[Image.Image]:
     name = name_of(source)
     order = sorted(range(len(seconds)), key=lambda position: seconds[position])
     found: dict[int, Image.Image] = {}
-    with opened(source) as file, _container(file, name) as container:
-        stream = _video_stream(container, name)
+    with opened(source) as file, open_container(file, name) as container:
+        stream = video_stream(container, name)
         announced, rate = stream.frames, float(stream.average_rate or 0)
         shown, begin, count = None, 0.0, 0
         try:
@@ -101,7 +101,7 @@ def frames_at(source: Source, seconds: Sequence[float]) -> list[Image.Image]:
                     break
                 shown = frame
         except Exception as error:
-            raise ValueError(_unreadable(name, error)) from error
+            raise ValueError(unreadable(name, error)) from error
         if shown is None:
             raise ValueError(f"{name}: a video without a frame, or cut short; remove it or fetch it again")
         # As `decoded_frames` has it: a few frames may be lost at the end of a whole file, not more.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from confu.data.readers.audio import MelReader, WaveformReader
 from confu.data.readers.source import Source, is_file, name_of, opened
-from confu.data.readers.video import _container
+from confu.data.readers.video import open_container
 
 SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")  # what libsndfile reads
 
@@ -73,7 +73,7 @@ def sound_track(source: Source, seconds: float | None = None) -> tuple[np.ndarra
         ImportError: PyAV is not installed.
     """
     name = name_of(source)
-    with opened(source) as file, _container(file, name) as container:
+    with opened(source) as file, open_container(file, name) as container:
         import av
 
         if not container.streams.audio:

@@ -1,11 +1,7 @@
 """From a manifest, its rows and its readers to the three parts of a data set."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +13,7 @@ from confu.data.manifest import Manifest
 from confu.data.readers import Reader
 from confu.data.sources import SourceColumn
 from confu.data.view import RowsOf
+from confu.nn.encoders.features import features_fingerprint, frozen_features
 from confu.workflow.preparing.classes import class_numbers, group_numbers
 from confu.workflow.preparing.rows import RowTable
 from confu.workflow.run_files.run_file import RunFile
@@ -107,37 +104,7 @@ def _column(
         return SourceColumn(sources, reader, workers, where)
     if getattr(encoder, "frozen", False) and getattr(encoder, "feature_dim", None) is not None:
         column = SourceColumn(sources, reader, workers, where)
-        with _ready(encoder) as embed:
-            return feature_column(column, sources, embed, fingerprint(encoder), cache, _FEATURE_BATCH, progress, where)
+        key = features_fingerprint(encoder)
+        with frozen_features(encoder) as embed:
+            return feature_column(column, sources, embed, key, cache, _FEATURE_BATCH, progress, where)
     return decoded_column(sources, reader, cache, workers, progress, where)
-
-
-@contextmanager
-def _ready(encoder: Any) -> Iterator[Callable[[Any], Tensor]]:
-    """A frozen encoder's features on a GPU, if there is one; afterwards it is where and as it was."""
-    training, before = encoder.training, next(encoder.parameters(), torch.zeros(0)).device
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder.to(device).eval()
-
-    def features(values: Tensor | dict[str, Tensor]) -> Tensor:
-        if isinstance(values, dict):
-            return encoder.features(**{name: value.to(device) for name, value in values.items()})
-        return encoder.features(values.to(device))
-
-    try:
-        yield features
-    finally:
-        encoder.to(before).train(training)
-
-
-def fingerprint(encoder: nn.Module) -> str:
-    """A hash of what a frozen encoder's features depend on: its settings, but for its output, and its fixed weights."""
-    settings: dict[str, Any] = dict(getattr(encoder, "settings", {}))
-    settings.pop("out_dim", None)
-    found = hashlib.sha256(json.dumps([type(encoder).__name__, settings], sort_keys=True).encode())
-    trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
-    for name, weight in sorted(encoder.state_dict().items()):
-        if name not in trained:
-            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            found.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
