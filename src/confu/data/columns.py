@@ -4,6 +4,7 @@ A column answers four questions: how many rows it has (`len`), which of them hav
 values are sound (`check`), and what the encoder gets for some rows (`take`).
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -121,7 +122,7 @@ class TensorColumn:
     def _gather(self, indices: Tensor) -> Tensor:
         if isinstance(self.values, np.ndarray):
             return torch.from_numpy(np.asarray(self.values[indices.numpy()]))
-        return self.values.index_select(0, indices)
+        return self.values.index_select(0, indices.to(self.values.device))
 
 
 class SequenceColumn:
@@ -213,6 +214,7 @@ class CaptionColumn:
         self.tokenizer = tokenizer
         self.deduplicate = deduplicate
         self._tokens = tokenizer.encode(self.captions)
+        self._lengths = self._tokens["attention_mask"].sum(1)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -221,6 +223,17 @@ class CaptionColumn:
     def present(self) -> Bool[Tensor, " n"]:
         """See `Column`."""
         return self.index >= 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tokens."""
+        return sum(tokens.nbytes for tokens in self._tokens.values())
+
+    def on(self, device: torch.device | str) -> "CaptionColumn":
+        """The same column with its tokens on a device."""
+        made = copy.copy(self)
+        made._tokens = {name: tokens.to(device) for name, tokens in self._tokens.items()}
+        return made
 
     def check(self, modality: str) -> None:
         """See `Column`; token numbers are always finite."""
@@ -235,7 +248,7 @@ class CaptionColumn:
             distinct, positions = wanted[present], torch.arange(int(present.sum()))
         rows = torch.full_like(wanted, -1)
         rows[present] = positions
-        longest = int(self._tokens["attention_mask"][distinct].sum(1).max()) if len(distinct) else 0
+        longest = int(self._lengths[distinct].max()) if len(distinct) else 0
         return Inputs({name: tokens[distinct, :longest] for name, tokens in self._tokens.items()}, rows)
 
 

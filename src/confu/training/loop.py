@@ -20,12 +20,14 @@ from torch import nn
 
 from confu._typing import Batch
 from confu.data import Dataset
+from confu.data.resident import resident
 from confu.distributed import my_part, rank, wait
 from confu.evaluation.report import versions
 from confu.files import write_json
 from confu.losses import LossOutput
 from confu.training.batches import choose_batches, validation_order
 from confu.training.cached import cached_loss, cached_step
+from confu.training.compiling import compile_encoders
 from confu.training.display import Display
 from confu.training.layout import lay_channels_last
 from confu.training.log import RunLog
@@ -123,6 +125,10 @@ def fit(
     steps_per_epoch = batches.steps
     if settings.channels_last:
         lay_channels_last(objective)
+    if settings.compile:
+        compile_encoders(objective)
+    if settings.resident:
+        train, validation = resident((train, validation), accelerator.device)
     optimizer = build_optimizer(objective, settings)
     schedule = build_schedule(optimizer, settings, settings.epochs * steps_per_epoch)
     objective, optimizer = accelerator.prepare(objective, optimizer)

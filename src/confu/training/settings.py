@@ -36,6 +36,12 @@ class TrainSettings(BaseModel):
     channels_last: bool = Field(
         default=False, description="convolutions' weights with the channels last in memory, results but for rounding"
     )
+    resident: bool = Field(
+        default=False, description="copy data that is in memory to the GPU once, instead of batch by batch"
+    )
+    compile: bool = Field(
+        default=False, description="torch.compile the encoders; results but for rounding, and the first steps are slow"
+    )
     sampling: Literal["uniform", "balanced", "unique"] = Field(
         default="uniform",
         description="balanced: batches with enough complete rows for each term; unique: no group twice in a batch",
