@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 from jaxtyping import Float
@@ -39,6 +39,7 @@ class Change:
     replaced: int
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Where the vectors are kept and searched.
 

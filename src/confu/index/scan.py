@@ -1,0 +1,97 @@
+"""Exact search through memory-mapped vectors, piece by piece, of all rows or of those that are allowed.
+
+Shapes: n queries, m stored vectors, d numbers each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from confu.functional.top_k import top_k
+
+_PIECE = 1 << 16  # rows that are copied at once where some of them are left out
+_SPARE = 64  # so few that are left out of a piece are found, too, and dropped
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The best of some vectors for each query, best first; -inf where there are fewer.
+
+    Attributes:
+        scores: (n, found).
+        parts: (n, found) the number of the part that a row is of.
+        rows: (n, found) the row of the part.
+    """
+
+    scores: Float[Tensor, "n found"]
+    parts: Int[Tensor, "n found"]
+    rows: Int[Tensor, "n found"]
+
+
+def scan(
+    queries: Float[Tensor, "n d"], vectors: Float[Tensor, "m d"], k: int, allowed: np.ndarray | None, part: int = 0
+) -> Scores:
+    """The k rows with the largest inner product, among those that are allowed.
+
+    Args:
+        queries: (n, d).
+        vectors: (m, d), memory-mapped: never read whole into memory.
+        k: at least 1; fewer come where fewer are allowed.
+        allowed: (m,) bool, or None for all.
+        part: the number that the rows are found under.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+    if allowed is None or bool(allowed.all()):
+        if len(vectors):
+            found.append(top_k(queries, vectors, min(k, len(vectors))))
+    else:
+        for start in range(0, len(vectors), _PIECE):
+            piece, use = vectors[start : start + _PIECE], torch.from_numpy(allowed[start : start + _PIECE])
+            if bool(use.any()):
+                scores, rows = _some(queries, piece, k, use)
+                found.append((scores, rows + start))
+                if len(found) > 8:
+                    found = [_merged(found, k)]
+    if not found:
+        return Scores(queries.new_empty(len(queries), 0), *(torch.empty(len(queries), 0, dtype=torch.long),) * 2)
+    scores, rows = _merged(found, k)
+    return Scores(scores, torch.full_like(rows, part), rows)
+
+
+def best(found: Sequence[Scores], k: int, n: int) -> list[tuple[list[float], list[tuple[int, int]]]]:
+    """The k best of several parts for each query: scores, and (part, row) of each. Of equal ones the earlier first."""
+    if not found:
+        return [([], []) for _ in range(n)]
+    scores = torch.cat([one.scores for one in found], dim=1)
+    parts, rows = torch.cat([one.parts for one in found], dim=1), torch.cat([one.rows for one in found], dim=1)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    scores, order = scores[:, :k], order[:, :k]
+    parts, rows = parts.gather(1, order), rows.gather(1, order)
+    results = []
+    for line, numbers, places in zip(scores.tolist(), parts.tolist(), rows.tolist()):
+        use = [position for position, score in enumerate(line) if score > -torch.inf]
+        results.append(([line[p] for p in use], [(numbers[p], places[p]) for p in use]))
+    return results
+
+
+def _some(queries: Tensor, piece: Tensor, k: int, use: Bool[Tensor, " rows"]) -> tuple[Tensor, Tensor]:
+    left_out = int((~use).sum())
+    if left_out <= _SPARE:
+        scores, rows = top_k(queries, piece, min(k + left_out, len(piece)))
+        scores = scores.masked_fill(~use[rows], -torch.inf)
+        return _merged([(scores, rows)], min(k, len(piece) - left_out))
+    chosen = use.nonzero()[:, 0]
+    scores, rows = top_k(queries, piece[chosen], min(k, len(chosen)))
+    return scores, chosen[rows]
+
+
+def _merged(found: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    if len(found) == 1 and found[0][0].shape[1] <= k and not bool(found[0][0].isinf().any()):
+        return found[0]
+    scores, order = torch.cat([one[0] for one in found], dim=1).sort(dim=1, descending=True, stable=True)
+    rows = torch.cat([one[1] for one in found], dim=1).gather(1, order)
+    return scores[:, :k], rows[:, :k]
