@@ -73,6 +73,10 @@ def word_tokenizer(pad: str = "[PAD]") -> str:
 CASES = {
     "image": ({"size": 8}, image_bytes(blocks())),
     "mel": ({"rate": RATE, "seconds": 0.5, "mels": 16, "window": 256, "hop": 64}, sound_bytes(tone())),
+    "mfcc": (
+        {"rate": RATE, "mean": -50.0, "std": [20.0] * 13, "max_steps": 9, "trim": 30, "peak": 0.3},
+        sound_bytes(tone()),
+    ),
     "waveform": ({"rate": RATE, "seconds": 0.4}, sound_bytes(tone())),
     "waveform of any length": ({"kind": "waveform", "rate": RATE}, sound_bytes(tone())),
     "video": ({"frames": 2, "size": 8}, np.zeros((5, 9, 9, 3), np.uint8)),

@@ -13,6 +13,7 @@ from torch import Tensor
 from confu.checks import check_known
 from confu.data.readers.audio import MelReader, WaveformReader
 from confu.data.readers.image import ImageReader
+from confu.data.readers.mfcc import MfccReader
 from confu.data.readers.numbers import NumberReader, SequenceReader, VectorReader, number_reader
 from confu.data.readers.source import Source
 from confu.data.readers.text import TokensReader, WordsReader, tokens_reader, words_reader_from_texts
@@ -22,6 +23,7 @@ __all__ = [
     "READERS",
     "ImageReader",
     "MelReader",
+    "MfccReader",
     "NumberReader",
     "Reader",
     "SequenceReader",
@@ -69,6 +71,7 @@ class Reader(Protocol):
 READERS: dict[str, type] = {
     "image": ImageReader,
     "mel": MelReader,
+    "mfcc": MfccReader,
     "waveform": WaveformReader,
     "video": VideoReader,
     "words": WordsReader,
