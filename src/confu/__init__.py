@@ -3,6 +3,7 @@
 from confu._typing import Batch, Embeddings, Inputs, Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import evaluate_retrieval, evaluate_zero_shot, versions, why_not
+from confu.index import Index
 from confu.inference import Embedder, embed, load, load_shards
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, LossOutput, SymileLoss, TRIANGLELoss
 from confu.models import MultimodalModel, load_model
@@ -19,6 +20,7 @@ __all__ = [
     "EmbeddingTable",
     "Embeddings",
     "GRAMLoss",
+    "Index",
     "Inputs",
     "LossOutput",
     "MultimodalModel",
