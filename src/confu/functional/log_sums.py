@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from confu.functional import gpu_sums as gpu
 from confu.functional.products import products
 
 KEPT_BYTES = 64 * 2**20
@@ -53,6 +54,7 @@ def log_sums(
     columns: bool = True,
     same: tuple[Int[Tensor, " n"], Int[Tensor, " m"]] | None = None,
     keep: bool | None = None,
+    low: tuple[Float[Tensor, "n dim"], float | Float[Tensor, ""]] | None = None,
 ) -> tuple[Float[Tensor, "n sides"], Float[Tensor, " m"] | None]:
     """Logarithms of the sums of exp scores, by row for each right side, and by column.
 
@@ -63,7 +65,9 @@ def log_sums(
         same: a number for each left row and for each right row (all right sides after one another); pairs of equal
             numbers of 0 or more are left out of the sums.
         keep: keep the exp scores for the backward pass (faster), or multiply again (little memory). None keeps them up
-            to `KEPT_BYTES`.
+            to `KEPT_BYTES`, or has a GPU's kernel multiply again where that is faster.
+        low: the left side before it was divided, and the temperature, if all numbers are bfloat16's: a GPU multiplies
+            these faster, and without rounding.
 
     Returns:
         (n, sides) of the rows, and (m,) of the columns or None. A sum over nothing is -inf.
@@ -78,11 +82,17 @@ def log_sums(
         total += len(side)
         ends.append(total)
     n, m = len(left), len(right)
+    kernels = left.device.type in gpu.DEVICES and keep is not True and exp_fits(left, right)
     if keep is None:
         keep = torch.is_grad_enabled() and n * m * left.element_size() <= KEPT_BYTES
     shape = _Shape(tuple(ends), max(1, min(n, _TILE // max(1, m))))
     left_same, right_same = (None, None) if same is None else same
-    rows, cols = _LogSums.apply(left, right, left_same, right_same, shape, keep, columns)  # pyright: ignore[reportGeneralTypeIssues]
+
+    def usual(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        return _LogSums.apply(left, right, left_same, right_same, shape, keep, columns)  # pyright: ignore[reportReturnType]
+
+    found = gpu.gpu_sums(left, right, ends, columns, same, usual, low) if kernels else None
+    rows, cols = found or usual(left, right)
     return rows, cols if columns else None
 
 

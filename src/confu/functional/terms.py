@@ -14,6 +14,7 @@ from confu._typing import Mask, Vectors
 from confu.checks import check_finite, check_fraction, check_known, check_pair, check_rows
 from confu.functional import log_sums as kernel
 from confu.functional.batched import batched_info_nce, numbered
+from confu.functional.gpu_sums import in_bfloat16
 from confu.functional.log_sums import log_sums
 
 SAME_GROUP = ("negatives", "positives", "excluded")
@@ -74,7 +75,8 @@ def info_nce_terms(
         rows = len(some.vectors)
         check_rows(rows, 2, "InfoNCE, which needs a negative for each row,")
         most = max(len(numbers) for numbers in stacks.values()) * rows * rows * some.vectors.element_size()
-        if keep is None and torch.is_grad_enabled() and most <= kernel.KEPT_BYTES:
+        small = most <= kernel.KEPT_BYTES and not some.low
+        if keep is None and torch.is_grad_enabled() and small:
             found = batched_info_nce(
                 [one.vectors for one in sides.values()], numbered(list(sides), stacks, terms), temperature, symmetric
             )
@@ -91,6 +93,7 @@ def info_nce_terms(
             columns=symmetric,
             same=_same(left, rights) if same_group == "excluded" and groups is not None else None,
             keep=keep,
+            low=(left.vectors, temperature) if all(side.low for side in (left, *rights)) else None,
         )
         if same_group == "excluded" and groups is not None:  # a pair of the same row is never left out
             rows, columns = _with_own(scaled, left, rights, rows, columns)
@@ -137,23 +140,26 @@ class _Rows:
         place: (batch,) where each row of the batch stands among them, -1 where it is missing; None if all are there.
         numbers: (rows,) which rows of the batch they are.
         groups: (rows,) their groups; None if that makes no difference.
+        low: whether they are bfloat16's numbers, and a GPU may gain from that.
     """
 
     vectors: Tensor
     place: Tensor | None
     numbers: Tensor
     groups: Tensor | None
+    low: bool
 
     @staticmethod
     def of(vectors: Tensor, present: Tensor | None, groups: Tensor | None) -> "_Rows":
+        low = in_bfloat16(vectors)
         vectors = vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors
         everyone = torch.arange(len(vectors), device=vectors.device)
         if present is None:
-            rows = _Rows(vectors, None, everyone, groups)
+            rows = _Rows(vectors, None, everyone, groups, low)
         else:
             rows = _Rows(
                 vectors[present], torch.where(present, present.cumsum(0) - 1, -1), everyone[present],
-                None if groups is None else groups[present],
+                None if groups is None else groups[present], low,
             )  # fmt: skip
         return rows
 
