@@ -26,6 +26,58 @@ class Map2D:
     shares: tuple[float, float] | None
 
 
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """The plane of a PCA map, into which other vectors can be put too.
+
+    Attributes:
+        mean: (dim,) float64, which becomes the origin.
+        axes: (dim, 2) float64, of length one; of vectors with one number the second is zero.
+        shares: how much of the variance each axis has.
+    """
+
+    mean: Float[Tensor, " dim"]
+    axes: Float[Tensor, "dim 2"]
+    shares: tuple[float, float]
+
+    def points(self, vectors: Float[Tensor, "n dim"]) -> Float[Tensor, "n 2"]:
+        """Where vectors of the same space lie in the plane: (x - mean) axes."""
+        return ((vectors.double() - self.mean) @ self.axes).float()
+
+
+def projection_of(vectors: Float[Tensor, "n dim"]) -> Projection:
+    """The plane of the two directions in which these vectors vary most.
+
+    Args:
+        vectors: (n, dim), one or more.
+
+    Returns:
+        the plane, each axis with its largest component positive, so that the same vectors always give the same one.
+
+    Raises:
+        ValueError: for no vector, or one that is not finite.
+
+    Example:
+        >>> plane = projection_of(torch.tensor([[2.0, 0, 0], [-2, 0, 0], [0, 1, 0], [0, -1, 0]]))
+        >>> plane.points(torch.tensor([[3.0, 1.0, 5.0]])).tolist()
+        [[3.0, 1.0]]
+    """
+    check_finite("vectors", vectors)
+    if not len(vectors):
+        raise ValueError("vectors must hold at least one, for there is no plane through none")
+    mean = vectors.double().mean(0)
+    centred = vectors.double() - mean
+    variances, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
+    if len(mean) == 1:  # a line is a map too
+        variances, axes = torch.cat([variances.new_zeros(1), variances]), torch.cat([axes.new_zeros(1, 1), axes], dim=1)
+    axes = axes[:, -2:].flip(1)
+    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+    axes = axes * torch.where(largest < 0, -1.0, 1.0)
+    total = float(variances.sum())
+    first, second = (max(0.0, float(one)) / total if total > 0 else 0.0 for one in variances[-2:].flip(0))
+    return Projection(mean, axes, (round(first, 12), round(second, 12)))
+
+
 def map_2d(vectors: Float[Tensor, "n dim"], method: str = "pca", seed: int = 0) -> Map2D:
     r"""Project vectors to the plane.
 
@@ -59,19 +111,10 @@ def map_2d(vectors: Float[Tensor, "n dim"], method: str = "pca", seed: int = 0) 
 
 
 def _pca(vectors: Tensor) -> Map2D:
-    n, dim = vectors.shape
-    if n == 0:
+    if not len(vectors):
         return Map2D(vectors.new_zeros(0, 2), "pca", (0.0, 0.0))
-    centred = vectors.double() - vectors.double().mean(0)
-    if dim == 1:  # a line is a map too
-        centred = torch.cat([centred, torch.zeros_like(centred)], dim=1)
-    variances, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
-    axes = axes[:, -2:].flip(1)
-    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-    axes = axes * torch.where(largest < 0, -1.0, 1.0)
-    total = float(variances.sum())
-    first, second = (max(0.0, float(one)) / total if total > 0 else 0.0 for one in variances[-2:].flip(0))
-    return Map2D((centred @ axes).float(), "pca", (round(first, 12), round(second, 12)))
+    plane = projection_of(vectors)
+    return Map2D(plane.points(vectors), "pca", plane.shares)
 
 
 def _tsne(vectors: Tensor, seed: int) -> Map2D:

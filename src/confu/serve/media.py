@@ -1,0 +1,146 @@
+"""The files of items: found by the index alone, named by what they hold, and never run by a browser."""
+
+import io
+import json
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from PIL import Image, ImageOps
+from starlette.responses import FileResponse, Response
+
+from confu.data.readers.image import FORMATS
+from confu.serve.problems import Problem
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=300",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+SIZES = (16, 1024)
+_MOST_NUMBERS = 1_000_000
+_STARTS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"GIF8", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+    (4, b"ftypavif", "image/avif"),
+    (0, b"BM", "image/bmp"),
+    (0, b"II*\0", "image/tiff"),
+    (0, b"MM\0*", "image/tiff"),
+    (8, b"WAVE", "audio/wav"),
+    (0, b"fLaC", "audio/flac"),
+    (0, b"OggS", "audio/ogg"),
+    (0, b"ID3", "audio/mpeg"),
+    (0, b"\xff\xfb", "audio/mpeg"),
+    (0, b"\xff\xf3", "audio/mpeg"),
+    (4, b"ftypM4A", "audio/mp4"),
+    (4, b"ftyp", "video/mp4"),
+    (0, b"\x1aE\xdf\xa3", "video/webm"),
+    (0, b"\x93NUMPY", "application/x-npy"),
+)
+
+
+def local_file(address: str, folder: Path) -> Path:
+    """Where a file of an item lies.
+
+    Args:
+        address: as the index has it: a path, one from the index's folder, or `file://`.
+        folder: of the index.
+
+    Raises:
+        Problem: 404 if it is gone, or not on this machine.
+    """
+    parts = urlsplit(address)
+    if "://" in address and parts.scheme != "file":
+        raise Problem(404, "elsewhere", "this file lies on another machine, and the server fetches nothing")
+    path = folder / (unquote(parts.path) if parts.scheme == "file" else address)
+    try:
+        if path.is_file():
+            return path
+    except (OSError, ValueError):  # a name that no file can have
+        pass
+    raise Problem(404, "file_is_gone", "the file of this item is no longer where it was when it was indexed")
+
+
+def content_type(start: bytes) -> str:
+    """The type of a file by its first bytes; what a browser could run is `application/octet-stream`.
+
+    >>> content_type(b"\\x89PNG\\r\\n\\x1a\\n"), content_type(b"<html>")
+    ('image/png', 'application/octet-stream')
+    """
+    for place, mark, kind in _STARTS:
+        if start[place : place + len(mark)] == mark:
+            return kind
+    return "application/octet-stream"
+
+
+def file_response(path: Path) -> Response:
+    """A file as it is, in ranges if they are asked for.
+
+    Raises:
+        Problem: 404 if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            kind = content_type(file.read(16))
+        return FileResponse(path, media_type=kind, headers=HEADERS, stat_result=path.stat())
+    except OSError as error:
+        raise Problem(404, "file_is_gone", "the file of this item cannot be read") from error
+
+
+def numbers_response(address: str, folder: Path) -> Response:
+    """The numbers of a vector or a sequence, as JSON: of a `.npy` file, or as the index has them itself.
+
+    Raises:
+        Problem: 404 if they cannot be had.
+    """
+    if address.lstrip()[:1] in ("[", "-", *"0123456789"):
+        try:
+            return Response(json.dumps(json.loads(address)), media_type="application/json", headers=HEADERS)
+        except (ValueError, RecursionError):
+            pass  # a file whose name begins so
+    path = local_file(address, folder)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.size > _MOST_NUMBERS or array.dtype.kind not in "biuf":
+            raise ValueError
+        return Response(json.dumps(array.tolist()), media_type="application/json", headers=HEADERS)
+    except Exception as error:
+        raise Problem(404, "file_is_damaged", "the numbers of this item cannot be read") from error
+
+
+def thumbnail(path: Path, size: int, max_pixels: int) -> Response:
+    """A picture that fits into a square, upright, as PNG or JPEG.
+
+    Args:
+        path: of the picture.
+        size: of the square, in pixels.
+        max_pixels: most of the picture itself.
+
+    Raises:
+        Problem: 404 if it cannot be read.
+    """
+    content, kind = _small(path, size, max_pixels, path.stat().st_mtime_ns)
+    return Response(content, media_type=kind, headers=HEADERS)
+
+
+@lru_cache(maxsize=512)
+def _small(path: Path, size: int, max_pixels: int, changed: int) -> tuple[bytes, str]:
+    try:
+        Image.init()
+        with Image.open(path, formats=[one for one in FORMATS if one in Image.OPEN]) as image:
+            if image.width * image.height > max_pixels:
+                raise ValueError
+            image.draft("RGB", (size, size))
+            made = ImageOps.exif_transpose(image)
+            made = made.convert("RGBA" if made.mode in ("RGBA", "LA", "P", "PA") else "RGB")
+            made.thumbnail((size, size))
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        raise Problem(404, "file_is_damaged", "the picture of this item cannot be read") from error
+    file = io.BytesIO()
+    kind = "PNG" if made.mode == "RGBA" or max(made.size) <= 64 else "JPEG"
+    made.save(file, kind, **({"quality": 85} if kind == "JPEG" else {}))
+    return file.getvalue(), f"image/{kind.lower()}"
