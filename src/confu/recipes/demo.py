@@ -1,7 +1,7 @@
 """The demo: ConFu on small real images, sounds and words, in two minutes, with a page about what it found."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from confu.losses import ConFuLoss
 from confu.models import LateFusionClassifier, MultimodalModel, load_model
 from confu.nn.encoders import build_encoder
 from confu.plan import confu_plan
+from confu.recipes.demo_search import make_searchable
 from confu.recipes.run import Run, execute
 from confu.recipes.supervised import classifier_accuracy
 from confu.recipes.tables import ResultTable, percent, without_gaps
@@ -114,7 +115,7 @@ def _measure_supervised(seed: int, folder: Path, splits: Splits) -> list[ReportR
 
 
 def run_demo(runs: Path, seed: int = 0, epochs: int = EPOCHS) -> tuple[Path, ResultTable, tuple[str, ...]]:
-    """Train, measure and write the page.
+    """Train, measure, make an index to search, and write the page.
 
     Args:
         runs: folder of the runs; a finished demo is read, an interrupted one goes on.
@@ -139,12 +140,14 @@ def run_demo(runs: Path, seed: int = 0, epochs: int = EPOCHS) -> tuple[Path, Res
             "mean of both: the mean of the two embeddings, without the fusion network",
         ),
     )
-    page = _write_page(runs / "demo" / "report.html", runs / demo_run(seed).name, seed, report, table)
-    return page, table, NEXT
+    folder, splits = runs / demo_run(seed).name, digits(seed=seed)
+    lines = (*make_searchable(runs / "demo", folder, seed, splits, report), *NEXT)
+    return _write_page(runs / "demo" / "report.html", folder, seed, splits, report, table, lines), table, lines
 
 
-def _write_page(page: Path, folder: Path, seed: int, report: Report, table: ResultTable) -> Path:
-    splits = digits(seed=seed)
+def _write_page(
+    page: Path, folder: Path, seed: int, splits: Splits, report: Report, table: ResultTable, lines: Sequence[str]
+) -> Path:
     model = load_model(folder)
     stored = EmbeddingTable.load(folder / "test.parquet")
     result = _zero_shot(model, stored, seed)
@@ -179,8 +182,8 @@ def _write_page(page: Path, folder: Path, seed: int, report: Report, table: Resu
             f"epoch with the lowest validation loss, {trained['best_epoch']}, is the model.",
         ),
         PlanText("The plan", str(model.plan), "Which subsets are aligned with which, with what weight (Eq. 7)."),
-        *(Command("Try next" if i == 0 else "", line.split("#")[0].strip(), line.split("#")[1].strip())
-          for i, line in enumerate(NEXT)),
+        *(Command("Try next" if i == 0 else "", *(part.strip() for part in line.split("  # ", 1)))
+          for i, line in enumerate(lines)),
     ]  # fmt: skip
     return write_html(page, "confu demo: digits seen, heard and written", sections, versions=versions())
 
