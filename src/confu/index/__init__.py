@@ -4,7 +4,8 @@ from confu.index.about import About
 from confu.index.backend import Backend, Change, Found
 from confu.index.backends import BACKENDS
 from confu.index.conditions import Condition, parse_condition
-from confu.index.index import Index, Item
+from confu.index.index import Index
+from confu.index.item import Item
 from confu.index.items import Hit, Items
 
 __all__ = [

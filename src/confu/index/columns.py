@@ -40,7 +40,8 @@ def plain_columns(table: pa.Table) -> pa.Table:
     for name in table.column_names:
         column = table[name]
         try:
-            column = column.cast(_plain(column.type))
+            kind = _plain(column.type)
+            column = column.cast(kind, safe=not pa.types.is_timestamp(kind))  # what is finer than a microsecond is cut
         except pa.ArrowInvalid as error:
             raise ValueError(f"metadata column {name!r} of {column.type} cannot be stored ({error})") from error
         if pa.types.is_floating(column.type):

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,23 @@ from confu._typing import Subset
 from confu.index.about import About
 from confu.index.backend import Change, Found
 from confu.index.catalog import WriterLock, read_catalog, stamp
-from confu.index.columns import cast_columns, merged_schema, plain_columns, schema_to_json
+from confu.index.columns import schema_to_json
 from confu.index.conditions import Condition
 from confu.index.gathering import joined, no_items, selected
+from confu.index.incoming import Incoming
 from confu.index.items import Items
 from confu.index.scan import best, scan
 from confu.index.segment_writing import SegmentWriter
 from confu.index.snapshot import SEGMENTS, Snapshot, open_snapshot, write_deleted
 from confu.index.verifying import verify
 
-_AT_ONCE = 1 << 16  # items in memory while segments are merged
+_AT_ONCE = 1 << 14  # items in memory while segments are merged
+_MOST = 16  # segments
 
 
 def create(folder: Path, about: About, options: Mapping[str, Any]) -> "ExactStore":
     """An empty store in a folder that is new or empty; the caller writes `index.json`."""
     _no_options(options)
-    (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
     return ExactStore(folder, about, WriterLock(folder), Snapshot())
 
 
@@ -115,43 +117,15 @@ class ExactStore:
             about: what the index says of itself from then on.
         """
         self._check_writable()
-        before = self.snapshot
-        writer: SegmentWriter | None = None
-        schema, own, gone, seen = before.schema, pa.schema([]), dict[int, list[int]](), set[str]()
-        name = f"{before.generation + 1:08d}"
-        try:
-            for items in parts:
-                metadata = plain_columns(items.metadata)
-                if writer is None:
-                    own = metadata.schema
-                    schema = merged_schema(before.schema, own)
-                    writer = SegmentWriter(self.folder / SEGMENTS / name, self.about.subsets, self.about.dim, own)
-                if set(metadata.schema.names) != set(own.names):
-                    raise ValueError("the parts of one write must have the same columns of metadata")
-                ids = items.table.ids
-                if twice := seen.intersection(ids):
-                    raise ValueError(f"id {min(twice)!r} stands twice among the new items; make each unique")
-                seen.update(ids)
-                there = before.find(ids)
-                if there and not replace:
-                    raise ValueError(
-                        f"id {min(there)!r} is in the index already ({len(there)} of these items are); replace them "
-                        "with replace=True (--replace), or give the new items other ids"
-                    )
-                for part, row in there.values():
-                    gone.setdefault(part, []).append(row)
-                writer.append(Items(items.table, cast_columns(metadata, own, len(items)), items.media))
-            if not seen and about is None:
-                return Change(0, 0)
-            new = [] if writer is None or not writer.rows else [writer.finish()]
-            self._publish([*self._without(gone), *new], schema, about)
-        except OSError as error:
-            raise _not_written(self.folder, error) from error
-        finally:
-            if writer is not None:
-                writer.close()
-        replaced = sum(map(len, gone.values()))
-        return Change(len(seen) - replaced, replaced)
+        with _nothing_lost(self.folder):
+            self._merge(_crowded([part.live for part in self.snapshot.parts]))
+            with Incoming(self._next(), self.about, self.snapshot, replace) as incoming:
+                incoming.take(parts)
+                if incoming.ids or about is not None:
+                    entries = [*self._without(incoming.replaced), *incoming.finish()]
+                    self._publish(entries, incoming.schema, about)
+        replaced = sum(map(len, incoming.replaced.values()))
+        return Change(len(incoming.ids) - replaced, replaced)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Forget items."""
@@ -160,27 +134,17 @@ class ExactStore:
         for part, row in self.snapshot.find(list(dict.fromkeys(ids))).values():
             gone.setdefault(part, []).append(row)
         if gone:
-            try:
+            with _nothing_lost(self.folder):
                 self._publish(self._without(gone), self.snapshot.schema)
-            except OSError as error:
-                raise _not_written(self.folder, error) from error
         return sum(map(len, gone.values()))
 
     def compact(self) -> None:
         """Write all items that are there into one segment, and remove the others."""
         self._check_writable()
-        before = self.snapshot
-        if len(before.parts) < 2 and all(part.deleted is None for part in before.parts):
-            return
-        folder = self.folder / SEGMENTS / f"{before.generation + 1:08d}"
-        try:
-            with SegmentWriter(folder, self.about.subsets, self.about.dim, before.schema) as writer:
-                for part in before.parts:
-                    for rows in part.live_rows(_AT_ONCE):
-                        writer.append(part.segment.items(rows, before.schema))
-                self._publish([writer.finish()] if writer.rows else [], before.schema)
-        except OSError as error:
-            raise _not_written(self.folder, error) from error
+        parts = self.snapshot.parts
+        if len(parts) > 1 or any(part.deleted is not None for part in parts):
+            with _nothing_lost(self.folder):
+                self._merge(0)
 
     def refresh(self) -> bool:
         """See what another process has published since."""
@@ -192,13 +156,12 @@ class ExactStore:
     def sweep(self) -> None:
         """Remove files that belong to nothing: those of a killed writer, and of segments that were merged."""
         used = {file for part in self.snapshot.parts for file in part.paths()}
-        for folder in (self.folder / SEGMENTS).iterdir():
+        for folder in (self.folder / SEGMENTS).glob("*"):
             if folder not in used:
-                shutil.rmtree(folder)
-            else:
-                for file in folder.iterdir():
-                    if file not in used:
-                        file.unlink()
+                shutil.rmtree(folder, ignore_errors=True)  # else by the next writer
+        for file in (self.folder / SEGMENTS).glob("*/deleted-*.npy"):
+            if file not in used:
+                file.unlink(missing_ok=True)
 
     def verify(self) -> list[str]:
         """Read everything and say what is wrong."""
@@ -210,6 +173,21 @@ class ExactStore:
             self._lock.release()
             self._lock = None
         self.snapshot = Snapshot()
+
+    def _merge(self, first: int) -> None:
+        """Write the segments from this one on into one, without their deleted rows."""
+        before = self.snapshot
+        if first >= len(before.parts):
+            return
+        with SegmentWriter(self._next(), self.about.subsets, self.about.dim, before.schema) as writer:
+            for part in before.parts[first:]:
+                for rows in part.live_rows(_AT_ONCE):
+                    writer.append(part.segment.items(rows, before.schema))
+            merged = [writer.finish()] if writer.rows else []
+            self._publish([*(part.entry for part in before.parts[:first]), *merged], before.schema)
+
+    def _next(self) -> Path:
+        return self.folder / SEGMENTS / f"{self.snapshot.generation + 1:08d}"
 
     def _without(self, gone: Mapping[int, Sequence[int]]) -> list[dict[str, Any]]:
         """The entries of the segments, these rows deleted; of a segment that has none left, nothing."""
@@ -242,5 +220,30 @@ def _no_options(options: Mapping[str, Any]) -> None:
         raise ValueError(f"the exact store has no options; got {', '.join(options)}")
 
 
-def _not_written(folder: Path, error: OSError) -> ValueError:
-    return ValueError(f"{folder} cannot be written ({error}); the index is as it was before. Make room, and try again")
+@contextmanager
+def _nothing_lost(folder: Path) -> Iterator[None]:
+    """An error of the disk as one that says what became of the index."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be written ({error}); the index is as it was before. Make room, and try again"
+        ) from error
+
+
+def _crowded(sizes: Sequence[int]) -> int:
+    """The first of the segments at the end that are to be merged before another comes; their number if none is.
+
+    Merging starts from the end and goes on as long as a segment is no larger than all behind it together: an item is
+    then written again only about as often as the store has doubled, and there are never many files.
+
+    >>> _crowded([5000, 10, 10, 5]), _crowded([5000] + [10] * _MOST)
+    (4, 1)
+    """
+    if len(sizes) < _MOST:
+        return len(sizes)
+    first, behind = len(sizes) - 2, sizes[-1] + sizes[-2]
+    while first > 0 and sizes[first - 1] <= behind:
+        first -= 1
+        behind += sizes[first]
+    return first

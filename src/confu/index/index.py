@@ -1,7 +1,7 @@
 """An index: items by id, searched by the vectors of any subset, in whichever store."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,11 @@ from confu.index.abilities import AddsParts, Compacts, Refreshes
 from confu.index.about import About
 from confu.index.backend import Backend, Change
 from confu.index.backends import create_backend, open_backend
-from confu.index.catalog import Catalog, read_catalog, stamp
+from confu.index.catalog import FILE, Catalog, read_catalog, stamp
 from confu.index.conditions import Condition, checked, parse_condition
+from confu.index.item import Item, items_by_id
 from confu.index.items import Hit, Items
 from confu.index.vectors import unit_items, unit_queries
-
-
-@dataclass(frozen=True)
-class Item:
-    """What an index knows of one item.
-
-    Attributes:
-        id: of the item.
-        metadata: column -> value; None where it is not known.
-        media: modality -> the address of its file, or its text; what it lacks is left out.
-        subsets: those that it has a vector of.
-    """
-
-    id: str
-    metadata: dict[str, Any]
-    media: dict[str, str]
-    subsets: tuple[Subset, ...]
 
 
 class Index:
@@ -46,10 +30,9 @@ class Index:
     Attributes:
         folder: with `index.json` in it.
         about: the model and the data behind it.
-        backend: the store.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> from confu.embeddings import EmbeddingTable
         >>> about = About("by hand", "", 2, (Subset("text"),), {"text": "text"})
         >>> with tempfile.TemporaryDirectory() as folder, Index.create(folder, about) as index:
@@ -59,8 +42,9 @@ class Index:
     """
 
     def __init__(self, folder: Path, about: About, backend: Backend) -> None:
-        self.folder, self.about, self.backend = folder, about, backend
-        self._stamp = stamp(folder)
+        self.folder, self.about = folder, about
+        self._backend: Backend | None = backend
+        self._stamp: tuple[int, int, int] | None = None  # the first `refresh` reads what may have come since
 
     @classmethod
     def create(cls, folder: Path | str, about: About, backend: str = "exact", **options: Any) -> "Index":
@@ -80,6 +64,9 @@ class Index:
             raise ValueError(f"{folder} must be new or empty to make an index there; it holds something already")
         folder.mkdir(parents=True, exist_ok=True)
         store = create_backend(backend, folder, about, options)
+        if (folder / FILE).exists():
+            store.close()
+            raise ValueError(f"{folder} has become an index in this very moment, by another process; open that one")
         Catalog(about, backend, getattr(store, "options", {})).write(folder)
         return cls(folder, about, store)
 
@@ -99,6 +86,17 @@ class Index:
         catalog = read_catalog(folder)
         store = open_backend(catalog.kind, folder, catalog.about, {**catalog.options, **options}, writable)
         return cls(folder, catalog.about, store)
+
+    @property
+    def backend(self) -> Backend:
+        """The store.
+
+        Raises:
+            ValueError: if the index was closed.
+        """
+        if self._backend is None:
+            raise ValueError(f"the index {self.folder} was closed; open it again")
+        return self._backend
 
     @property
     def subsets(self) -> tuple[Subset, ...]:
@@ -150,7 +148,7 @@ class Index:
             replace: as in `add`.
             source: what `about.source` shall be from then on.
         """
-        about = self.about if source is None else replace_source(self.about, source)
+        about = self.about if source is None else dataclasses.replace(self.about, source=dict(source))
         checked_parts = (unit_items(items, self.about) for items in parts)
         if isinstance(self.backend, AddsParts):
             change = self.backend.add_all(checked_parts, replace, about)
@@ -158,7 +156,7 @@ class Index:
             changes = [self.backend.add(items, replace) for items in checked_parts]
             change = Change(sum(one.added for one in changes), sum(one.replaced for one in changes))
             if about != self.about:
-                _with_about(read_catalog(self.folder), about).write(self.folder)
+                dataclasses.replace(read_catalog(self.folder), about=about).write(self.folder)
         self.about = about
         return change
 
@@ -213,7 +211,7 @@ class Index:
         Raises:
             KeyError: if it is not there.
         """
-        return _rows(self.fetch([id]))[id]
+        return items_by_id(self.fetch([id]))[id]
 
     def vector(self, id: str, subset: Subset | str) -> Float[Tensor, " dim"]:
         """The vector of an item.
@@ -232,9 +230,11 @@ class Index:
 
     def refresh(self) -> bool:
         """See what a writer has published since; whether there was something. Costs little where there was not."""
-        changed = self.backend.refresh() if isinstance(self.backend, Refreshes) else False
+        changed = isinstance(self.backend, Refreshes) and self.backend.refresh()
         if (mark := stamp(self.folder)) != self._stamp:
-            self.about, self._stamp, changed = read_catalog(self.folder).about, mark, True
+            about = read_catalog(self.folder).about
+            changed = changed or about != self.about
+            self.about, self._stamp = about, mark
         return changed
 
     def verify(self) -> list[str]:
@@ -248,7 +248,9 @@ class Index:
 
     def close(self) -> None:
         """Let go of files and connections, and let another one write."""
-        self.backend.close()
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
 
     def _stored(self, name: str, given: Subset | str) -> Subset:
         """The subset as the index prints it."""
@@ -261,38 +263,15 @@ class Index:
     def _items(self, ids: Sequence[str]) -> dict[str, Item]:
         wanted = list(dict.fromkeys(ids))
         try:
-            return _rows(self.backend.fetch(wanted))
+            return items_by_id(self.backend.fetch(wanted))
         except KeyError:
             found = {}
             for id in wanted:
                 try:
-                    found |= _rows(self.backend.fetch([id]))
+                    found |= items_by_id(self.backend.fetch([id]))
                 except KeyError:
                     continue
             return found
-
-
-def replace_source(about: About, source: Mapping[str, Any]) -> About:
-    """The same, made of something else."""
-    return replace(about, source=dict(source))
-
-
-def _with_about(catalog: Catalog, about: About) -> Catalog:
-    return replace(catalog, about=about)
-
-
-def _rows(items: Items) -> dict[str, Item]:
-    metadata = items.metadata.to_pylist() if items.metadata.num_columns else [{} for _ in range(len(items))]
-    complete = {subset: mask.tolist() for subset, mask in items.table.complete.items()}
-    return {
-        id: Item(
-            id,
-            metadata[row],
-            {name: one for name, column in items.media.items() if (one := column[row]) is not None},
-            tuple(subset for subset, mask in complete.items() if mask[row]),
-        )
-        for row, id in enumerate(items.table.ids)
-    }
 
 
 def _texts(name: str, values: Sequence[str]) -> list[str]:

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from confu.functional.top_k import top_k
 
-_PIECE = 1 << 16  # rows that are copied at once where some of them are left out
-_SPARE = 64  # so few that are left out of a piece are found, too, and dropped
+_PIECE = 1 << 16  # rows that are looked at together where some of them are left out
+_FEW = 0.25  # so small a share of a piece is copied together; of more all scores are made, and some left out
+_QUERIES = 256  # at once with a piece: 64 MiB of scores
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The best of some vectors for each query, best first; -inf where there are fewer.
+    """The best of some vectors for each query, best first.
 
     Attributes:
         scores: (n, found).
@@ -73,25 +74,38 @@ def best(found: Sequence[Scores], k: int, n: int) -> list[tuple[list[float], lis
     parts, rows = parts.gather(1, order), rows.gather(1, order)
     results = []
     for line, numbers, places in zip(scores.tolist(), parts.tolist(), rows.tolist()):
-        use = [position for position, score in enumerate(line) if score > -torch.inf]
-        results.append(([line[p] for p in use], [(numbers[p], places[p]) for p in use]))
+        results.append((line, list(zip(numbers, places))))
     return results
 
 
 def _some(queries: Tensor, piece: Tensor, k: int, use: Bool[Tensor, " rows"]) -> tuple[Tensor, Tensor]:
-    left_out = int((~use).sum())
-    if left_out <= _SPARE:
-        scores, rows = top_k(queries, piece, min(k + left_out, len(piece)))
-        scores = scores.masked_fill(~use[rows], -torch.inf)
-        return _merged([(scores, rows)], min(k, len(piece) - left_out))
-    chosen = use.nonzero()[:, 0]
-    scores, rows = top_k(queries, piece[chosen], min(k, len(chosen)))
-    return scores, chosen[rows]
+    """The k best of the rows of a piece that are allowed."""
+    count = int(use.sum())
+    if count < len(piece) * _FEW:
+        chosen = use.nonzero()[:, 0]
+        scores, rows = top_k(queries, piece[chosen], min(k, count))
+        return scores, chosen[rows]
+    found = [_first((some @ piece.T).masked_fill_(~use, -torch.inf), min(k, count)) for some in queries.split(_QUERIES)]
+    return torch.cat([scores for scores, _ in found]), torch.cat([rows for _, rows in found])
+
+
+def _first(scores: Float[Tensor, "n m"], k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each line, of equal ones those that stand first."""
+    best, rows = scores.topk(k, dim=1)
+    tied = (scores >= best[:, -1:]).sum(dim=1) > k  # more than k are as large as the last: which ones is not said
+    for line in tied.nonzero()[:, 0]:
+        rows[line] = scores[line].sort(descending=True, stable=True).indices[:k]
+    rows = rows.sort(dim=1).values
+    return _sorted(scores.gather(1, rows), rows)
+
+
+def _sorted(scores: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return scores, rows.gather(1, order)
 
 
 def _merged(found: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
-    if len(found) == 1 and found[0][0].shape[1] <= k and not bool(found[0][0].isinf().any()):
+    if len(found) == 1:
         return found[0]
-    scores, order = torch.cat([one[0] for one in found], dim=1).sort(dim=1, descending=True, stable=True)
-    rows = torch.cat([one[1] for one in found], dim=1).gather(1, order)
+    scores, rows = _sorted(torch.cat([one[0] for one in found], dim=1), torch.cat([one[1] for one in found], dim=1))
     return scores[:, :k], rows[:, :k]

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,9 +84,9 @@ class SegmentWriter:
     def close(self) -> None:
         """Remove the folder if it is not finished."""
         if not self._finished:
-            for file in self._vectors.values():
-                file.close()
-            self._sink.close()
+            for file in (*self._vectors.values(), self._sink):
+                with suppress(OSError):  # what is left to write is not wanted
+                    file.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def append(self, items: Items) -> None:

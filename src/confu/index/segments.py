@@ -39,11 +39,11 @@ class Segment:
             self._having: dict[Subset, np.ndarray] = {}
             for one in about["subsets"]:
                 subset = Subset.parse(one["subset"])
-                self._vectors[subset] = torch.from_numpy(_mapped(folder / one["vectors"], (one["count"], self.dim)))
+                self._vectors[subset] = torch.from_numpy(_mapped(folder, one["vectors"], (one["count"], self.dim)))
                 if one["rows"] is not None:
-                    self._having[subset] = _mapped(folder / one["rows"], (one["count"],))
-            self._hashes = _mapped(folder / IDS, (self.rows,))
-            self._hash_rows = _mapped(folder / ID_ROWS, (self.rows,))
+                    self._having[subset] = _mapped(folder, one["rows"], (one["count"],))
+            self._hashes = _mapped(folder, IDS, (self.rows,))
+            self._hash_rows = _mapped(folder, ID_ROWS, (self.rows,))
             # Mapped, too: of a million rows only those that are asked for are read.
             with pa.ipc.open_file(pa.memory_map(str(folder / ITEMS))) as opened:
                 self._batches = [opened.get_batch(number) for number in range(opened.num_record_batches)]
@@ -94,8 +94,10 @@ class Segment:
         starts = np.searchsorted(self._hashes, hashes, side="left")
         ends = np.searchsorted(self._hashes, hashes, side="right")
         found = {}
-        for position in np.flatnonzero(starts < ends):
-            for place in range(starts[position], ends[position]):  # more than one only where hashes fall together
+        for position in np.flatnonzero(starts < ends).tolist():
+            for place in range(
+                int(starts[position]), int(ends[position])
+            ):  # more than one only where hashes fall together
                 row = int(self._hash_rows[place])
                 if self.id_at(row) == ids[position]:
                     found[ids[position]] = row
@@ -133,17 +135,29 @@ class Segment:
     def _taken(self, rows: np.ndarray) -> pa.Table:
         of = np.searchsorted(self._starts, rows, side="right") - 1
         parts, order = [], []
-        for batch in np.unique(of).tolist():
-            positions = np.flatnonzero(of == batch)
-            parts.append(self._batches[batch].take(pa.array(rows[positions] - self._starts[batch])))
-            order.append(positions)
+        for number, batch in enumerate(self._batches):
+            positions = np.flatnonzero(of == number)
+            if len(positions):
+                parts.append(batch.take(pa.array(rows[positions] - self._starts[number])))
+                order.append(positions)
         table = pa.Table.from_batches(parts, self._schema)
         return table if len(parts) < 2 else table.take(pa.array(np.argsort(np.concatenate(order))))
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def plain_name(name: str) -> str:
+    """The name of a file in the folder at hand; an index may come from a stranger, and must not point elsewhere.
+
+    Raises:
+        ValueError: if it leads out of the folder.
+    """
+    if not name or name != Path(name).name or name in (".", ".."):
+        raise ValueError(f"expected the name of a file in this folder; got {name!r}")
+    return name
+
+
+def _mapped(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A `.npy` file, mapped so that a write to the array would not reach it (torch takes no read-only arrays)."""
-    found = np.load(path, mmap_mode="c" if 0 not in shape else None, allow_pickle=False)
+    found = np.load(folder / plain_name(name), mmap_mode="c" if 0 not in shape else None, allow_pickle=False)
     if found.shape != shape:
-        raise ValueError(f"{path.name} must have shape {shape}; got {found.shape}")
+        raise ValueError(f"{name} must have shape {shape}; got {found.shape}")
     return found

@@ -13,7 +13,7 @@ from confu.index.catalog import read_catalog, stamp, sync_folder
 from confu.index.columns import fitting, schema_from_json
 from confu.index.conditions import Condition
 from confu.index.segment_writing import file_entry, hash_ids, sync_file
-from confu.index.segments import Segment
+from confu.index.segments import Segment, plain_name
 
 SEGMENTS = "segments"
 _TRIES = 20
@@ -64,7 +64,6 @@ class Part:
         """The folder, and every file in it that belongs to it."""
         folder = self.segment.folder
         own = [folder, folder / "segment.json", *(folder / name for name in self.segment.files)]
-        own += [folder / one["file"] for one in self.entry.get("beside", [])]
         return own if self.deleted is None else [*own, folder / self.entry["deleted"]["file"]]
 
 
@@ -105,13 +104,15 @@ def open_snapshot(folder: Path, before: Snapshot | None = None) -> Snapshot:
     for left in reversed(range(_TRIES)):
         mark, store = stamp(folder), read_catalog(folder).store
         try:
-            parts = tuple(_part(folder / SEGMENTS / entry["name"], entry, known) for entry in store.get("segments", []))
+            parts = tuple(_part(folder / SEGMENTS, entry, known) for entry in store.get("segments", []))
+            return Snapshot(int(store.get("generation", 0)), schema_from_json(store.get("columns", [])), parts, mark)
         except FileNotFoundError as error:
             # A writer may have merged segments between the reading of their names and of their files.
             if left and stamp(folder) != mark:
                 continue
             raise ValueError(f"{folder}: a file of the index is missing ({error.filename}); index again") from error
-        return Snapshot(store.get("generation", 0), schema_from_json(store.get("columns", [])), parts, mark)
+        except (KeyError, TypeError, AttributeError, OSError) as error:
+            raise ValueError(f"{folder}: its parts are not readable ({error!r}); index again") from error
     raise AssertionError
 
 
@@ -126,9 +127,12 @@ def write_deleted(part: Part, rows: Sequence[int], generation: int) -> dict[str,
     return {**part.entry, "deleted": {"file": file.name, "count": int(deleted.sum()), **file_entry(file)}}
 
 
-def _part(folder: Path, entry: dict[str, Any], known: dict[str, Segment]) -> Part:
+def _part(segments: Path, entry: dict[str, Any], known: dict[str, Segment]) -> Part:
+    folder = segments / plain_name(entry["name"])
     segment = known.get(folder.name) or Segment(folder)
     if entry.get("deleted") is None:
         return Part(segment, entry)
-    bits = np.load(folder / entry["deleted"]["file"], allow_pickle=False)
+    bits = np.load(folder / plain_name(entry["deleted"]["file"]), allow_pickle=False)
+    if len(bits) != -(-segment.rows // 8):
+        raise ValueError(f"{folder}: its list of deleted rows is damaged; index again")
     return Part(segment, entry, np.unpackbits(bits, count=segment.rows).astype(bool))

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from confu.index.about import About
 from confu.index.catalog import read_catalog
 from confu.index.segment_writing import ABOUT, file_entry, hash_ids
+from confu.index.segments import plain_name
 from confu.index.snapshot import SEGMENTS, Part, Snapshot, open_snapshot
 
 _ROWS = 1 << 16
@@ -18,16 +20,17 @@ def verify(folder: Path, about: About) -> list[str]:
     """What is wrong with the files of a store; nothing if all is well."""
     try:
         entries = read_catalog(folder).store.get("segments", [])
-        wrong = [problem for entry in entries for problem in _files(folder / SEGMENTS / entry["name"], entry)]
+        wrong = [problem for entry in entries for problem in _files(folder / SEGMENTS, entry)]
         if wrong:
             return wrong
         snapshot = open_snapshot(folder)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         return [str(error)]
     return [*(problem for part in snapshot.parts for problem in _content(part, about)), *_ids(snapshot)]
 
 
-def _files(folder: Path, entry: dict) -> list[str]:
+def _files(segments: Path, entry: dict[str, Any]) -> list[str]:
+    folder = segments / plain_name(entry["name"])
     about = folder / ABOUT
     if not about.is_file():
         return [f"{about} is missing"]
@@ -38,7 +41,7 @@ def _files(folder: Path, entry: dict) -> list[str]:
         expected = {**expected, entry["deleted"]["file"]: entry["deleted"]}
     wrong = []
     for name, was in expected.items():
-        file = folder / name
+        file = folder / plain_name(name)
         if not file.is_file():
             wrong.append(f"{file} is missing")
         elif file.stat().st_size != was["bytes"]:
