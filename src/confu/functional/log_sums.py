@@ -12,6 +12,7 @@ exp scores that were kept, or from scores that are multiplied again, so that mem
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -76,15 +77,15 @@ def log_sums(
     >>> rows.exp().tolist(), [round(one, 4) for one in columns.exp().tolist()]
     ([[4.0], [4.0]], [2.0, 2.0, 2.0, 2.0])
     """
-    right = rights[0] if len(rights) == 1 else torch.cat(list(rights))
-    ends, total = [], 0
-    for side in rights:
-        total += len(side)
-        ends.append(total)
-    n, m = len(left), len(right)
-    kernels = left.device.type in gpu.DEVICES and keep is not True and exp_fits(left, right)
+    ends = list(accumulate(map(len, rights)))
+    n, m = len(left), ends[-1]
+    may_use_kernels = left.device.type in gpu.DEVICES and keep is not True
     if keep is None:
         keep = torch.is_grad_enabled() and n * m * left.element_size() <= KEPT_BYTES
+    if not keep and not may_use_kernels and len(rights) > 1:
+        return _side_by_side(left, rights, columns, same)
+    right = rights[0] if len(rights) == 1 else torch.cat(list(rights))
+    kernels = may_use_kernels and exp_fits(left, right)
     shape = _Shape(tuple(ends), max(1, min(n, _TILE // max(1, m))))
     left_same, right_same = (None, None) if same is None else same
 
@@ -94,6 +95,21 @@ def log_sums(
     found = gpu.gpu_sums(left, right, ends, columns, same, usual, low) if kernels else None
     rows, cols = found or usual(left, right)
     return rows, cols if columns else None
+
+
+def _side_by_side(
+    left: Tensor, rights: Sequence[Tensor], columns: bool, same: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor | None]:
+    """One right side after another: where there are many rows, putting them together costs memory and saves no time."""
+    their = [None] * len(rights) if same is None else same[1].split([len(right) for right in rights])
+    found = [
+        log_sums(
+            left, [right], columns=columns, same=None if same is None or own is None else (same[0], own), keep=False
+        )
+        for right, own in zip(rights, their)
+    ]
+    of_columns = [column for _, column in found if column is not None]
+    return torch.cat([rows for rows, _ in found], dim=1), torch.cat(of_columns) if columns else None
 
 
 class _LogSums(torch.autograd.Function):
