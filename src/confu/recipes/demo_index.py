@@ -42,17 +42,18 @@ def make_index(
     Raises:
         ValueError: if the index that is there cannot be read.
     """
+    kinds = {name: reader.modality_kind for name, reader in embedder.readers.items()}
     source = {"recipe": "demo", "rows": rows, "seed": seed, "noise_db": NOISE_DB}
-    fingerprint = embedder.parts.fingerprint()
+    about = About(
+        str(model.resolve()), embedder.parts.fingerprint(), embedder.dim, embedder.subsets, kinds, source
+    )  # fmt: skip
     if (folder / "index.json").exists():
         with Index.open(folder) as index:
-            if index.about.fingerprint == fingerprint and index.about.source == source:
+            if index.about == about:
                 return
     files = files_of(splits, sources, range(rows), seed)
     words = [DIGIT_WORDS[label] for label in files.labels.tolist()]
     table = embedded(embedder, files, [f"{row:03d}-{word}" for row, word in enumerate(words)])
-    kinds = {name: reader.modality_kind for name, reader in embedder.readers.items()}
-    about = About(str(model.resolve()), fingerprint, embedder.dim, table.subsets, kinds, source)
     metadata = pa.table(
         {"label": words, "digit": files.labels.tolist(), "picture": files.image_of, "recording": files.sound_of}
     )
