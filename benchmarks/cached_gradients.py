@@ -12,19 +12,17 @@ import argparse
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import torch
-from measure import in_own_process, interleaved, peak_above_base
+from measure import clock_of, in_own_process, interleaved, parser, peak_above_base, ratio, write_results
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from confu import Batch, ConFuLoss, ContrastiveObjective, Inputs, MultimodalModel, build_encoder, versions
-from confu.files import write_json
+from confu import Batch, ConFuLoss, ContrastiveObjective, Inputs, MultimodalModel, build_encoder
 from confu.plan import confu_plan
 from confu.training.cached import cached_backward
 from confu.training.chunks import joined, part_of, spans
@@ -52,28 +50,23 @@ def main() -> None:
     for rows in parts:
         ways[f"GradCache's way, {rows}"] = partial(every_part_twice, chunk=rows)
     peaks = {name: in_own_process(peak, way, options.rows) for name, way in ways.items()}
+    torch.set_num_threads(options.threads)
     times = interleaved({name: step_of(way, options.rows, dropout=0.1) for name, way in ways.items()}, options.repeats)
-    rows = [{"way": name, "peak_bytes": peaks[name], **times[name]} for name in ways]
-    settings = {
-        "rows": options.rows, "repeats": options.repeats, "encoders": ENCODERS, "dtype": "float32", "threads": 1,
-        "load average": os.getloadavg(), "ratios to": "plain step",
-    }  # fmt: skip
-    write_json(options.json, {"settings": settings, "versions": versions(), "rows": rows})
-    Console(width=110).print(table(rows, options.rows))
-    print(f"load average {', '.join(f'{load:.1f}' for load in os.getloadavg())} on {os.cpu_count()} cores")
-    print(f"written to {options.json}")
+    clock = clock_of(options.threads)
+    rows = [
+        {"way": name, "peak_bytes": peaks[name], **ratio(times, name, "plain step", clock), **times[name]}
+        for name in ways
+    ]
+    settings = {"encoders": ENCODERS, "dtype": "float32", "ratios to": "plain step"}
+    Console(width=110).print(table(rows, options))
+    write_results(options, settings, rows=rows)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only check that all ways are equal")
-    parser.add_argument("--rows", type=int, default=1024, help="of the batch")
-    parser.add_argument("--parts", type=int, nargs="+", default=[512, 256, 128, 64], help="rows encoded at once")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument(
-        "--json", type=Path, default=Path("runs/benchmarks/cached-gradients.json"), help="where to write"
-    )
-    return parser.parse_args()
+    asked = parser(__doc__, "cached-gradients", repeats=7)
+    asked.add_argument("--rows", type=int, default=1024, help="of the batch")
+    asked.add_argument("--parts", type=int, nargs="+", default=[512, 256, 128, 64], help="rows encoded at once")
+    return asked.parse_args()
 
 
 def made(rows: int, dropout: float = 0.0) -> tuple[ContrastiveObjective, Batch]:
@@ -155,18 +148,17 @@ def peak(way: Callable[..., Tensor], rows: int) -> int:
     return peak_above_base(step_of(way, rows), warm_up=step_of(plain, 4))
 
 
-def table(rows: list[dict[str, Any]], count: int) -> Table:
-    found = Table(title=f"A step of {count} rows, forward and backward: CPU time / plain step; peak memory")
-    for column in ("", "ratio", "quartiles", "wall ratio", "MiB", "of plain"):
+def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
+    clock = clock_of(options.threads)
+    found = Table(title=f"A step of {options.rows} rows, forward and backward: time / plain step; peak memory")
+    for column in ("", "ratio", "quartiles", "MiB", "of plain"):
         found.add_column(column, justify="right" if column else "left")
     first = rows[0]
     for row in rows:
-        own, reference = row["cpu_ms"], first["cpu_ms"]["median"]
         found.add_row(
             row["way"],
-            f"{reference:.0f} ms" if row is first else f"{own['median'] / reference:.2f}",
-            f"{own['low'] / reference:.2f} to {own['high'] / reference:.2f}",
-            f"{row['wall_ms']['median'] / first['wall_ms']['median']:.2f}",
+            f"{first[clock]['median']:.0f} ms" if row is first else f"{row['ratio']:.2f}",
+            f"{row['low']:.2f} to {row['high']:.2f}",
             f"{row['peak_bytes'] / MIB:.0f}",
             f"{row['peak_bytes'] / first['peak_bytes']:.2f}",
         )

@@ -21,18 +21,18 @@ def quality_table(rows: list[dict[str, Any]], kinds: list[str]) -> Table:
     return found
 
 
-def cost_table(rows: list[dict[str, Any]], kinds: list[str], count: int) -> Table:
-    """CPU time of the model as a ratio to that with a network for each subset."""
-    found = Table(title=f"Cost of a step of {count} rows, forward and backward: CPU time, parameters of fusion")
+def cost_table(rows: list[dict[str, Any]], kinds: list[str], count: int, clock: str) -> Table:
+    """Time of the model as a ratio to that with a network for each subset."""
+    found = Table(title=f"Cost of a step of {count} rows, forward and backward: time, parameters of fusion")
     for column in ("M", "plan", "terms", "fused", *kinds, "million", "million shared", "the loss"):
         found.add_column(column, justify="left" if column == "plan" else "right")
     cells: dict[tuple[int, str], dict[str, dict[str, Any]]] = {}
     for row in rows:
         cells.setdefault((row["modalities"], row["plan"]), {})[row["part"]] = row
     for (modalities, planned), parts in cells.items():
-        first, *others = (parts[kind]["cpu_ms"]["median"] for kind in kinds)
+        first, *others = (parts[kind][clock]["median"] for kind in kinds)
         own, shared = (f"{parts[kind]['parameters'] / 1e6:.2f}" for kind in kinds[:2])
-        loss = f"{parts['loss']['cpu_ms']['median']:.0f} ms" if "loss" in parts else "not run"
+        loss = f"{parts['loss'][clock]['median']:.0f} ms" if "loss" in parts else "not run"
         one = parts["shared"]
         found.add_row(str(modalities), planned, str(one["terms"]), str(one["fused"]), f"{first:.0f} ms",
                       *(f"{other / first:.2f}" for other in others), own, shared, loss)  # fmt: skip

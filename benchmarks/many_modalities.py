@@ -10,64 +10,52 @@ others. Cost: two to eight modalities of random numbers, forward and backward of
 import argparse
 import os
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import torch
 from growth_plot import draw
 from growth_quality import KINDS, PLANS, QUALITY, VIEWS, all_qualities, made
 from growth_tables import cost_table, quality_table
-from measure import interleaved
+from measure import clock_of, interleaved, parser, ratio, write_results
 from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from confu import Batch, ConFuLoss, Embeddings, Inputs, Plan, versions
-from confu.files import write_json
+from confu import Batch, ConFuLoss, Embeddings, Inputs, Plan
 
 COST = {"features": 256, "dim": 256, "fusion_dim": 512, "rows": 256}
 
 
 def main() -> None:
     options = parsed()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     check_equal()
     if options.quick:
         return
-    started = os.getloadavg()
     quality = [row for count in options.views for row in all_qualities(count, options.seeds, options.steps)]
     cost = [row for count in options.modalities for row in all_costs(count, options)]
-    settings = {
-        "quality": QUALITY | {"steps": options.steps, "seeds": options.seeds, "views": VIEWS},
-        "cost": COST | {"repeats": options.repeats, "most terms": options.most_terms}, "threads": 1,
-        "load average": {"before": started, "after": os.getloadavg()},
-    }  # fmt: skip
-    write_json(options.json, {"settings": settings, "versions": versions(), "quality": quality, "cost": cost})
-    Console(width=140).print(quality_table(quality, list(KINDS)), cost_table(cost, list(KINDS), COST["rows"]))
-    draw(quality, cost, options.json.with_suffix(".svg"))
-    print(f"load average {started[0]:.1f} to {os.getloadavg()[0]:.1f}; written to {options.json} and .svg")
+    Console(width=140).print(cost_table(cost, list(KINDS), COST["rows"], clock_of(options.threads)))
+    if quality:
+        Console(width=140).print(quality_table(quality, list(KINDS)))
+        draw(quality, cost, options.json.with_suffix(".svg"))
+    write_results(options, {"quality": QUALITY | {"views": VIEWS}, "cost": COST}, quality=quality, cost=cost)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only check that the shared network is computed right")
-    parser.add_argument("--views", type=int, nargs="*", default=[2, 3, 4, 5, 6], help="how many are trained on")
-    parser.add_argument("--modalities", type=int, nargs="*", default=list(range(2, 9)), help="whose cost is measured")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--most-terms", type=int, default=301, help="time the loss of no more; the model always")
-    parser.add_argument(
-        "--json", type=Path, default=Path("runs/benchmarks/many-modalities.json"), help="where to write"
-    )
-    return parser.parse_args()
+    asked = parser(__doc__, "many-modalities", repeats=5)
+    asked.add_argument("--views", type=int, nargs="*", default=[2, 3, 4, 5, 6], help="how many are trained on")
+    asked.add_argument("--modalities", type=int, nargs="*", default=list(range(2, 9)), help="whose cost is measured")
+    asked.add_argument("--seeds", type=int, default=3)
+    asked.add_argument("--steps", type=int, default=150)
+    asked.add_argument("--most-terms", type=int, default=301, help="time the loss of no more; the model always")
+    return asked.parse_args()
 
 
 def all_costs(count: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """CPU time of forward and backward, of the model under a given gradient and of the loss of given vectors."""
-    names, rows = [f"m{k}" for k in range(count)], []
+    names, rows, clock = [f"m{k}" for k in range(count)], [], clock_of(options.threads)
     for planned, make in PLANS.items():
         plan = make(names)
         steps = {kind: model_step(plan, kind) for kind in KINDS}
@@ -76,9 +64,10 @@ def all_costs(count: int, options: argparse.Namespace) -> list[dict[str, Any]]:
         times = interleaved(steps, options.repeats)
         shape = {"modalities": count, "plan": planned, "terms": len(plan.terms), "fused": len(plan.fused_subsets)}
         for name, step in steps.items():
-            rows.append(shape | {"part": name, "parameters": step.parameters} | times[name])
+            found = ratio(times, name, next(iter(KINDS)), clock)
+            rows.append(shape | {"part": name, "parameters": step.parameters} | found | times[name])
         print(f"{count} modalities, {planned}: " + ", ".join(
-            f"{name} {times[name]['cpu_ms']['median']:.0f} ms" for name in steps), flush=True)  # fmt: skip
+            f"{name} {times[name][clock]['median']:.0f} ms" for name in steps), flush=True)  # fmt: skip
     return rows
 
 

@@ -1,6 +1,9 @@
-"""Time and memory of functions that do one step."""
+"""Time and memory of functions that do one step, and what all benchmarks ask on the command line and write down."""
 
+import argparse
 import gc
+import json
+import os
 import resource
 import statistics
 import sys
@@ -10,17 +13,51 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from confu import versions
+from confu.files import write_json
+
 Step = Callable[[], object]
+Times = dict[str, dict[str, dict[str, Any]]]
 
 
-def interleaved(steps: Mapping[str, Step], repeats: int) -> dict[str, dict[str, dict[str, float]]]:
+def parser(doc: str | None, name: str, repeats: int | None = None) -> argparse.ArgumentParser:
+    """What every benchmark can be asked: `--quick`, `--repeats`, `--threads` and `--json`."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="only check that all ways give the same: seconds")
+    made.add_argument("--repeats", type=int, default=repeats, help="rounds in which all are called in turn")
+    made.add_argument("--threads", type=int, default=1, help="one: CPU time is compared; more: wall time")
+    made.add_argument("--json", type=Path, default=Path(f"runs/benchmarks/{name}.json"), help="where to write")
+    return made
+
+
+def clock_of(threads: int) -> str:
+    """CPU time of one thread, which other work on the machine disturbs least; of more it says nothing."""
+    return "cpu_ms" if threads == 1 else "wall_ms"
+
+
+def write_results(options: argparse.Namespace, settings: Mapping[str, Any], **results: Any) -> None:
+    """Write what was asked, on what machine it was measured, and what came out."""
+    asked = {key: value for key, value in vars(options).items() if key not in ("json", "quick")}
+    where = {"load average at the end": os.getloadavg(), "cores": os.cpu_count()}
+    content = {"settings": asked | where | dict(settings), "versions": versions(), **results}
+    write_json(options.json, json.loads(json.dumps(content, default=str)))
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; written to {options.json}", flush=True)
+
+
+def interleaved(steps: Mapping[str, Step], repeats: int, warm_up: bool = True) -> Times:
     """CPU and wall milliseconds of each function, called in turn so that a busy machine slows all alike.
 
+    Args:
+        steps: by name.
+        repeats: rounds.
+        warm_up: call each once before, as the first call also loads libraries and grows buffers.
+
     Returns:
-        name -> "cpu_ms" and "wall_ms" -> median, first and third quartile, least.
+        name -> "cpu_ms" and "wall_ms" -> median, first and third quartile, least, and each round's.
     """
-    for step in steps.values():
-        step()  # the first call also loads libraries and grows buffers
+    if warm_up:
+        for step in steps.values():
+            step()
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
@@ -34,9 +71,16 @@ def interleaved(steps: Mapping[str, Step], repeats: int) -> dict[str, dict[str, 
     }
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def ratio(times: Times, name: str, to: str, clock: str = "cpu_ms") -> dict[str, float]:
+    """Median and quartiles of the ratios of two functions in each round, as what disturbs a round disturbs both."""
+    found = [own / peer for own, peer in zip(times[name][clock]["each"], times[to][clock]["each"])]
+    spread = _spread(found)
+    return {"ratio": spread["median"], "low": spread["low"], "high": spread["high"]}
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return {"median": middle, "low": low, "high": high, "least": min(values)}
+    return {"median": middle, "low": low, "high": high, "least": min(values), "each": values}
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -5,21 +5,16 @@ python benchmarks/methods.py --quick    # only whether both ways of computing a 
 """
 
 import argparse
-import json
 import os
-from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import torch
 from contenders import CONTENDERS, FLOOR, FUSION_DIM, PARTS, Contender, loss_step
-from measure import in_own_process, interleaved, peak_above_base
+from measure import clock_of, in_own_process, interleaved, parser, peak_above_base, write_results
 from rich.console import Console
 from rich.table import Table
-
-from confu import versions
-from confu.files import written_whole
 
 REPEATS = {256: 30, 1024: 10, 4096: 5}
 GIB = 2**30
@@ -33,27 +28,19 @@ def main() -> None:
         return
     print("peak memory of each, in processes of their own", flush=True)
     peaks = all_peaks(options)  # before this process itself computes anything
+    torch.set_num_threads(options.threads)
     rows = [row for n in options.rows for row in measured(n, options, peaks)]
-    settings = {
-        "dim": options.dim, "fusion_dim": FUSION_DIM, "dtype": "float32", "threads": 1,
-        "load average": os.getloadavg(), "ratios to": FLOOR,
-    }  # fmt: skip
-    with written_whole(options.json) as temporary:
-        temporary.write_text(json.dumps({"settings": settings, "versions": versions(), "rows": rows}, indent=2) + "\n")
-    Console(width=60 + 40 * len(options.rows)).print(table(rows, options.rows))
-    print(f"written to {options.json}")
+    Console(width=60 + 40 * len(options.rows)).print(table(rows, options))
+    write_results(options, {"fusion_dim": FUSION_DIM, "dtype": "float32", "ratios to": FLOOR}, rows=rows)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only check that equal losses are equal")
-    parser.add_argument("--rows", type=int, nargs="+", default=list(REPEATS), help="batch sizes N")
-    parser.add_argument("--dim", type=int, default=256, help="of embeddings, encoders and projections")
-    parser.add_argument("--repeats", type=int, help="rounds, instead of those of the batch size")
-    parser.add_argument("--most-gib", type=float, default=8, help="leave out what needs more memory")
-    parser.add_argument("--most-tflop", type=float, default=1, help="leave out what multiplies more")
-    parser.add_argument("--json", type=Path, default=Path("runs/benchmarks/methods.json"), help="where to write")
-    return parser.parse_args()
+    asked = parser(__doc__, "methods")
+    asked.add_argument("--rows", type=int, nargs="+", default=list(REPEATS), help="batch sizes N")
+    asked.add_argument("--dim", type=int, default=256, help="of embeddings, encoders and projections")
+    asked.add_argument("--most-gib", type=float, default=8, help="leave out what needs more memory")
+    asked.add_argument("--most-tflop", type=float, default=1, help="leave out what multiplies more")
+    return asked.parse_args()
 
 
 def check_equal() -> bool:
@@ -116,11 +103,11 @@ def peak_memory(name: str, part: str, n: int, dim: int) -> int:
     return peak_above_base(PARTS[part](contender, n, dim), warm_up=PARTS[part](contender, 8, dim))
 
 
-def table(rows: list[dict[str, Any]], sizes: list[int]) -> Table:
-    """CPU time as a ratio to the floor's, which shows its milliseconds; peak memory in MiB."""
+def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
+    """Time as a ratio to the floor's, which shows its milliseconds; peak memory in MiB."""
     by_key = {(row["contender"], row["part"], row["n"]): row for row in rows}
-    columns = [(n, part) for n in sizes for part in PARTS]
-    found = Table(title=f"A step, forward and backward: CPU time / {FLOOR}; peak memory")
+    columns, clock = [(n, part) for n in options.rows for part in PARTS], clock_of(options.threads)
+    found = Table(title=f"A step, forward and backward, {options.threads} thread(s): time / {FLOOR}; peak memory")
     found.add_column("")
     for n, part in columns:
         found.add_column(f"N = {n}\n{part}", justify="right")
@@ -132,7 +119,7 @@ def table(rows: list[dict[str, Any]], sizes: list[int]) -> Table:
             if "left_out" in row:
                 cells += [str(row["left_out"]), ""]
                 continue
-            own, reference = row["cpu_ms"]["median"], floor["cpu_ms"]["median"]
+            own, reference = row[clock]["median"], floor[clock]["median"]
             cells += [
                 f"{own:.0f} ms" if name == FLOOR else f"{own / reference:.2f}",
                 f"{row['peak_bytes'] / 2**20:.0f}",

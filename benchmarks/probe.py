@@ -8,53 +8,48 @@ tolerance. Both are measured as they are used, and scikit-learn with a `tol` at 
 """
 
 import argparse
-import json
 import os
-import time
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import torch
+from measure import clock_of, interleaved, parser, ratio, write_results
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from confu import versions
 from confu.evaluation.linear_probe import DEFAULT_CS, fit_linear_probe
-from confu.files import written_whole
 
 TOLERANCE = 1e-3  # what evaluate_linear_probe asks for
 TOLS = (1e-4, 1e-6)  # scikit-learn's usual one, and a stricter one
 CLASSES = 10
+SPECTRA = ("even", "decaying", "few axes")
 
 
 def main() -> None:
     options = parsed()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     check_equal()
     if options.quick:
         return
     rows = []
-    for spectrum in ("even", "decaying", "few axes"):
-        x, y = embeddings(options.rows, options.dim, spectrum)
-        for cs in ((1.0,), DEFAULT_CS):
-            rows += compared(spectrum, x, y, cs)
-    settings = {"rows": options.rows, "dim": options.dim, "classes": CLASSES, "threads": 1,
-                "tolerance": TOLERANCE, "load average": os.getloadavg()}  # fmt: skip
-    with written_whole(options.json) as temporary:
-        temporary.write_text(json.dumps({"settings": settings, "versions": versions(), "rows": rows}, indent=2) + "\n")
-    print(f"written to {options.json}")
+    with threadpool_limits(options.threads):
+        for spectrum in options.spectra:
+            x, y = embeddings(options.rows, options.dim, spectrum)
+            for cs in ((1.0,), DEFAULT_CS):
+                rows += compared(spectrum, x, y, cs, options)
+    write_results(options, {"classes": CLASSES, "tolerance": TOLERANCE}, rows=rows)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only check that both find the same minimum")
-    parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--json", type=Path, default=Path("runs/benchmarks/probe.json"), help="where to write")
-    return parser.parse_args()
+    asked = parser(__doc__, "probe", repeats=3)
+    asked.add_argument("--rows", type=int, default=50_000)
+    asked.add_argument("--dim", type=int, default=512)
+    asked.add_argument("--spectra", nargs="+", choices=SPECTRA, default=SPECTRA, help="what the rows are like")
+    return asked.parse_args()
 
 
 def embeddings(n: int, dim: int, spectrum: str, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -75,23 +70,30 @@ def embeddings(n: int, dim: int, spectrum: str, seed: int = 0) -> tuple[Tensor, 
     return torch.nn.functional.normalize(x, dim=1), labels
 
 
-def compared(spectrum: str, x: Tensor, y: Tensor, cs: Sequence[float]) -> list[dict[str, object]]:
+def compared(
+    spectrum: str, x: Tensor, y: Tensor, cs: Sequence[float], options: argparse.Namespace
+) -> list[dict[str, object]]:
     """A row for each contender."""
-    what = "one C" if len(cs) == 1 else f"{len(cs)} C"
-    started = time.process_time()
-    probes = fit_linear_probe(x, y, cs, TOLERANCE, 300)
-    ours = time.process_time() - started
-    print(f"{spectrum}, {what}: confu {ours:.2f} s", flush=True)
-    rows: list[dict[str, object]] = [{"data": spectrum, "cs": list(cs), "contender": "confu", "cpu_s": ours}]
-    for tol in TOLS:
-        started = time.process_time()
-        losses = [theirs(x, y, c, tol) for c in cs]
-        spent = time.process_time() - started
-        excess = [loss / probe.loss - 1 for loss, probe in zip(losses, probes)]
-        rows.append({"data": spectrum, "cs": list(cs), "contender": f"scikit-learn, tol {tol:g}", "cpu_s": spent,
-                     "ratio": ours / spent, "their objective above ours, parts": excess})  # fmt: skip
-        print(f"  scikit-learn, tol {tol:g}: {spent:.2f} s; confu takes {ours / spent:.2f} of it; its objective is "
-              f"{min(excess):+.0e} to {max(excess):+.0e} of ours above it", flush=True)  # fmt: skip
+    ended: dict[str, list[float]] = {}
+
+    def ours() -> None:
+        ended["confu"] = [probe.loss for probe in fit_linear_probe(x, y, cs, TOLERANCE, 300)]
+
+    def sklearns(tol: float) -> None:
+        ended[f"scikit-learn, tol {tol:g}"] = [theirs(x, y, c, tol) for c in cs]
+
+    peers: dict[str, Callable[[], None]] = {f"scikit-learn, tol {tol:g}": partial(sklearns, tol) for tol in TOLS}
+    times = interleaved({"confu": ours, **peers}, options.repeats, warm_up=False)
+    what, clock = "one C" if len(cs) == 1 else f"{len(cs)} C", clock_of(options.threads)
+    print(f"{spectrum}, {what}: confu {times['confu'][clock]['median'] / 1e3:.2f} s", flush=True)
+    rows: list[dict[str, object]] = [{"data": spectrum, "cs": list(cs), "contender": "confu", **times["confu"]}]
+    for name in peers:
+        found = ratio(times, "confu", name, clock)
+        excess = [loss / mine - 1 for loss, mine in zip(ended[name], ended["confu"])]
+        rows.append({"data": spectrum, "cs": list(cs), "contender": name, **found, **times[name],
+                     "their objective above ours, parts": excess})  # fmt: skip
+        print(f"  {name}: {times[name][clock]['median'] / 1e3:.2f} s; confu takes {found['ratio']:.2f} of it; its "
+              f"objective is {min(excess):+.0e} to {max(excess):+.0e} of ours above it", flush=True)  # fmt: skip
     return rows
 
 

@@ -5,21 +5,22 @@ python benchmarks/search.py --quick    # only whether all find the same: seconds
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import torch
-from measure import interleaved
+from measure import clock_of, interleaved, parser, ratio, write_results
 from torch import Tensor
 
-from confu import versions
 from confu.evaluation.ranking import count_ranks
-from confu.files import written_whole
 from confu.functional.top_k import top_k
+
+try:
+    import faiss
+except ImportError:
+    faiss = None
 
 K = 10
 CHUNK = 16384
@@ -27,7 +28,7 @@ CHUNK = 16384
 
 def main() -> None:
     options = parsed()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     check_equal()
     if options.quick:
         return
@@ -37,33 +38,24 @@ def main() -> None:
         (f"top-{K}", "FAISS Flat", searches(queries, gallery)),
         ("ranks", "ranks, whole lines", rankings(queries, gallery)),
     ):
-        times = interleaved(steps, options.repeats)
+        times, clock = interleaved(steps, options.repeats), clock_of(options.threads)
         floor = floor if floor in times else "torch, topk by chunk"
         for name, spread in times.items():
-            ratio = spread["cpu_ms"]["median"] / times[floor]["cpu_ms"]["median"]
-            rate = 2 * len(queries) * gallery.numel() / spread["cpu_ms"]["median"] / 1e6
-            print(
-                f"{title:8} {name:24} {ratio:5.2f} of {floor}, {spread['cpu_ms']['median']:8.0f} ms, {rate:4.0f} GF/s"
-            )
-            rows.append({"question": title, "contender": name, "ratio": ratio, "to": floor, **spread})
-    settings = {
-        "queries": options.queries, "gallery": options.gallery, "dim": options.dim, "k": K, "threads": 1,
-        "load average": os.getloadavg(),
-    }  # fmt: skip
-    with written_whole(options.json) as temporary:
-        temporary.write_text(json.dumps({"settings": settings, "versions": versions(), "rows": rows}, indent=2) + "\n")
-    print(f"written to {options.json}")
+            found = ratio(times, name, floor, clock)
+            rate = 2 * len(queries) * gallery.numel() / spread[clock]["median"] / 1e6
+            print(f"{title:8} {name:24} {found['ratio']:5.2f} of {floor}, {spread[clock]['median']:8.0f} ms, "
+                  f"{rate:4.0f} GF/s", flush=True)  # fmt: skip
+            rows.append({"question": title, "contender": name, "to": floor, **found, **spread})
+    missing = [] if faiss is not None else ["FAISS Flat: not installed (pip install faiss-cpu)"]
+    write_results(options, {"k": K}, rows=rows, missing=missing)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only check that all find the same")
-    parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--gallery", type=int, default=1_000_000)
-    parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=Path("runs/benchmarks/search.json"), help="where to write")
-    return parser.parse_args()
+    asked = parser(__doc__, "search", repeats=5)
+    asked.add_argument("--queries", type=int, default=1000)
+    asked.add_argument("--gallery", type=int, default=1_000_000)
+    asked.add_argument("--dim", type=int, default=256)
+    return asked.parse_args()
 
 
 def unit(n: int, dim: int, seed: int) -> Tensor:
@@ -77,12 +69,10 @@ def searches(queries: Tensor, gallery: Tensor) -> dict[str, Callable[[], Tensor]
         "torch, topk by chunk": lambda: by_chunk(queries, gallery),
         "confu, two levels": lambda: top_k(queries, gallery, K)[1],
     }
-    try:
-        import faiss
-    except ImportError:
+    if faiss is None:
         print("FAISS is not installed (pip install faiss-cpu): left out")
         return found
-    faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(torch.get_num_threads())
     index = faiss.IndexFlatIP(gallery.shape[1])
     index.add(gallery.numpy())
     return {"FAISS Flat": lambda: torch.from_numpy(index.search(queries.numpy(), K)[1]), **found}

@@ -12,19 +12,17 @@ import argparse
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 import torch
-from measure import interleaved
+from measure import clock_of, interleaved, parser, ratio, write_results
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from confu import Batch, ConFuLoss, ContrastiveObjective, Inputs, MultimodalModel, build_encoder, versions
-from confu.files import write_json
+from confu import Batch, ConFuLoss, ContrastiveObjective, Inputs, MultimodalModel, build_encoder
 from confu.plan import confu_plan
 from confu.training import TrainSettings
 from confu.training.layout import lay_channels_last
@@ -83,26 +81,22 @@ def main() -> None:
     check_equal()
     if options.quick:
         return
-    before = os.getloadavg()
-    times = interleaved({name: step_of(way, LARGE, options.rows) for name, way in WAYS.items()}, options.repeats)
-    rows = [{"way": name, "settings": vars(way)} | times[name] for name, way in WAYS.items()]
-    settings = {
-        "rows": options.rows, "repeats": options.repeats, "threads": options.threads, "ratios to": FLOOR,
-        "captions": CAPTIONS, "load average": {"before": before, "after": os.getloadavg()},
-    }  # fmt: skip
-    write_json(options.json, {"settings": settings, "versions": versions(), "rows": rows})
+    ways = {name: way for name, way in WAYS.items() if not options.ways or name in (FLOOR, *options.ways)}
+    times = interleaved({name: step_of(way, LARGE, options.rows) for name, way in ways.items()}, options.repeats)
+    clock = clock_of(options.threads)
+    rows = [
+        {"way": name, "settings": vars(way)} | ratio(times, name, FLOOR, clock) | times[name]
+        for name, way in ways.items()
+    ]
     Console(width=110).print(table(rows, options))
-    print(f"load average {before[0]:.1f} to {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {options.json}")
+    write_results(options, {"ratios to": FLOOR, "captions": CAPTIONS}, rows=rows)
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only check that all ways are equal")
-    parser.add_argument("--rows", type=int, default=64, help="of the batch")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="of torch; look at wall time if more than one")
-    parser.add_argument("--json", type=Path, default=Path("runs/benchmarks/step.json"), help="where to write")
-    return parser.parse_args()
+    asked = parser(__doc__, "step", repeats=5)
+    asked.add_argument("--rows", type=int, default=64, help="of the batch")
+    asked.add_argument("--ways", nargs="*", choices=list(WAYS), help="only these, beside the floor")
+    return asked.parse_args()
 
 
 class ChannelsFirst(nn.Module):
@@ -174,17 +168,15 @@ def loss_and_gradient(way: Way) -> tuple[Tensor, Tensor]:
 
 
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
-    found = Table(title=f"A step of {options.rows} rows: time / {FLOOR}, {options.threads} thread")
-    for column in ("", "CPU time", "quartiles", "wall time"):
+    found = Table(title=f"A step of {options.rows} rows: time / {FLOOR}, {options.threads} thread(s)")
+    for column in ("", "ratio", "quartiles"):
         found.add_column(column, justify="right" if column else "left")
-    first = rows[0]
     for row in rows:
-        own, reference = row["cpu_ms"], first["cpu_ms"]["median"]
+        own = row[clock_of(options.threads)]["median"]
         found.add_row(
             row["way"],
-            f"{reference:.0f} ms" if row is first else f"{own['median'] / reference:.2f}",
-            f"{own['low'] / reference:.2f} to {own['high'] / reference:.2f}",
-            f"{row['wall_ms']['median'] / first['wall_ms']['median']:.2f}",
+            f"{own:.0f} ms" if row["way"] == FLOOR else f"{row['ratio']:.2f}",
+            f"{row['low']:.2f} to {row['high']:.2f}",
             end_section=row["way"] in (FLOOR, "bfloat16"),
         )
     return found
