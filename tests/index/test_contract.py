@@ -14,6 +14,12 @@ from index.conftest import ABOUT, SUBSETS
 
 STORES = {
     "exact": ("exact", {}),
+    "faiss flat": ("faiss", {"kind": "flat"}),
+    "faiss hnsw": ("faiss", {"kind": "hnsw", "least": 30, "ef": 400}),
+    "faiss ivfpq": (
+        "faiss",
+        {"kind": "ivfpq", "least": 30, "m": 4, "bits": 4, "nlist": 4, "nprobe": 4, "refine": 100},
+    ),
     "postgres": ("postgres", {"ef": 400}),
     "postgres flat": ("postgres", {"kind": "flat"}),
 }
