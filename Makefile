@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench browser clean
 
 help:
-	@echo "make demo   train ConFu on small real images, sounds and words; write an HTML report"
+	@echo "make demo   train ConFu on small real images, sounds and words; write an HTML report and an index to search"
 	@echo "make test   lint, types, layers, tests and doctests"
 	@echo "make docs   build the documentation into site/"
 	@echo "make bench  losses, steps, search and probes against named peers; an hour and more"
@@ -15,7 +15,7 @@ help:
 demo: .venv/demo.stamp
 	$(BIN)/confu demo
 
-test: lint
+test: lint browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: .venv/dev.stamp
@@ -32,6 +32,13 @@ bench: .venv/dev.stamp
 	for name in loss methods cached_gradients step many_modalities search probe; do \
 	  $(BIN)/python benchmarks/$$name.py || exit 1; done
 
+# The tests of the page need Chromium: any that is there, else Debian's, else the one that Playwright fetches.
+browser: .venv/dev.stamp
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	       && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || $(BIN)/playwright install chromium
+
 clean:
 	rm -rf .venv .cache site .pytest_cache .ruff_cache
 
@@ -39,7 +46,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/demo.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) -e ".[digits]"
+	$(PIP) -e ".[digits,serve]"
 	@touch $@
 
 .venv/dev.stamp: pyproject.toml constraints.txt pretrained.txt | .venv/bin/python
