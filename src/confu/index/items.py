@@ -37,7 +37,7 @@ class Items:
             if len(column) != n:
                 raise ValueError(f"media[{name!r}] must have an entry an item; got {len(column)} for {n} items")
         for column in self.metadata.schema:
-            if not _is_scalar(column.type):
+            if not is_scalar(column.type):
                 raise ValueError(
                     f"metadata column {column.name!r} must hold one text, number, boolean or time a row; got "
                     f"{column.type}. Leave it out"
@@ -64,7 +64,8 @@ class Hit:
     media: dict[str, str] = field(default_factory=dict)
 
 
-def _is_scalar(kind: pa.DataType) -> bool:
+def is_scalar(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be metadata: one text, number, boolean or time a row."""
     kinds = pa.types
     return any(
         fits(kind)
