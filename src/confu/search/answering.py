@@ -49,6 +49,8 @@ def _answered(questions: Sequence[Question], embedder: Embedder, index: Index) -
 
 def _sides(question: Question, vectors: Mapping[Subset, Tensor]) -> Tensor:
     """(n, dim): what is asked with, then each single modality, then their mean."""
+    if not question.singles:
+        return blended(vectors, question.weights)[None]
     sides = [blended(vectors, question.weights), *(vectors[one] for one in question.singles)]
     if len(question.singles) == len(question.query) > 1:
         sides.append(normalize(torch.stack(sides[1:]).mean(dim=0), dim=0))

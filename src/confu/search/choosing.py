@@ -134,6 +134,8 @@ def blended(vectors: Mapping[Subset, Float[Tensor, " dim"]], weights: Mapping[Su
     >>> blended({Subset("a"): torch.tensor([0.0, 1.0])}, {Subset("a"): 2.0}).tolist()
     [0.0, 1.0]
     """
+    if len(weights) == 1 and min(weights.values()) > 0:
+        return vectors[next(iter(weights))]
     total = torch.stack([weight * vectors[subset] for subset, weight in weights.items()]).sum(dim=0)
     largest = max(abs(weight) for weight in weights.values())
     if float(total.norm()) <= 1e-6 * largest:

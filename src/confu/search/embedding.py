@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from confu._typing import Batch, Subset
@@ -33,7 +34,8 @@ def embed_together(
         return [{} for _ in rows]
     inputs = {name: collate(embedder.readers[name], [items.get(name) for items, _ in rows]) for name in names}
     batch = Batch(inputs, [str(row) for row in range(len(rows))])
-    with evaluating(embedder.model):
+    # An embedder's model is in evaluation mode; to set it for every module again costs more than a small model does.
+    with evaluating(embedder.model) if embedder.model.training else torch.inference_mode():
         made = embedder.model(batch.to(next(embedder.model.parameters()).device), wanted)
         vectors = {subset: made[subset].float().cpu() for subset in wanted}
     return [{subset: vectors[subset][row].clone() for subset in subsets} for row, (_, subsets) in enumerate(rows)]

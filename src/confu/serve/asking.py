@@ -6,14 +6,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from confu.search import Answer, BadQuestion, Question
+from confu.search import BadQuestion, Question
 from confu.search.labels import prompts_of
 from confu.serve.fields import CLASSIFY, EMBED, SEARCH, labels_of, text_of, weights_of_fields, wish_of
 from confu.serve.forms import Form
 from confu.serve.problems import Problem
 from confu.serve.rendering import hits_out, json_of
 from confu.serve.schemas import ClassifyOut, EmbedOut, LabelOut, SearchOut
-from confu.serve.service import Service
+from confu.serve.service import Found, Service
 
 
 def asking_routes(service: Service, bodies: dict[str, dict[str, Any]], errors: dict[int | str, Any]) -> APIRouter:
@@ -41,8 +41,7 @@ def asking_routes(service: Service, bodies: dict[str, dict[str, Any]], errors: d
                     return collection.question(items, wish)
                 return collection.question_of(id, text_of(form.fields, "subset") or "", wish)
 
-            answer = await service.ask(form, question)
-            return json_of(await service.in_thread(_search_out, service, answer, begun))
+            return json_of(_search_out(service, await service.ask(form, question), begun))
 
         return await service.answered(request, SEARCH, work)
 
@@ -52,7 +51,7 @@ def asking_routes(service: Service, bodies: dict[str, dict[str, Any]], errors: d
 
         async def work(form: Form) -> Response:
             subset = text_of(form.fields, "subset")
-            answer = await service.ask(form, lambda items: collection.vector_question(items, subset))
+            answer = (await service.ask(form, lambda items: collection.vector_question(items, subset))).answer
             vector = answer.vector.tolist()
             return json_of(EmbedOut(subset=str(answer.query), dim=len(vector), vector=vector))
 
@@ -69,7 +68,7 @@ def asking_routes(service: Service, bodies: dict[str, dict[str, Any]], errors: d
                 if len(prompt) > service.settings.max_text:
                     raise BadQuestion("labels: a prompt is too long", "labels", "text_too_long")
             weights = weights_of_fields(fields)
-            answer = await service.ask(form, lambda items: collection.vector_question(items, None, weights))
+            answer = (await service.ask(form, lambda items: collection.vector_question(items, None, weights))).answer
             ranked = await service.in_thread(collection.ranked_labels, answer.vector, prompts)
             labels = [LabelOut(label=label, score=score, probability=share) for label, score, share in ranked]
             return json_of(ClassifyOut(query=str(answer.query), labels=labels))
@@ -79,13 +78,11 @@ def asking_routes(service: Service, bodies: dict[str, dict[str, Any]], errors: d
     return routes
 
 
-def _search_out(service: Service, answer: Answer, begun: float) -> SearchOut:
-    target = answer.target
-    assert target is not None
-    places = service.collection.places(answer)
+def _search_out(service: Service, found: Found, begun: float) -> SearchOut:
+    answer, places = found.answer, found.places
     return SearchOut(
         query=str(answer.query),
-        target=str(target),
+        target=str(answer.target),
         hits=hits_out(answer.hits, service, places),
         singles={name: hits_out(hits, service, places) for name, hits in answer.singles.items()},
         mean=hits_out(answer.mean, service, places),

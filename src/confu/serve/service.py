@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,6 +25,17 @@ LOG = logging.getLogger("confu.serve")
 Result = TypeVar("Result")
 
 
+Places = dict[str | None, tuple[float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """An answer, and where in the map its hits and, under None, its query lie."""
+
+    answer: Answer
+    places: Places
+
+
 class Service:
     """A collection that is being served.
 
@@ -39,7 +51,7 @@ class Service:
         self.readers = collection.embedder.readers
         self.metrics = Metrics()
         self.admission = Admission(settings.queue, settings.max_memory_mb)
-        self.batcher: Batcher[Question, Answer] = Batcher(
+        self.batcher: Batcher[Question, Found] = Batcher(
             self._answer, settings.max_batch, settings.max_wait_ms, settings.queue, self.metrics.batch
         )
         self._decoders = CapacityLimiter(settings.readers)
@@ -77,7 +89,7 @@ class Service:
                     504, "timeout", f"there was no answer in {settings.timeout_s:g} s; ask for less, or later"
                 ) from error
 
-    async def ask(self, form: Form, question: Callable[[dict[str, Any]], Question]) -> Answer:
+    async def ask(self, form: Form, question: Callable[[dict[str, Any]], Question]) -> Found:
         """Decode the inputs, make a question of them, and wait for its answer.
 
         Args:
@@ -115,12 +127,13 @@ class Service:
         sources = check_inputs(form, self.readers, self.settings)
         return question(self.collection.read(sources) if sources else {})
 
-    def _answer(self, questions: Sequence[Question]) -> Sequence[Answer | Exception]:
+    def _answer(self, questions: Sequence[Question]) -> Sequence[Found | Exception]:
         try:
             self.collection.refresh()
         except (OSError, ValueError):  # the index is being moved or damaged: what is open goes on being served
             LOG.exception("the index could not be looked at again")
-        return self.collection.answer(questions)
+        answers = self.collection.answer(questions)
+        return [one if isinstance(one, Exception) else Found(one, self.collection.places(one)) for one in answers]
 
 
 async def _until_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
