@@ -82,7 +82,7 @@ def test_it_ends_by_naming_the_page_and_a_search_whose_files_are_there(outcome, 
     assert serve == ["confu", "serve", str(runs / "demo" / "index")]
     assert search[:3] == ["confu", "search", str(runs / "demo" / "index")]
     options = dict(zip(search[3::2], search[4::2]))
-    assert options["--target"] == "text"
+    assert options["--target"] == "text" and "--singles" in search
     assert open(options["--image"], "rb").read(4) == b"\x89PNG"  # noqa: PTH123, SIM115
     assert open(options["--audio"], "rb").read(4) == b"RIFF"  # noqa: PTH123, SIM115
 
