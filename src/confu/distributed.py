@@ -8,7 +8,7 @@ that each computes whole; `sum_over`, `gather_shares` and `travel` for one that 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -211,6 +211,17 @@ def agreed_seed() -> int:
         seed = seed.to(_device())
         dist.broadcast(seed, src=0)
     return int(seed)
+
+
+def broadcast_from_first(tensors: Iterable[Tensor], device: torch.device) -> None:
+    """Write rank 0's values into the tensors of every process; they travel over `device`, one at a time."""
+    if world_size() == 1:
+        return
+    for tensor in tensors:
+        with torch.no_grad():
+            sent = tensor.detach().to(device).contiguous()
+            dist.broadcast(sent, src=0)
+            tensor.copy_(sent)
 
 
 def every_rank(value: Any) -> list[Any]:

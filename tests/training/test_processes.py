@@ -1,10 +1,6 @@
 """Several processes train what one trains: the same losses and the same weights, on rows with gaps and uneven parts."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,37 +10,33 @@ from confu.distributed import agreed_seed, every_rank, gather_embeddings, gather
 from confu.training import TrainSettings
 from confu.training.log import read_log
 from confu.training.processes import begin_together
+from together import Started
 from training import two_processes
-
-SCRIPT = Path(two_processes.__file__)
-
 
 COUNTS = (2, 4)
 WAYS = [*two_processes.METHODS, *(f"ring/{name}" for name in two_processes.RING)]
-TRAINED = [(2, way) for way in WAYS] + [(4, way) for way in two_processes.FOUR]
+TRAINED = {2: WAYS, 4: [*two_processes.FOUR]}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """By number of processes, the folder of what they trained."""
+def together(tmp_path_factory):
+    """By number of processes, the folder of what they trained, and what each said when they were started unlike."""
     folders = {count: tmp_path_factory.mktemp(f"processes{count}") for count in (1, *COUNTS)}
-    # gloo on the loopback, no rendezvous beyond this machine
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
-    commands = [[sys.executable, str(SCRIPT), str(folders[1])]]
-    commands += [[*torchrun, f"--nproc-per-node={count}", str(SCRIPT), str(folders[count]), "ring"] for count in COUNTS]
-    started = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    ways = {1: [*two_processes.METHODS], **TRAINED}
+    under_way = {count: Started(count, two_processes.train_all, place, ways[count]) for count, place in folders.items()}
     try:
-        for process in started:
-            _, error = process.communicate(timeout=300)
-            assert process.returncode == 0, error
+        return {count: (folders[count], started.results()) for count, started in under_way.items()}
     finally:
-        for process in started:
-            process.terminate()  # torchrun ends its processes, too
-    return folders
+        for started in under_way.values():
+            started.end()
 
 
-@pytest.mark.parametrize(("count", "way"), TRAINED)
+@pytest.fixture(scope="module")
+def trained(together):
+    return {count: folder for count, (folder, _) in together.items()}
+
+
+@pytest.mark.parametrize(("count", "way"), [(count, way) for count, ways in TRAINED.items() for way in ways])
 def test_several_processes_end_with_the_weights_of_one(trained, count, way):
     one, several = trained[1] / way.removeprefix("ring/"), trained[count] / way
     losses = [[record["total"] for record in read_log(folder)] for folder in (one, several)]
@@ -63,8 +55,8 @@ def test_the_rows_that_a_term_used_count_over_all_processes(trained):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_processes_that_were_started_unlike_one_another_say_so(trained, count):
-    found = json.loads((trained[count] / "wrong_starts.json").read_text())
+def test_processes_that_were_started_unlike_one_another_say_so(together, count):
+    found = together[count][1][0]
     others = ", ".join(f"'gather' on process {number}" for number in range(2, count))
     for messages in found.values():
         assert messages == [messages[0]] * count  # every one of them, so that none waits
@@ -99,7 +91,7 @@ def test_one_process_is_as_no_processes():
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"ACCELERATE_USE_FSDP": "true"}, "ACCELERATE_USE_FSDP is set, but .* need the whole model in each process"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "ACCELERATE_USE_DEEPSPEED is set, .* or with ACCELERATE_USE_FSDP=true"),
         (
             {"LOCAL_RANK": "0", "WORLD_SIZE": "4"},
             "4 processes were started, but this one knows of 1: .*ACCELERATE_USE_CPU=true",

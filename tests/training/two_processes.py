@@ -1,10 +1,8 @@
-"""Trains every method on rows with gaps and writes its weights; run alone, and by torchrun with two and four processes.
+"""Trains every method on rows with gaps and writes its weights: one process, or two or four together.
 
 Several processes also train in a ring what can be, and are started unlike one another, to see what they say.
 """
 
-import os
-import sys
 from pathlib import Path
 
 import torch
@@ -12,8 +10,7 @@ from safetensors.torch import load_file
 
 from confu.data import ArrayDataset, TensorColumn
 from confu.data.gaps import IncompleteDataset, random_gaps
-from confu.distributed import every_rank, rank, wait, world_size
-from confu.files import write_json
+from confu.distributed import every_rank, rank, world_size
 from confu.nn.encoders import build_encoder
 from confu.recipes.methods import build_objective
 from confu.training import TrainSettings, fit
@@ -27,7 +24,7 @@ RING = ("confu", "confu-positives", "confu-excluded", "tri-clip")
 # Of what several processes train, the part that four do too: each costs them seconds.
 FOUR = ("confu", "confu-positives", "gram", "ring/confu", "ring/confu-excluded")
 ROWS = 15  # a batch: two processes hold 8 and 7 of them
-EPOCHS, STEPS = 5, 4
+EPOCHS, STEPS = 2, 10
 
 
 def rows(count, seed):
@@ -45,7 +42,15 @@ def objective(method):
 
 
 def train(method, folder, **changes):
-    chosen = {"epochs": EPOCHS, "batch_size": ROWS, "lr": 1e-2, "sampling": "balanced", "log_every": 1, **changes}
+    chosen = {
+        "epochs": EPOCHS,
+        "steps_per_epoch": STEPS,
+        "batch_size": ROWS,
+        "lr": 1e-2,
+        "sampling": "balanced",
+        "log_every": 1,
+        **changes,
+    }
     fit(objective(method), rows(64, 1), rows(32, 2), TrainSettings(**chosen), folder, progress=False)
 
 
@@ -77,18 +82,8 @@ def difference(one, two):
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    place = Path(sys.argv[1])
-    ways = {name: name for name in METHODS}
-    if len(sys.argv) > 2:
-        ways |= {f"ring/{name}": name for name in RING}
-    for way, name in ways.items():
-        if int(os.environ.get("WORLD_SIZE", "1")) < 4 or way in FOUR:
-            train(name, place / way, **({"negatives": "ring"} if way != name else {}))
-    if len(sys.argv) > 2:
-        found = wrong_starts(place / "wrong")
-        if rank() == 0:
-            write_json(place / "wrong_starts.json", found)
-        wait()
-        torch.distributed.destroy_process_group()  # or one that ends early takes the others' connections with it
+def train_all(place, ways):
+    """Train in each of these ways, `method` or `ring/method`, into a folder of that name."""
+    for way in ways:
+        train(way.removeprefix("ring/"), Path(place) / way, negatives="ring" if way.startswith("ring/") else "gather")
+    return wrong_starts(Path(place) / "wrong") if world_size() > 1 else None

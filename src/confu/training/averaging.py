@@ -1,5 +1,7 @@
 """Gradients and running statistics of several processes, brought together by hand."""
 
+from collections.abc import Sequence
+
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
@@ -25,7 +27,9 @@ def check_whole_models(accelerator: Accelerator) -> None:
         )
 
 
-def average_over_processes(objective: nn.Module, accelerator: Accelerator) -> None:
+def average_over_processes(
+    objective: nn.Module, accelerator: Accelerator, weights: Sequence[nn.Parameter] | None = None
+) -> None:
     """Give every process the mean of all processes' gradients and buffers, once a step.
 
     `DistributedDataParallel` does so in the backward pass of its own forward; here each part has one, and none of them
@@ -34,14 +38,15 @@ def average_over_processes(objective: nn.Module, accelerator: Accelerator) -> No
     Args:
         objective: not wrapped, the same on all processes.
         accelerator: knows the other processes.
+        weights: those whose gradients are meant; None for all that are trained.
     """
     if world_size() == 1:
         return
-    weights = [weight for weight in objective.parameters() if weight.requires_grad]
-    if not weights:
-        return
+    if weights is None:
+        weights = [weight for weight in objective.parameters() if weight.requires_grad]
     has = torch.tensor([float(weight.grad is not None) for weight in weights], device=accelerator.device)
-    used = [weight for weight, count in zip(weights, _mean(has, accelerator).tolist()) if count > 0]
+    shares = _mean(has, accelerator).tolist() if weights else []
+    used = [weight for weight, share in zip(weights, shares) if share > 0]
     for weight in used:
         if weight.grad is None:  # this process's rows all lack a modality
             weight.grad = torch.zeros_like(weight)

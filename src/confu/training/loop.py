@@ -15,13 +15,12 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from confu._typing import Batch
 from confu.data import Dataset
 from confu.data.resident import resident
-from confu.distributed import my_part, rank, wait
+from confu.distributed import largest, my_part, rank, wait
 from confu.evaluation.report import versions
 from confu.files import write_json
 from confu.losses import LossOutput
@@ -34,9 +33,10 @@ from confu.training.log import RunLog
 from confu.training.memory import memory_needed
 from confu.training.objective import clamp_temperatures
 from confu.training.optim import build_optimizer, build_schedule
-from confu.training.processes import begin_together
+from confu.training.processes import all_weights, backward, begin_together, check_batch, prepare, start_accelerator
 from confu.training.settings import TrainSettings
 from confu.training.state import claim_folder, load_state, save_state
+from confu.training.whole import own_part
 
 BEST, LAST = "best", "last"
 
@@ -113,8 +113,7 @@ def fit(
     if len(validation) < 2:
         raise ValueError(f"the validation set has {len(validation)} rows; at least 2 are needed to compare epochs")
     batches = choose_batches(train, settings, getattr(getattr(objective, "model", None), "plan", None))
-    # A process whose rows all lack a modality has no gradient for its encoder.
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    accelerator = start_accelerator(objective, settings)
     begin_together(objective, settings, train, validation)
     if rank() == 0:
         claim_folder(folder, {"train": settings.model_dump(), **(description or {})})
@@ -131,7 +130,7 @@ def fit(
         train, validation = resident((train, validation), accelerator.device)
     optimizer = build_optimizer(objective, settings)
     schedule = build_schedule(optimizer, settings, settings.epochs * steps_per_epoch)
-    objective, optimizer = accelerator.prepare(objective, optimizer)
+    objective, optimizer, save = prepare(objective, optimizer, accelerator)
     own: Any = accelerator.unwrap_model(objective)
     at: dict[str, Any] = load_state(folder, own, optimizer, schedule) or {
         "epoch": 0, "step": 0, "best_loss": float("inf"), "best_epoch": 0, "seconds": 0.0, "log": 0, "finished": False
@@ -175,17 +174,16 @@ def fit(
                 record = _validate(objective, validation, accelerator, settings)
             _check_loss(record, step, folder, "validation loss")
             if monitor is not None:
-                record["metrics"] |= monitor()
+                with all_weights(own, accelerator):
+                    record["metrics"] |= monitor()
             log.write("validation", step, epoch=at["epoch"] + 1, seconds=at["seconds"], **record)
             display.validation(at["epoch"], record, at["seconds"])
             if record["total"] < at["best_loss"]:
                 at["best_loss"], at["best_epoch"] = record["total"], at["epoch"] + 1
-                if alone:
-                    own.save(folder / BEST)
+                save(folder / BEST)
             at["epoch"], at["step"] = at["epoch"] + 1, 0
             if at["epoch"] == settings.epochs:
-                if alone:
-                    own.save(folder / LAST)
+                save(folder / LAST)
                 at["finished"] = True
             at["log"] = log.position()
             save_state(folder, own, optimizer, schedule, at)
@@ -200,9 +198,10 @@ def _step(
     if settings.chunk is not None:
         out = cached_step(accelerator.unwrap_model(objective), batch, settings.chunk, accelerator, precision)
     else:
+        check_batch(objective, batch, accelerator)
         with precision():
             out = objective(batch.to(accelerator.device))
-        accelerator.backward(out.total)
+        backward(objective, out.total, accelerator)
     optimizer.step()
     return out
 
@@ -219,8 +218,12 @@ def _validate(
         return _mean(
             [_numbers(cached_loss(own, batch, settings.chunk, accelerator.device, precision)) for batch in batches]
         )
-    with torch.no_grad(), precision():
-        return _mean([_numbers(objective(batch.to(accelerator.device))) for batch in batches])
+    found = []
+    for batch in batches:
+        check_batch(objective, batch, accelerator)
+        with torch.no_grad(), precision():
+            found.append(_numbers(objective(batch.to(accelerator.device))))
+    return _mean(found)
 
 
 def _precision(accelerator: Accelerator, settings: TrainSettings) -> contextlib.AbstractContextManager[Any]:
@@ -265,7 +268,10 @@ def _check_loss(record: dict[str, Any], step: int, folder: Path, what: str = "lo
 
 def _check_weights(module: nn.Module, step: int, folder: Path) -> None:
     # A finite loss can have a gradient that is not; a checkpoint of such weights would replace the last good one.
-    bad = [name for name, weight in module.named_parameters() if not bool(weight.isfinite().all())]
+    named = list(module.named_parameters())
+    each = [(~own_part(weight.detach()).isfinite()).any() for _, weight in named]
+    anywhere = largest(torch.stack(each).float()).tolist() if each else []  # a part of a weight may be bad elsewhere
+    bad = [name for (name, _), one in zip(named, anywhere) if one]
     if bad:
         raise ValueError(
             f"{len(bad)} weights are NaN or infinite after step {step}, the first {bad[0]!r}. The checkpoint before it "

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from confu.distributed import every_rank, rank
 from confu.files import write_json, written_whole
 from confu.training.settings import TrainSettings
+from confu.training.whole import parted_like, whole
 
 STATE, SETTINGS = "state.pt", "settings.json"
 
@@ -72,11 +73,12 @@ def save_state(
     To be called by every process, for each has a random state; the first one writes.
     """
     random = every_rank(torch.get_rng_state())
+    weights, moments = whole(objective.state_dict()), whole(optimizer.state_dict())  # by all: each may hold a part
     if rank() > 0:
         return
     content = {
-        "objective": objective.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "objective": weights,
+        "optimizer": moments,
         "schedule": schedule.state_dict(),
         "random": random,
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -84,6 +86,16 @@ def save_state(
     }
     with written_whole(folder / STATE) as temporary:
         torch.save(content, temporary)
+
+
+def _moments(saved: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """The state of an optimizer, with its tensors parted as its weights are."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    state = {
+        number: {name: parted_like(value, weights[number]) for name, value in found.items()}
+        for number, found in saved["state"].items()
+    }
+    return {**saved, "state": state}
 
 
 def load_state(
@@ -106,11 +118,12 @@ def load_state(
             "Delete the folder to start the run again."
         ) from error
     try:
-        objective.load_state_dict(content["objective"])
-        optimizer.load_state_dict(content["optimizer"])
+        own = objective.state_dict()
+        objective.load_state_dict({name: parted_like(one, own.get(name)) for name, one in content["objective"].items()})
+        optimizer.load_state_dict(_moments(content["optimizer"], optimizer))
         schedule.load_state_dict(content["schedule"])
         random, random_cuda, progress = content["random"], content["random_cuda"], content["progress"]
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"{file}: this checkpoint does not fit the run ({error}). Delete the folder to start the run again."
         ) from error
