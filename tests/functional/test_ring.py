@@ -1,10 +1,5 @@
 """InfoNCE of rows that are spread over processes is that of one process that has them all: values and gradients."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -12,6 +7,7 @@ from confu.functional.spread import spread_info_nce_terms
 from confu.functional.terms import info_nce_terms
 from functional import spread_cases
 from functional.spread_cases import CASES, SIDES, TERMS, drawn
+from together import run_together
 
 NEGATIVES = ("gather", "ring")
 
@@ -19,23 +15,7 @@ NEGATIVES = ("gather", "ring")
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spread")
-    script, root = Path(spread_cases.__file__), Path(spread_cases.__file__).parents[1]
-    path = os.pathsep.join([str(root), str(root.parent / "src")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": path}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(number), str(folder / "store"), str(folder / "results")],
-            env=environment, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(len(spread_cases.SIZES))
-    ]  # fmt: skip
-    try:
-        for process in processes:
-            _, error = process.communicate(timeout=120)
-            assert process.returncode == 0, error
-    finally:
-        for process in processes:
-            process.kill()
+    run_together(len(spread_cases.SIZES), spread_cases.answers, folder)
     return torch.load(folder / "results")
 
 

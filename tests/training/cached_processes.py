@@ -1,9 +1,6 @@
-"""Trains in parts, on as many processes as run it, and writes the weights; run by torchrun with two."""
+"""Trains in parts, on as many processes as run it, and writes the weights."""
 
-import sys
 from pathlib import Path
-
-import torch
 
 from confu.distributed import every_rank
 from confu.training import fit
@@ -21,13 +18,21 @@ def train(method, folder, chunk=None, norm=False, negatives="gather"):
     return module
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    place = Path(sys.argv[1])
+def train_whole(folder):
+    """What the parts must equal, on one process that encodes all rows at once."""
+    for name in METHODS:
+        train(name, Path(folder) / name)
+    train("confu-positives", Path(folder) / "uneven")
+    train("confu-excluded", Path(folder) / "ring")
+
+
+def train_in_parts(folder):
+    """The same on two processes; returns whether both hold the same weights and running statistics."""
+    place = Path(folder)
     for name in METHODS:
         train(name, place / name, chunk=3)
     train("confu-positives", place / "uneven", chunk=7)  # two parts on one process, one on the other
     train("confu-excluded", place / "ring", chunk=3, negatives="ring")
     normed = train("confu-positives", place / "norm", chunk=4, norm=True)
     mine = {key: value.tolist() for key, value in normed.state_dict().items()}
-    assert all(mine == other for other in every_rank(mine)), "the processes hold different weights or statistics"
+    return all(mine == other for other in every_rank(mine))
