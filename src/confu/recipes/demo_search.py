@@ -34,5 +34,7 @@ def make_searchable(demo: Path, run: Path, seed: int, splits: Splits, report: Re
     for example in make_examples(demo / "examples", index, embedder, splits, sources, seed)[:1]:
         image, audio, both = example.taken_for
         files = f"--image {quote(str(example.picture))} --audio {quote(str(example.sound))}"
-        lines.append(f"confu search {asked} {files} --target text --singles -k 3  # alone: {image}, {audio}; together: {both}")
+        lines.append(
+            f"confu search {asked} {files} --target text --singles -k 3  # alone: {image}, {audio}; together: {both}"
+        )
     return tuple(lines)
