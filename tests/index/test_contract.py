@@ -22,6 +22,7 @@ STORES = {
     ),
     "postgres": ("postgres", {"ef": 400}),
     "postgres flat": ("postgres", {"kind": "flat"}),
+    "qdrant": ("qdrant", {"url": ":memory:"}),
 }
 pytestmark = pytest.mark.parametrize("maker", STORES.values(), ids=STORES, indirect=True)
 
