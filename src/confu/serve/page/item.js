@@ -17,7 +17,7 @@ export const get = (id) => json(itemAddress(id));
 
 export const slotOf = (item, name) => {
   const medium = mediaOf(item, about).find((one) => one.name === name);
-  return medium && { kind: "item", id: item.id, media: medium.kind === "text" ? medium.text : medium.address };
+  return medium && { kind: "item", id: item.id, label: item.metadata?.label, media: medium.kind === "text" ? medium.text : medium.address };
 };
 
 export async function show(id) {

@@ -10,7 +10,7 @@ export function tally(hits) {
   return [...counts].sort((a, b) => b[1] - a[1]);
 }
 
-export function overview(columns) {
+export function overview(columns, own) {
   const [main, ...others] = columns;
   if (!others.length || !main.hits.length) return null;
   const counts = columns.map((column) => tally(column.hits));
@@ -18,17 +18,19 @@ export function overview(columns) {
   seed(counts.flat().map(([label]) => label));
   const found = new Set(main.hits.map((hit) => hit.id));
   return h("div", { class: "glance" },
-    h("h3", {}, labelled ? "The labels that each finds" : "How much each finds of the same"),
+    h("h3", {}, labelled ? "The labels that each finds" : "How much each finds of the same",
+      labelled && has(own) && [", for an item of label ", h("span", { class: "one" }, dot(own), String(own))]),
     h("ul", {}, columns.map((column, i) => h("li", { class: i ? "" : "first" },
       h("span", { class: "who" }, column.subset && discs(column.subset), column.title), unseen(": "),
-      labelled ? labels(counts[i]) : shared(column, found, i)))));
+      labelled ? labels(counts[i], own) : shared(column, found, i)))));
 }
 
-function labels(counts) {
+function labels(counts, own) {
   return [
     h("span", { class: "bar", "aria-hidden": "true" }, counts.map(([label, count]) => h("span", { vars: { "flex-grow": count, background: `var(${variable(label)})` } }))),
     h("span", { class: "what" }, counts.slice(0, 3).map(([label, count], i) => [i ? ", " : "", h("span", { class: "one" }, dot(label), `${label} ${count}`)]),
-      counts.length > 3 ? `, ${counts.length - 3} more` : ""),
+      counts.length > 3 ? `, ${counts.length - 3} more` : "",
+      has(own) && counts[0][0] === String(own) ? h("span", { class: "right", title: "as the item's own label" }, " ✓", unseen("as the item's own label")) : ""),
   ];
 }
 

@@ -30,7 +30,7 @@ export function draw(answer, weights) {
   $("results-title").replaceChildren(title(answer));
   $("found").replaceChildren(
     h("p", { class: "summary" }, summary(main, others)),
-    overview(all) ?? "",
+    overview(all, own()) ?? "",
     h("div", { class: others.length ? "columns" : "columns one", vars: { "--others": others.length } }, all.map((column) => drawColumn(column, main, others, answer))),
   );
 }
@@ -48,6 +48,8 @@ export function summary(main, others) {
   const alone = new Set(singles.flatMap((column) => column.hits.map((hit) => hit.id)));
   const fresh = main.hits.filter((hit) => !alone.has(hit.id)).length;
   const names = singles.map((column) => column.name).join(" nor ");
+  const twin = singles.find((column) => main.hits.every((hit) => rankIn(column, hit.id)));
+  if (twin) return `The same ${main.hits.length} are found by ${twin.title}.`;
   if (!fresh) return `Each of these is also among the first ${main.hits.length} of ${singles.map((one) => one.name).join(" or ")} alone.`;
   return `${fresh} of ${main.hits.length} are found by neither ${names} alone.`;
 }
@@ -62,6 +64,12 @@ function drawColumn(column, main, others, answer) {
 }
 
 const rankIn = (column, id) => column.hits.findIndex((hit) => hit.id === id) + 1;
+// The label of the item that the query was taken from, if it is all of one item.
+function own() {
+  const slots = Object.values(query.slots).filter(Boolean);
+  return slots.length && slots.every((slot) => slot.kind === "item" && slot.id === slots[0].id) ? slots[0].label : undefined;
+}
+
 const asked = (id) => Object.values(query.slots).some((slot) => slot?.kind === "item" && slot.id === id);
 
 function same(id) {
@@ -85,11 +93,12 @@ function card(hit, i, others, answer) {
   return h("li", { class: "hit", ...same(hit.id) },
     h("span", { class: "rank", "aria-hidden": "true" }, i + 1),
     h("div", { class: "body" },
-      h("div", { class: "row media" }, image && thumbnail(image.address, `${image.name} of ${hit.id}`),
-        first("audio").map((one) => playButton(one.address, `Play the ${one.name} of ${hit.id}`)),
+      h("div", { class: "row media" },
+        h("div", { class: image ? "medium pictured" : "medium" }, image && thumbnail(image.address, `${image.name} of ${hit.id}`),
+          first("audio").map((one) => playButton(one.address, `Play the ${one.name} of ${hit.id}`))),
         h("div", { class: "texts" }, first("text").map((one) => h("p", { class: targets.includes(one.name) ? "said" : "said aside" }, one.text)),
           drawn && pictureOf(drawn.address, `${drawn.name} of ${hit.id}`),
-          h("p", { class: "row facts" }, opener(hit), label(hit), asked(hit.id) && h("span", { class: "chip own" }, "the query's own"))))),
+          h("p", { class: "row facts" }, label(hit), opener(hit), asked(hit.id) && h("span", { class: "chip own" }, "the query's own"))))),
     h("div", { class: "side" }, score(hit), others.length ? ranks(hit, others) : null));
 }
 

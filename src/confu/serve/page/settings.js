@@ -1,8 +1,8 @@
 // Light or dark, and the key of a server that wants one.
-import { $, h } from "./dom.js";
+import { $, h, svg } from "./dom.js";
 import { hasKey, setKey } from "./api.js";
 
-const THEMES = { auto: "Theme: automatic", light: "Theme: light", dark: "Theme: dark" };
+const THEMES = { auto: "Auto", light: "Light", dark: "Dark" };
 
 export function theme(onchange) {
   const button = $("theme");
@@ -12,7 +12,9 @@ export function theme(onchange) {
     if (!(now in THEMES)) now = "auto";
     if (now === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = now;
-    button.textContent = THEMES[now];
+    button.replaceChildren(svg("svg", { viewBox: "0 0 16 16", width: 14, height: 14, "aria-hidden": "true" },
+      svg("circle", { cx: 8, cy: 8, r: 7, fill: "none", stroke: "currentColor", "stroke-width": 1.6 }), svg("path", { d: "M8 1a7 7 0 0 1 0 14z", fill: "currentColor" })), THEMES[now]);
+    button.setAttribute("aria-label", `Theme: ${THEMES[now]}`);
     try { localStorage.setItem("confu-theme", now); } catch { /* then it lasts as long as the page is open */ }
     onchange();
   };
