@@ -10,8 +10,19 @@ from confu.data.manifest import Manifest, read_manifest
 from confu.index import About, Index
 from confu.index.backends import BACKENDS
 from confu.index.catalog import Catalog, read_catalog
+from confu.index.verifying import verify
 from confu.inference.embedder import load
 from confu.workflow.embedding.embed_source import manifest_digest
+
+
+def verify_index(folder: Path | str, **options: Any) -> list[str]:
+    """Read all of an index again, also of one that is too damaged to be opened, and say what is wrong."""
+    try:
+        with Index.open(folder, **options) as index:
+            return index.verify()
+    except ValueError as error:
+        about = read_catalog(Path(folder)).about
+        return verify(Path(folder), about) or [str(error)]  # of another store there are no files to read
 
 
 def check_fresh(folder: Path | str, allow_custom: bool = False) -> list[str]:
@@ -25,7 +36,9 @@ def check_fresh(folder: Path | str, allow_custom: bool = False) -> list[str]:
         allow_custom: build encoders by the function that the model's files name.
     """
     about = read_catalog(Path(folder)).about
-    stale = []
+    stale: list[str] = []
+    if not about.source:
+        return stale  # made by hand: nothing is said of where it came from
     try:
         if load(about.model, allow_custom=allow_custom).parts.fingerprint() != about.fingerprint:
             stale.append(f"the model {about.model} was trained further or replaced; index again")
