@@ -79,7 +79,7 @@ def train(module, folder, rare=False, stop=None, monitor=None):
             return take(indices)
 
         data.batch = batch
-    settings = TrainSettings(epochs=5, batch_size=15, lr=1e-2, log_every=1, checkpoint_every=3)
+    settings = TrainSettings(epochs=2, steps_per_epoch=10, batch_size=15, lr=1e-2, log_every=1, checkpoint_every=3)
     fit(module, data, rows(32, 2), settings, folder, monitor=monitor, progress=False)
     return module
 

@@ -56,6 +56,16 @@ def test_a_part_that_is_too_large_says_so():
         raise torch.OutOfMemoryError("out of memory")
 
 
+def test_so_does_a_cpu_without_memory():
+    with (
+        pytest.raises(ValueError, match=r"batch_size 256 .* does not fit .* Set chunk, e\.g\. to 64"),
+        memory_needed(256, None),
+    ):
+        torch.empty(2**58)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"), memory_needed(256, None):
+        torch.ones(2, 3) @ torch.ones(2, 3)
+
+
 def test_a_training_in_parts_that_breaks_off_goes_on_bitwise(tmp_path):
     train, validation, chosen = incomplete(48, 1), incomplete(32, 2), settings(epochs=2, batch_size=16, chunk=5)
     unbroken, broken, again = (objective("symile", dropout=0.3) for _ in range(3))

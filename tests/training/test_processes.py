@@ -70,6 +70,12 @@ def test_processes_that_were_started_unlike_one_another_say_so(together, count):
     )
     assert first["plan"].startswith("all processes must have the same plan; got {'modalities': ['image', 'audio',")
     assert first["loss"].startswith("all processes must have the same loss; got 'CLIPLoss' on process 0, 'ConFuLoss'")
+    assert "must be finite" in first["nan confu"]
+    assert "the embeddings of audio" in first["nan confu"]
+    assert "audio" in first["nan gram"]
+    assert "must be finite" in first["nan gram"]
+    assert "no term of the plan has two complete rows in this batch (the most is 1)" in first["one row confu"]
+    assert "needs at least 2 rows; got 1" in first["one row gram"]
     assert first["ring"] == (
         'negatives "ring" can do ConFuLoss and CLIPLoss, whose terms compare two embeddings at a time; GRAMLoss '
         'compares all modalities at once. Use negatives "gather"'

@@ -81,7 +81,7 @@ def test_the_model_is_loaded_on_one_machine(trained):
     model = load_model(two / "whole", {name: Layers() for name in two_processes.NAMES})
     vectors = model(sharded_cases.rows(8, 3).batch(torch.arange(8))).vectors
     last = read_log(two / "whole", kind="validation")[-1]
-    assert last["epoch"] == 5
+    assert last["epoch"] == 2
     assert all(vector.isfinite().all() for vector in vectors.values())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from confu._typing import Batch, Inputs
 from confu.data import ArrayDataset, TensorColumn
 from confu.data.gaps import IncompleteDataset, random_gaps
 from confu.distributed import every_rank, rank, world_size
@@ -73,7 +74,24 @@ def wrong_starts(folder):
         "plan": told(train, "confu" if mine else "tri-clip", folder),
         "loss": told(other, batch),
         "ring": told(train, "gram", folder, negatives="ring"),
+        **{f"nan {method}": told(objective(method), spoiled(mine)) for method in ("confu", "gram")},
+        **{f"one row {method}": told(objective(method), part_of_whole(1)) for method in ("confu", "gram")},
     }
+
+
+def part_of_whole(count):
+    """This process's part of a batch whose rows lack nothing."""
+    inputs = {name: torch.randn(count, 6, generator=torch.Generator().manual_seed(4)) for name in NAMES}
+    where = torch.arange(count).tensor_split(world_size())[rank()]
+    here = {name: Inputs(values[where], torch.arange(len(where))) for name, values in inputs.items()}
+    return Batch(here, [str(row) for row in where.tolist()])
+
+
+def spoiled(mine):
+    batch = part_of_whole(8)
+    if mine:
+        batch.inputs["audio"].values[0, 0] = torch.nan
+    return batch
 
 
 def difference(one, two):

@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 import torch
 
+_SAID = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
+"""What torch says, in a plain RuntimeError, where the memory is the CPU's or an Apple chip's."""
+
 
 @contextmanager
 def memory_needed(batch_size: int, chunk: int | None) -> Iterator[None]:
@@ -19,7 +22,9 @@ def memory_needed(batch_size: int, chunk: int | None) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error) for words in _SAID):
+            raise
         tried = "all its rows encoded at once" if chunk is None else f"{chunk} rows encoded at once"
         advice = (
             f"Set chunk, e.g. to {max(1, batch_size // 4)}: the same step with fewer rows in memory"
