@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,26 @@ class FaissStore:
                     f"{file.path} cannot be written ({error}). All items are stored and found, but slowly; make room, "
                     "and open the index for writing"
                 ) from error
+
+    @property
+    def dial(self) -> str:
+        """The option that trades time for recall."""
+        return {"hnsw": "ef", "ivfpq": "nprobe"}.get(self.settings.kind, "")
+
+    @property
+    def dial_value(self) -> int:
+        """What it is set to."""
+        return getattr(self.settings, self.dial)
+
+    def dialled(self, value: int) -> "FaissStore":
+        """The same with the dial at another value."""
+        other = FaissStore(self.exact, self.options, changed(self.settings, **{self.dial: value}))
+        other._opened = self._opened
+        return other
+
+    def exactly(self) -> exact.ExactStore:
+        """The store that compares every vector."""
+        return self.exact
 
     def verify(self) -> list[str]:
         """Read everything and say what is wrong."""

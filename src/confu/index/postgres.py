@@ -27,7 +27,7 @@ from confu.index.postgres_reading import fetch, search, verify
 from confu.index.postgres_table import Layout, Table
 from confu.index.postgres_writing import add_items, have_vectors, make_table
 
-_OF_TABLE = ("kind", "m", "ef_build", "ef", "build_memory")
+_OF_TABLE = ("kind", "m", "ef_build", "ef", "build_memory", "build_workers")
 _OF_LINK = ("timeout", "wait")
 
 
@@ -148,6 +148,24 @@ class PostgresStore:
         statement = "SELECT id FROM {} ORDER BY row"
         rows = self.link.read(lambda connection: self.table.run(connection, statement).fetchall())
         return (row[0] for row in rows)
+
+    @property
+    def dial(self) -> str:
+        """The option that trades time for recall."""
+        return "ef" if self.table.kind == "hnsw" else ""
+
+    @property
+    def dial_value(self) -> int:
+        """What it is set to."""
+        return self.table.ef
+
+    def dialled(self, value: int) -> "PostgresStore":
+        """The same table, searched with another `ef`."""
+        return PostgresStore(self.folder, changed(self.table, ef=value), self.link, self.options, writable=False)
+
+    def exactly(self) -> "PostgresStore":
+        """The same table, every row compared."""
+        return PostgresStore(self.folder, changed(self.table, kind="flat"), self.link, self.options, writable=False)
 
     def verify(self) -> list[str]:
         """Have the server read every row, and look at lengths, columns and graphs."""

@@ -33,6 +33,7 @@ class Table:
         ef_build: rows looked at when one is put into the graph.
         ef: rows looked at in a search; more find more, and take longer.
         build_memory: MiB that the server may use to build a graph.
+        build_workers: processes that help with it; in a container they need as much of /dev/shm as `build_memory`.
 
     Raises:
         ValueError: for a setting that is out of bounds.
@@ -44,10 +45,14 @@ class Table:
     ef_build: int = 64
     ef: int = 100
     build_memory: int = 1024
+    build_workers: int = 0
 
     def __post_init__(self) -> None:
         check_known("option kind", self.kind, _KINDS)
-        limits = {"m": (2, 100), "ef_build": (2 * self.m, 1000), "ef": (1, _MOST_EF), "build_memory": (1, 1 << 20)}
+        limits = {
+            "m": (2, 100), "ef_build": (2 * self.m, 1000), "ef": (1, _MOST_EF), "build_memory": (1, 1 << 20),
+            "build_workers": (0, 1024),
+        }  # fmt: skip
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:

@@ -138,6 +138,7 @@ def _build_graphs(connection: Any, table: Table, layout: Layout) -> None:
     from psycopg import sql
 
     connection.execute(f"SET LOCAL maintenance_work_mem = '{table.build_memory}MB'")
+    connection.execute(f"SET LOCAL max_parallel_maintenance_workers = {table.build_workers}")
     settings = f" WITH (m = {table.m}, ef_construction = {table.ef_build})"
     text = "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw ({} vector_ip_ops)" + settings
     for column, name in table.graphs(layout).items():

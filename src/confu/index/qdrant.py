@@ -186,6 +186,24 @@ class QdrantStore:
         points = sorted((point.payload["row"], point.payload["id"]) for point in self._all(["id", "row"], False))
         return (id for _, id in points)
 
+    @property
+    def dial(self) -> str:
+        """The option that trades time for recall; the store in memory compares every vector."""
+        return "" if self.link.is_local or self.options.get("exact") else "ef"
+
+    @property
+    def dial_value(self) -> int:
+        """What it is set to."""
+        return self.settings["ef"]
+
+    def dialled(self, value: int) -> "QdrantStore":
+        """The same collection, searched with another `ef`."""
+        return QdrantStore(self.folder, self.about, self.link, self.options, {**self.settings, "ef": value}, None)
+
+    def exactly(self) -> "QdrantStore":
+        """The same collection, every vector compared."""
+        return QdrantStore(self.folder, self.about, self.link, {**self.options, "exact": True}, self.settings, None)
+
     def verify(self) -> list[str]:
         """Read every point, and look at ids and at the lengths of vectors."""
         wrong, counts = [], dict[str, int]()
