@@ -1,4 +1,4 @@
-"""`confu index`, `search` and `serve` as commands."""
+"""`confu index`, `search`, `serve` and `recall` as commands."""
 
 import importlib
 import json
@@ -16,7 +16,7 @@ from inference.parts import items, run_folder
 from workflow.test_indexing import N, write_manifest
 
 app = typer.Typer(pretty_exceptions_enable=False)
-for command in (commands.index, commands.serve):
+for command in (commands.index, commands.serve, commands.recall):
     app.command()(command)
 app.command(context_settings=commands.search_settings)(commands.search)
 
@@ -133,6 +133,11 @@ def test_serving_hands_on_what_was_said(folder, monkeypatch):
     assert "max_upload_mb" in said("serve", folder, "--list")
     with pytest.raises(ValueError, match="max_uplaod_mb"):
         said("serve", folder, "--set", "max_uplaod_mb=3")
+
+
+def test_recall_is_measured_and_drawn(folder, tmp_path):
+    output = said("recall", folder, "--queries", 5, "-k", 3, "--target", "sensor", "--out", tmp_path / "recall.png")
+    assert "recall@3" in output and "100.0 %" in output and (tmp_path / "recall.png").exists()
 
 
 def test_help_teaches(folder):

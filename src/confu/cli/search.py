@@ -225,6 +225,27 @@ def serve(
     serve_forever(folder, settings, run=run, device=device, allow_custom=allow_custom, **_options(option))
 
 
+def recall(
+    folder: FOLDER,
+    target: Annotated[
+        str | None, typer.Option(help="The stored subset to search; the first by default.", show_default=False)
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, help="So many items of the index ask.")] = 1000,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Of so many nearest items.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(help="The plot; recall.png in DIR by default. PNG, SVG, JSON.", show_default=False)
+    ] = None,
+    option: OPTION = None,
+) -> None:
+    """Measure what an approximate index misses: recall@k and time a query at each of its settings, with a plot."""
+    from confu.workflow.index_recall import measure_recall
+
+    plot = folder / "recall.png" if out is None else out
+    found = measure_recall(folder, queries, k, plot, target, **_options(option))
+    print_wide(found.to_rich())
+    console.print(f"The plot: [bold]{escape(str(plot))}[/bold]", highlight=False, soft_wrap=True)
+
+
 search_settings = {"ignore_unknown_options": True}
 """What `app.command` needs so that `search` takes an option for each modality of a model that is not known yet."""
 
