@@ -6,6 +6,7 @@ They meet in a file, so that no port is chosen beforehand that another program c
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
 
@@ -113,6 +115,32 @@ class Started:
             process.kill()
             process.join()
         self._folder.cleanup()
+
+
+def started_by_torchrun(count, function, *arguments):
+    """The same by the code of `torchrun`, which sets the variables and makes the store; its port is its own choice."""
+    context()
+    before = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    }
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, run_id="tests", rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", start_method="forkserver", max_restarts=0, monitor_interval=0.1,
+    )  # fmt: skip
+    try:
+        found = elastic_launch(config, _under_torchrun)(function, *arguments)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return [found[number] for number in range(count)]
+
+
+def _under_torchrun(function, *arguments):
+    prepare(0, 1, {})
+    result = function(*arguments)
+    dist.barrier()
+    dist.destroy_process_group()
+    return result
 
 
 def run_together(count, function, *arguments, **environment):

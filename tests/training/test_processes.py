@@ -10,7 +10,7 @@ from confu.distributed import agreed_seed, every_rank, gather_embeddings, gather
 from confu.training import TrainSettings
 from confu.training.log import read_log
 from confu.training.processes import begin_together
-from together import Started
+from together import Started, started_by_torchrun
 from training import two_processes
 
 COUNTS = (2, 4)
@@ -46,6 +46,12 @@ def test_several_processes_end_with_the_weights_of_one(trained, count, way):
     for which in ("best", "last"):
         weights = (folder / which / "model.safetensors" for folder in (one, several))
         assert two_processes.difference(*weights) < 2e-5
+
+
+def test_torchrun_starts_them(trained, tmp_path):
+    assert started_by_torchrun(2, two_processes.train_one, tmp_path) == [2, 2]
+    files = (folder / "last" / "model.safetensors" for folder in (trained[2] / "tri-clip", tmp_path))
+    assert two_processes.difference(*files) == 0
 
 
 def test_the_rows_that_a_term_used_count_over_all_processes(trained):

@@ -55,6 +55,11 @@ def train(method, folder, **changes):
     fit(objective(method), rows(64, 1), rows(32, 2), TrainSettings(**chosen), folder, progress=False)
 
 
+def train_one(place):
+    train("tri-clip", Path(place))
+    return world_size()
+
+
 def told(function, *arguments, **options):
     """What each process says of a training that cannot be."""
     try:

@@ -7,15 +7,20 @@ from typing import Any
 
 from torch import Tensor
 
+from confu.distributed import rank
+
 
 def whole(state: Any) -> Any:
-    """Nested dicts and lists with every parted tensor made whole, on the CPU; to be called by all processes.
+    """Nested dicts and lists with every parted tensor made whole, on the first process's CPU; on the others it is None.
+
+    To be called by all processes.
 
     >>> whole({"a": [1, 2]})
     {'a': [1, 2]}
     """
     if hasattr(state, "full_tensor"):
-        return state.full_tensor().detach().cpu()
+        full = state.full_tensor()  # by all
+        return full.detach().cpu() if rank() == 0 else None
     if isinstance(state, dict):
         return {key: whole(value) for key, value in state.items()}
     return [whole(value) for value in state] if isinstance(state, list) else state
