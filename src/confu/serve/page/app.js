@@ -43,7 +43,7 @@ async function search(sliding = false) {
   controls.wrongFilter("");
   controls.draw(sliding === true);
   remember(sliding === true);
-  if (!given(about).length) { await welcome(); return; }
+  if (!given(about).length) { await welcome(signal); return; }
   const wanted = target(about);
   if (!wanted) { alarm(`Nothing is left to find: the index stores ${about.stored.map(words).join(", ")}. Remove one of the inputs.`); return; }
   $("results").setAttribute("aria-busy", "true");
@@ -69,14 +69,15 @@ async function search(sliding = false) {
   }
 }
 
-async function welcome() {
+async function welcome(signal) {
   $("guess").hidden = true;
   try {
     const shown = target(about) ?? about.stored[0];
     const ids = shown && about.items ? (await map.load(shown)).map(([id]) => id) : [];
+    if (signal.aborted) return; // a question came meanwhile
     if (shown && ids.length) map.draw(shown, null);
-    await start.draw(about, ids, use);
-  } catch (error) { await fail(error, welcome); }
+    await start.draw(about, ids, use, signal);
+  } catch (error) { await fail(error, search); }
 }
 
 // Asks with modalities of an item: instead of all inputs, or beside them.

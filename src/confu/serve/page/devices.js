@@ -16,11 +16,14 @@ async function open(wanted, name) {
   }
 }
 
+// As it is: what makes speech clear to people takes steady tones away.
+const RAW = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+
 const stop = (stream) => stream.getTracks().forEach((track) => track.stop());
 
 // Starts to record; the returned function ends it and gives the WAV file. `tick(seconds, level)` is called meanwhile.
 export async function record(tick) {
-  const stream = await open({ audio: { channelCount: 1 } }, "microphone");
+  const stream = await open({ audio: RAW }, "microphone");
   const context = new AudioContext();
   await context.audioWorklet.addModule("page/recorder.worklet.js");
   const blocks = [];

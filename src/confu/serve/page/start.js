@@ -12,7 +12,7 @@ export function askable(item, about) {
   return names.filter((name) => about.subsets.includes(name));
 }
 
-export async function draw(about, ids, use) {
+export async function draw(about, ids, use, signal) {
   const fused = about.subsets.find((one) => one.includes("+"));
   $("results-title").textContent = "Any combination of inputs, one answer";
   const intro = h("p", { class: "summary" }, fused
