@@ -4,6 +4,7 @@ What it computes is said in `confu.functional.log_sums`; here the diagonal, the 
 it, and a side's gradients from several terms are added where they are made. At 64 rows calls cost more than numbers.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from confu.functional.products import products
 _LARGEST = 75.0  # of a score of unit vectors: exp of it, summed over any batch that is kept, fits in float32
 _SMALLEST = 1e-25  # of a sum: what vanished beside it is less than rounding
 _TILE = 2**20  # numbers of a tile of the gradient
+_FEW = 80  # rows below which torch's own product is as fast as any: a call of the other library costs 20 microseconds
 
 Stacks = Sequence[tuple[int, Sequence[int], Sequence[int]]]
 """A side, the sides on whose terms with it one product is taken, and the numbers of these terms."""
@@ -60,57 +62,63 @@ class _Batched(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stacks: Stacks, symmetric: bool, temperature: Tensor, *vectors: Tensor) -> Tensor:
         n = len(vectors[0])
-        losses = vectors[0].new_empty(sum(len(terms) for _, _, terms in stacks))
+        order = [term for _, _, terms in stacks for term in terms]
+        sums = vectors[0].new_empty(2 if symmetric else 1, len(order), n)  # by row, and by column
+        own = vectors[0].new_empty(len(order), n)
         kept: list[Tensor] = []
-        factor = LOG2E / temperature
-        with torch.autocast(vectors[0].device.type, enabled=False), products(vectors[0]):
-            for anchor, others, terms in stacks:
+        factor, start = LOG2E / temperature, 0
+        with torch.autocast(vectors[0].device.type, enabled=False), _products(vectors[0]):
+            for anchor, others, _ in stacks:
+                end = start + len(others)
                 right = torch.cat([vectors[other] for other in others]) if len(others) > 1 else vectors[others[0]]
                 scores = torch.mm(vectors[anchor] * factor, right.T).view(n, len(others), n)
-                own = scores.diagonal(dim1=0, dim2=2) / LOG2E
+                own[start:end] = scores.diagonal(dim1=0, dim2=2)
                 scores.exp2_()
-                rows = scores.sum(dim=2).T
-                sums = rows.log()
-                kept += [scores, rows]
+                sums[0, start:end] = scores.sum(dim=2).T
                 if symmetric:
-                    columns = scores.sum(dim=0)
-                    sums = (sums + columns.log()) / 2
-                    kept.append(columns)
-                losses[list(terms)] = (sums - own).mean(dim=1)
-        edges = torch.stack([edge for sums in kept if sums.ndim == 2 for edge in sums.aminmax()])
-        low, high = float(edges.min()), float(edges.max())
+                    torch.sum(scores, dim=0, out=sums[1, start:end])
+                kept.append(scores)
+                start = end
+        low, high = (float(edge) for edge in sums.aminmax())
         if not (low > _SMALLEST and high < float("inf")):  # NaN too
             raise _OutOfRangeError
-        ctx.save_for_backward(temperature, *vectors, *kept)
-        ctx.how = stacks, symmetric
+        found = sums.log().mean(dim=0).sub_(own.div_(LOG2E)).mean(dim=1)
+        ctx.save_for_backward(temperature, sums, *vectors, *kept)
+        ctx.how = stacks, order
+        losses = torch.empty_like(found)
+        losses[order] = found
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        stacks, symmetric = ctx.how
-        temperature, *saved = ctx.saved_tensors
+        stacks, order = ctx.how
+        temperature, sums, *saved = ctx.saved_tensors
         count = len(ctx.needs_input_grad) - 3
-        vectors, kept = saved[:count], iter(saved[count:])
+        vectors, kept = saved[:count], saved[count:]
         n = len(vectors[0])
         made: dict[int, Tensor] = {}
-        of_temperature = torch.zeros_like(temperature)
-        each = grads[0] / (2 * n if symmetric else n)
-        with torch.autocast(vectors[0].device.type, enabled=False), products(vectors[0]):
-            for anchor, others, terms in stacks:
-                scores, rows = next(kept), next(kept)
-                share = each[list(terms), None]
-                row_share, column_share = share / rows, share / next(kept) if symmetric else None
-                own = (2 if symmetric else 1) * share
+        each = grads[0][order] / (len(sums) * n * temperature)
+        shares, own = each[:, None] / sums, len(sums) * each
+        start = 0
+        with torch.autocast(vectors[0].device.type, enabled=False), _products(vectors[0]):
+            for (anchor, others, _), scores in zip(stacks, kept):
+                part = slice(start, start + len(others))
                 right = torch.cat([vectors[other] for other in others]) if len(others) > 1 else vectors[others[0]]
-                left = vectors[anchor] / temperature
-                of_left, of_right = _sides(scores, row_share.T, column_share, own[:, 0], left, right)
-                of_left /= temperature
-                of_temperature -= torch.dot(vectors[anchor].flatten(), of_left.flatten()) / temperature
+                columns = shares[1, part] if len(shares) > 1 else None
+                of_left, of_right = _sides(scores, shares[0, part].T, columns, own[part], vectors[anchor], right)
                 _add(made, anchor, of_left)
                 for place, other in enumerate(others):
                     _add(made, other, of_right[place * n : (place + 1) * n])
+                start += len(others)
+        of_temperature = None
+        if ctx.needs_input_grad[2]:  # every score is divided by it, and each is counted by two sides
+            of_temperature = sum((vectors[side] * one).sum() for side, one in made.items()) / (-2 * temperature)
         return None, None, of_temperature, *(made.get(number) for number in range(count))
+
+
+def _products(like: Tensor) -> contextlib.AbstractContextManager[None]:
+    return products(like) if len(like) >= _FEW else contextlib.nullcontext()
 
 
 def _sides(
