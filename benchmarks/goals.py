@@ -155,13 +155,22 @@ def measured_goals(found: Found) -> list[dict[str, Any]]:
             ours[str(threads)] = (goal.value(results) if results is not None else None) or None
         rows.append({"what": goal.what, "first": goal.first, "ambitious": goal.ambitious, "limit": goal.limit,
                      "unit": goal.unit, "ours": ours, "part": goal.part})  # fmt: skip
-    rows += [{"what": what, "first": first, "ambitious": ambitious, "limit": limit, "unit": "", "part": "a GPU",
-              "ours": {"1": None, "2": None}} for what, first, ambitious, limit in ON_GPU]  # fmt: skip
-    return rows
+    return rows + list(_on_gpu(found.get(("gpu-loss", 0))))
+
+
+def _on_gpu(results: Results | None) -> Iterator[dict[str, Any]]:
+    """The goals that need a GPU, at each batch size that `gpu_loss.py` measured."""
+    mine = [row for row in results["loss"] if row["way"] == CONFU] if results else [{}]
+    for row in mine:
+        for what, peer, first, ambitious, limit in ON_GPU:
+            size = f", N = {row['n']}" if row else ""
+            measured = {"GPU": {**row[f"to {peer}"], "peer": results["settings"]["device"]}} if row and results else {}
+            yield {"what": f"GPU loss / {what}{size}", "first": first, "ambitious": ambitious, "limit": limit,
+                   "unit": "", "ours": {"1": None, "2": None} | measured, "part": "gpu_loss.py"}  # fmt: skip
 
 
 GOALS = tuple(_goals())
 ON_GPU = (
-    ("GPU loss / cuBLAS bf16 floor of four products", 2.0, 1.4, "1.0"),
-    ("GPU loss / Inf-CL", 0.6, 0.4, ".4 to .5"),
+    ("cuBLAS bf16, four products", "floor of four products", 2.0, 1.4, "1.0"),
+    ("Inf-CL's arithmetic", "Inf-CL's arithmetic", 0.6, 0.4, ".4 to .5"),
 )

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from confu.files import written_whole
 
-COLOURS = {"1": "#4c72b0", "2": "#dd8452"}
+COLOURS = {"1": "#4c72b0", "2": "#dd8452", "GPU": "#55a868"}
 
 
 def draw(rows: list[dict[str, Any]], found: Mapping[tuple[str, int], dict[str, Any]], folder: Path) -> list[Path]:
@@ -39,7 +39,7 @@ def _goals(rows: list[dict[str, Any]]) -> Figure:
     axis.set_xlabel("share of the first goal (line; tick: the ambitious one)")
     axis.grid(axis="x", alpha=0.3)
     handles = [axis.plot([], [], "o", color=colour)[0] for colour in COLOURS.values()]
-    axis.legend(handles, [f"{threads} thread(s)" for threads in COLOURS], fontsize=8)
+    axis.legend(handles, ["1 thread", "2 threads", "GPU"], fontsize=8)
     return figure
 
 

@@ -19,7 +19,7 @@ def goals_table(rows: list[dict[str, Any]]) -> Table:
         left = column in ("what", "where", "peer, 1t; 2t")
         found.add_column(column, justify="left" if left else "right", no_wrap=column in ("what", "where"))
     for row in rows:
-        ours = [row["ours"][threads] for threads in ("1", "2")]
+        ours = [row["ours"].get("GPU") or row["ours"]["1"], row["ours"]["2"]]  # a GPU's number in the first column
         peers = "; ".join(one["peer"] for one in ours if one)
         found.add_row(row["what"], _number(row["first"]), _number(row["ambitious"]), row["limit"],
                       *(_measured(one, row["unit"]) for one in ours), standing(row), peers, row["part"])  # fmt: skip

@@ -139,6 +139,8 @@ def read(folder: Path) -> Found:
             content = json.loads(file.read_text()) if file.is_file() else {}
             if "run" in content:  # else it was broken off, or started by hand with other arguments
                 found[name, threads] = content
+    if (file := folder / "gpu-loss.json").is_file():  # of `gpu_loss.py`, which is started by hand where there is a GPU
+        found["gpu-loss", 0] = {"run": {}, **json.loads(file.read_text())}
     return found
 
 

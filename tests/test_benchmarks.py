@@ -76,6 +76,9 @@ def test_goals_are_read_from_each_part_and_judged_by_the_worse_thread(benchmarks
         {"way": "plain step", **spread(100.0), **shares(1.0)}, {"way": "in parts of 64", **spread(1), **shares(1.37)},
     ])  # fmt: skip
     write_part(tmp_path, "loss-memory", peak_memory_mib=[{"way": "confu", "n": 16384, "mib": 250.0}])
+    gpu = {"n": 4096, "way": "confu", "to floor of four products": shares(1.3), "to Inf-CL's arithmetic": shares(0.5)}
+    content = {"settings": {"device": "a GPU"}, "versions": {}, "loss": [gpu]}
+    (tmp_path / "gpu-loss.json").write_text(json.dumps(content))
     found = benchmarks.read(tmp_path)
     rows = {row["what"]: row for row in benchmarks.measured_goals(found)}
     from goals_table import goals_table, missing_peers, standing
@@ -87,6 +90,8 @@ def test_goals_are_read_from_each_part_and_judged_by_the_worse_thread(benchmarks
         "probe, 1 C / scikit-learn, tol 1e-06": "missed",
         "cached gradients, 4 parts / plain step": "first",
         "peak memory at N = 16384": "first",
+        "GPU loss / cuBLAS bf16, four products, N = 4096": "ambitious",
+        "GPU loss / Inf-CL's arithmetic, N = 4096": "first",
     }
     assert missing_peers(found) == ["a peer: not installed"]
     assert goals_table(list(rows.values())).row_count == len(rows)
