@@ -27,7 +27,7 @@ def test_a_writer_may_be_killed_at_any_moment(tmp_path):
             parent.stdin.write("write\n")
             parent.stdin.flush()
             child = int(parent.stdout.readline())
-            time.sleep(chance.uniform(0.0, 0.4))
+            time.sleep(chance.uniform(0.0, 0.25))
             os.kill(child, signal.SIGKILL)
             assert parent.stdout.readline() == "ended\n"
             with Index.open(folder) as index:
