@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import confu
-from confu.cli import data, own, paper
+from confu.cli import data, own, paper, search
 from confu.cli.show import console, escape
 
 app = typer.Typer(
@@ -19,10 +19,14 @@ app = typer.Typer(
     help="Align three or more kinds of data in one embedding space by contrastive fusion (ConFu, arXiv 2511.21331).",
     epilog="Start with [bold]confu demo[/bold], or with a table of your own: [bold]confu init MANIFEST[/bold].",
 )
-START, YOURS, PAPER = "Start here", "Your own data", "The paper"
+START, YOURS, SEARCH, PAPER = "Start here", "Your own data", "Search", "The paper"
 app.command(rich_help_panel=START)(paper.demo)
 for command in (own.init, own.check, own.train, own.evaluate, own.embed, own.export, own.push):
     app.command(rich_help_panel=YOURS)(command)
+app.command(rich_help_panel=SEARCH)(search.index)
+app.command(rich_help_panel=SEARCH, context_settings=search.search_settings)(search.search)
+for command in (search.serve, search.recall):
+    app.command(rich_help_panel=SEARCH)(command)
 for command in (paper.reproduce, paper.sweep, paper.plan):
     app.command(rich_help_panel=PAPER)(command)
 app.add_typer(data.app, name="data", rich_help_panel=PAPER)

@@ -198,7 +198,7 @@ def serve(
     device: DEVICE = "cpu",
     allow_custom: CUSTOM = False,
 ) -> None:
-    """Serve an index: a page to search it with, and HTTP for programs. Needs the extra [serve].
+    """Serve an index: a page to search it with, and HTTP for programs. Needs the extra "serve".
 
     Listens on this machine only, unless --host says otherwise. CONFU_API_KEY in the environment asks every client for
     that key. Ctrl-C stops it when the requests that are under way are answered.
