@@ -1,10 +1,10 @@
 """One small trained collection for all tests of the server."""
 
 import pytest
-from search.tiny_collection import open_collection
 from starlette.testclient import TestClient
 
 from confu.serve import ServeSettings, create_app
+from search.tiny_collection import open_collection
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import soundfile
 from PIL import Image
+
 from search.tiny_collection import RATE, picture, tone
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from search.tiny_collection import open_collection
 from starlette.testclient import TestClient
 
 from confu.serve import ServeSettings, create_app
+from search.tiny_collection import open_collection
 
 from .sending import npy, png, refused, wav
 

@@ -45,7 +45,7 @@ def weights_of_fields(fields: Mapping[str, Any]) -> dict[str, float] | None:
     value = _from_json(fields, "weights", '{"image": 0.3, "image+audio": 0.7}')
     if value is None:
         return None
-    if not isinstance(value, dict) or len(value) > 100:
+    if not isinstance(value, dict) or len(value) > 100 or not all(map(_is_number, value.values())):
         raise _wrong("weights", 'an object such as {"image": 0.3, "image+audio": 0.7}', value)
     return value
 
@@ -57,7 +57,8 @@ def labels_of(fields: Mapping[str, Any]) -> Sequence[str] | Mapping[str, Sequenc
         value = [line.strip() for line in value.splitlines() if line.strip()]
     elif isinstance(value, str):
         value = _from_json(fields, "labels", '["dog", "cat"]')
-    if not isinstance(value, list | dict) or not value:
+    prompts = value.values() if isinstance(value, dict) else [value]
+    if not value or not all(isinstance(some, list) and all(isinstance(one, str) for one in some) for some in prompts):
         raise _wrong("labels", 'names as JSON, ["dog", "cat"], or {"dog": ["a photo of a dog"], ...}', value)
     return value
 
@@ -97,6 +98,10 @@ def _from_json(fields: Mapping[str, Any], name: str, example: str) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
         raise _wrong(name, f"JSON such as {example}", value) from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def _wrong(name: str, expected: str, got: Any) -> Problem:
