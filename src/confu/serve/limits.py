@@ -5,7 +5,7 @@ import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from confu.serve.problems import Problem
@@ -62,6 +62,7 @@ class Place:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self._more = True  # of the body is to come
         self.bytes = 0
 
     async def body(self, request: Request, most_mb: float) -> AsyncIterator[bytes]:
@@ -74,15 +75,31 @@ class Place:
         announced = request.headers.get("content-length", "0")
         if not announced.isdecimal() or int(announced) > most:
             raise _too_large(most_mb)
-        try:
-            async for chunk in request.stream():
-                if self.bytes + len(chunk) > most:
-                    raise _too_large(most_mb)
-                self._admission.take(len(chunk))
-                self.bytes += len(chunk)
-                yield chunk
-        except ClientDisconnect as error:
-            raise Problem(499, "gone", "the client has gone") from error
+        while self._more:
+            chunk = await self._next(request)
+            if self.bytes + len(chunk) > most:
+                raise _too_large(most_mb)
+            self._admission.take(len(chunk))
+            self.bytes += len(chunk)
+            yield chunk
+
+    async def skip(self, request: Request, most_mb: float) -> bool:
+        """Read on without keeping anything, for most clients read no answer before they have sent everything.
+
+        Returns:
+            whether the body ended within that much.
+        """
+        skipped = 0
+        while self._more and skipped <= most_mb * _MIB:
+            skipped += len(await self._next(request))
+        return not self._more
+
+    async def _next(self, request: Request) -> bytes:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(499, "gone", "the client has gone")
+        self._more = message.get("more_body", False)
+        return message.get("body", b"")
 
 
 class KeyGuard:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from confu.search import Answer, BadQuestion, Collection, Question
 from confu.serve.batching import Batcher, QueueFull, Stopped
 from confu.serve.forms import Form, check_inputs, read_form
-from confu.serve.limits import Admission, busy
+from confu.serve.limits import Admission, Place, busy
 from confu.serve.metrics import Metrics
 from confu.serve.problems import Problem, of_question
 from confu.serve.settings import ServeSettings
@@ -78,7 +78,7 @@ class Service:
         with self.admission.place() as place:
             try:
                 with anyio.fail_after(settings.timeout_s):
-                    form = await read_form(request, place, self.readers, known, settings)
+                    form = await self._read(request, place, known)
             except TimeoutError as error:
                 raise Problem(408, "too_slow", f"the request did not arrive in {settings.timeout_s:g} s") from error
             try:
@@ -122,6 +122,14 @@ class Service:
         """Answer what waits, and take no more."""
         self.admission.closed = True
         self.batcher.stop()
+
+    async def _read(self, request: Request, place: Place, known: tuple[str, ...]) -> Form:
+        try:
+            return await read_form(request, place, self.readers, known, self.settings)
+        except Problem as problem:
+            if problem.code != "gone" and not await place.skip(request, self.settings.max_request_mb):
+                problem.headers["Connection"] = "close"
+            raise
 
     def _prepared(self, form: Form, question: Callable[[dict[str, Any]], Question]) -> Question:
         sources = check_inputs(form, self.readers, self.settings)
