@@ -44,9 +44,14 @@ def test_an_item_of_the_start_is_asked_with(open_page):
     page = open_page()
     expect(page.get_by_role("heading", name="Any combination of inputs, one answer")).to_be_visible()
     expect(page.locator("#size")).to_contain_text("48 items with image, audio, text, sensor")
-    page.get_by_role("button", name="Ask with ").first.click()
+    told = page.locator(".start", has=page.locator(".verdicts")).first
+    expect(told.locator(".verdicts li")).to_contain_text(["image alone", "audio alone", "together"])
+    label = told.locator(".right b").inner_text().removesuffix(" ✓")
+    expect(told.locator(".right")).to_contain_text("together")
+    told.get_by_role("button", name="Ask with ").click()
     found(page)
     assert "in." in page.url
+    expect(page.locator(f"{MAIN} .chip").first).to_have_text(label)
     page.get_by_role("button", name="Clear").click()
     expect(page.get_by_role("heading", name="Any combination of inputs, one answer")).to_be_visible()
 

@@ -29,7 +29,7 @@ async function fail(error, again) {
     if (await askForKey(error.message)) { again(); return; }
   }
   if (error.field === "where") controls.wrongFilter(error.message);
-  else if (!error.field || !slots.wrong(error.field, error.message)) alarm(error.message);
+  else if (!error.field || !slots.wrong(error.field, error.message, "server")) alarm(error.message);
   if (error.field) say(error.message);
   if (!(error instanceof ServerError)) console.error(error);
 }
@@ -73,10 +73,10 @@ async function welcome(signal) {
   $("guess").hidden = true;
   try {
     const shown = target(about) ?? about.stored[0];
-    const ids = shown && about.items ? (await map.load(shown)).map(([id]) => id) : [];
+    const items = shown && about.items ? await map.load(shown) : [];
     if (signal.aborted) return; // a question came meanwhile
-    if (shown && ids.length) map.draw(shown, null);
-    await start.draw(about, ids, use, signal);
+    if (items.length) map.draw(shown, null);
+    await start.draw(about, shown, items, use, signal);
   } catch (error) { await fail(error, search); }
 }
 

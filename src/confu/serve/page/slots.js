@@ -52,20 +52,24 @@ function remove(name) {
 }
 
 // An error of the server that concerns one input stands beside it; gives whether there is such an input.
-export function wrong(name, message) {
+export function wrong(name, message, by = "page") {
   const place = cards[name]?.querySelector(".wrong");
   if (!place) return false;
+  place.dataset.by = by;
   place.textContent = message;
   cards[name].classList.toggle("is-wrong", Boolean(message));
   const control = cards[name].querySelector("textarea") ?? cards[name];
-  control.toggleAttribute("aria-invalid", false);
   if (message && control.matches("textarea")) control.setAttribute("aria-invalid", "true");
+  else control.removeAttribute("aria-invalid");
   if (message) control.setAttribute("aria-describedby", `wrong-${name}`);
   else control.removeAttribute("aria-describedby");
   return true;
 }
 
-export const clearWrong = () => Object.keys(cards).forEach((name) => wrong(name, ""));
+// What the server said is over with the next question; what the page said, with the next use of that input.
+export function clearWrong() {
+  for (const [name, card] of Object.entries(cards)) if (card.querySelector(".wrong").dataset.by === "server") wrong(name, "");
+}
 
 function preview(name, kind, slot) {
   const from = slot.kind === "item" ? `from ${slot.id}` : slot.file.name;
@@ -76,15 +80,15 @@ function preview(name, kind, slot) {
   return h("div", { class: "preview" }, shown, h("span", { class: "hint" }, from));
 }
 
-function picker(name, kind, label) {
+function picker(name, kind, label, meaning = `${label}: ${name}`) {
   const input = h("input", { type: "file", accept: ACCEPT[kind] ?? ".npy,.json,application/json", class: "unseen",
     tabindex: "-1", "aria-label": `File for ${name}` });
   input.addEventListener("change", () => input.files[0] && take(name, input.files[0]));
-  return [h("button", { type: "button", onclick: () => input.click(), "aria-label": `${label}: ${name}` }, label), input];
+  return [h("button", { type: "button", onclick: () => input.click(), "aria-label": meaning }, label), input];
 }
 
 function taking(name, kind) {
-  return [picker(name, kind, `Choose ${WORDS[kind]}`),
+  return [picker(name, kind, "Choose", `Choose ${WORDS[kind]}: ${name}`),
     kind === "image" && h("button", { type: "button", "aria-label": `Camera: ${name}`, onclick: () => shoot(name) }, "Camera"),
     kind === "audio" && recording(name)];
 }

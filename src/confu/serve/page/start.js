@@ -2,7 +2,9 @@
 import { $, h } from "./dom.js";
 import { get } from "./item.js";
 import { mediaOf, playButton, thumbnail } from "./media.js";
-import { words } from "./subsets.js";
+import { discs, words } from "./subsets.js";
+import { dot } from "./colours.js";
+import { spread, telling } from "./telling.js";
 
 // Which modalities of an item make a question whose answer is something else: all but the text, or all but the last.
 export function askable(item, about) {
@@ -12,7 +14,8 @@ export function askable(item, about) {
   return names.filter((name) => about.subsets.includes(name));
 }
 
-export async function draw(about, ids, use, signal) {
+// `items` are those of the map: [id, x, y, label].
+export async function draw(about, target, items, use, signal) {
   const fused = about.subsets.find((one) => one.includes("+"));
   $("results-title").textContent = "Any combination of inputs, one answer";
   const intro = h("p", { class: "summary" }, fused
@@ -22,16 +25,25 @@ export async function draw(about, ids, use, signal) {
     $("found").replaceChildren(intro, h("p", {}, "The collection is empty: add items to the index first."));
     return;
   }
-  const list = h("ul", { class: "starts" });
-  $("found").replaceChildren(intro, h("h3", {}, "Begin with one of the collection"), list);
-  const step = Math.max(1, Math.floor(ids.length / 6));
-  const items = await Promise.allSettled(ids.filter((_, i) => i % step === 0).slice(0, 6).map(get));
-  list.replaceChildren(...items.filter((one) => one.status === "fulfilled").map(({ value }) => start(value, about, use)));
-  if (!list.children.length) list.previousElementSibling.remove();
+  const told = h("div", { class: "begin", hidden: true });
+  const others = h("div", { class: "begin" });
+  $("found").replaceChildren(intro, told, others);
+  await Promise.all([
+    section(others, "Begin with any of the collection", spread(items, 4).map(([id]) => ({ id })), about, use),
+    telling(about, target, items, signal).then(({ found, tried }) =>
+      section(told, `Begin with what only both together tell (${found.length} of ${tried} that were tried)`, found, about, use)),
+  ]);
 }
 
-function start(item, about, use) {
-  const names = askable(item, about);
+async function section(place, title, starts, about, use) {
+  const items = await Promise.allSettled(starts.map(({ id }) => get(id)));
+  const cards = items.flatMap((one, i) => (one.status === "fulfilled" ? [start(one.value, starts[i], about, use)] : []));
+  place.hidden = !cards.length;
+  place.replaceChildren(h("h3", {}, title), h("ul", { class: "starts" }, cards));
+}
+
+function start(item, { said }, about, use) {
+  const names = said ? said.at(-1).subset.split("+") : askable(item, about);
   const media = mediaOf(item, about).filter((one) => names.includes(one.name));
   const image = media.find((one) => one.kind === "image");
   const text = media.find((one) => one.kind === "text");
@@ -39,6 +51,8 @@ function start(item, about, use) {
     h("div", { class: "row media" }, image && thumbnail(image.address, `${image.name} of ${item.id}`),
       media.filter((one) => one.kind === "audio").map((one) => playButton(one.address, `Play the ${one.name} of ${item.id}`))),
     text && h("p", { class: "said" }, text.text),
+    said && h("ul", { class: "verdicts" }, said.map(({ subset, label, right }) => h("li", { class: right ? "right" : "" },
+      discs(subset), h("span", {}, subset.includes("+") ? "together" : `${subset} alone`), h("b", {}, dot(label), label, right ? " ✓" : "")))),
     h("button", { type: "button", onclick: () => use(item, names, true), "aria-label": `Ask with ${words(names.join("+"))} of ${item.id}` },
       `Ask with ${names.length > 1 ? (names.length === 2 ? "both" : "all") : "this"}`));
 }
