@@ -16,7 +16,7 @@ demo: .venv/demo.stamp
 	$(BIN)/confu demo
 
 test: lint browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
