@@ -88,7 +88,7 @@ def requests_of(options: argparse.Namespace) -> list[bytes]:
                 body, kind = form(parts), f"multipart/form-data; boundary={_BOUNDARY}"
             else:
                 continue
-            head = f"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = f"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
             found.append(head.encode() + body)
             if len(found) == options.items:
                 break
@@ -239,7 +239,7 @@ async def flood(options: argparse.Namespace, port: int, requests: list[bytes], r
 
 async def memory(port: int) -> float:
     """MiB that the server holds."""
-    _, body = await Client(port).ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    _, body = await Client(port).ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
     line = next(one for one in body.decode().splitlines() if one.startswith("process_resident_memory_bytes"))
     return float(line.split()[1]) / 2**20
 

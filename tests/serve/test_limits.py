@@ -111,7 +111,7 @@ def test_a_client_that_goes_away_is_not_worked_for(collection):
     with serving(slow, max_batch=1) as (address, _):
         port = int(address.rsplit(":", 1)[1])
         body = json.dumps(ASK).encode()
-        request = b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + \
+        request = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + \
                   b"Content-Length: %d\r\n\r\n%b" % (len(body), body)  # fmt: skip
         sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
         for one in sockets:
@@ -134,7 +134,7 @@ def test_what_takes_too_long_ends(collection):
         response = httpx.post(f"{address}/v1/search", json=ASK)
         assert "no answer in 0.2 s" in refused(response, 504, "timeout") and time.perf_counter() - begun < 0.5
         with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1]))) as slowly:
-            slowly.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            slowly.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                            b"Content-Length: 100\r\n\r\n{")  # fmt: skip
             slowly.settimeout(5)
             assert b" 408 " in slowly.recv(200)
@@ -145,7 +145,7 @@ def test_a_body_without_an_end_is_cut_off(collection):
         sent = 0
         with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1]))) as endless:
             endless.settimeout(5)
-            endless.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            endless.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                             b"Transfer-Encoding: chunked\r\n\r\n")  # fmt: skip
             try:
                 while sent < 2**26:
@@ -205,6 +205,16 @@ def test_settings_are_checked_and_safe_by_default(caplog, collection):
         ServeSettings(hots="0.0.0.0")
     server_of(collection, ServeSettings(host="0.0.0.0", page=False)).config.app.state.service.stop()
     assert re.search("0.0.0.0 can be reached from other machines, and no API key", caplog.text)
+
+
+def test_a_local_server_is_asked_under_names_of_this_machine(collection):
+    """Else a page of another host whose name leads to this machine could read the collection."""
+    with serving(collection, hosts=("proxy.example",)) as (address, _):
+        for name in ("localhost:99", "127.0.0.1", "[::1]:80", "proxy.example"):
+            assert httpx.get(f"{address}/v1/about", headers={"Host": name}).status_code == 200
+        for name in ("evil.example", "localhost.evil.example:8000", ""):
+            refused(httpx.get(f"{address}/v1/about", headers={"Host": name}), 421, "wrong_host")
+    assert ServeSettings(host="0.0.0.0").known_hosts is None and ServeSettings(api_key="k").known_hosts is None
 
 
 def test_real_files_go_through_a_real_server(collection):

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from confu.search import Collection
 from confu.serve.asking import asking_routes
 from confu.serve.fields import CLASSIFY, EMBED, SEARCH
-from confu.serve.limits import KeyGuard
+from confu.serve.limits import HostGuard, KeyGuard
 from confu.serve.metrics import Measured
 from confu.serve.openapi import DOCS, body_of, errors_of
 from confu.serve.page import add_page
@@ -25,12 +25,13 @@ from confu.serve.telling import telling_routes
 _ASKING = {"search": SEARCH, "embed": EMBED, "classify": CLASSIFY}
 
 
-def create_app(collection: Collection, settings: ServeSettings | None = None) -> FastAPI:
+def create_app(collection: Collection, settings: ServeSettings | None = None, guard_host: bool = False) -> FastAPI:
     """An ASGI application that answers questions to a collection.
 
     Args:
         collection: stays open as long as the application is used, and is closed by who opened it.
         settings: the defaults if None.
+        guard_host: refuse to be asked under a name that is not among `settings.known_hosts`, as `run` does.
 
     Raises:
         ValueError: if a modality has the name of a field of the requests.
@@ -46,6 +47,7 @@ def create_app(collection: Collection, settings: ServeSettings | None = None) ->
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
         yield
         await service.in_thread(service.stop)
 
@@ -82,6 +84,8 @@ def create_app(collection: Collection, settings: ServeSettings | None = None) ->
             CORSMiddleware, allow_origins=list(settings.cors), allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
         )  # fmt: skip
+    if settings.known_hosts is not None and guard_host:
+        app.add_middleware(HostGuard, hosts=settings.known_hosts)
     app.add_middleware(Measured, metrics=service.metrics)
     return app
 

@@ -2,6 +2,7 @@
 
 import hmac
 import math
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -133,6 +134,28 @@ class KeyGuard:
             elif name == b"authorization" and value[:7].lower() == b"bearer ":
                 matches.append(hmac.compare_digest(value[7:].strip(), self._key))
         return any(matches)
+
+
+class HostGuard:
+    """Answers only who asks under a name that is known.
+
+    Args:
+        app: what is guarded.
+        hosts: the names, without ports.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self.app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        named = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1")
+        if scope["type"] != "http" or re.sub(r":\d*$", "", named) in self._hosts:
+            await self.app(scope, receive, send)
+            return
+        message = "this server is not asked under this name; ask under localhost, or allow the name in its settings"
+        await Problem(421, "wrong_host", message).response()(scope, receive, send)
 
 
 def busy(why: str, seconds: float = 1) -> Problem:

@@ -38,7 +38,7 @@ def server_of(collection: Collection, settings: ServeSettings) -> uvicorn.Server
         LOG.warning("%s can be reached from other machines, and no API key is asked for", settings.host)
     return uvicorn.Server(
         uvicorn.Config(
-            create_app(collection, settings),
+            create_app(collection, settings, guard_host=True),
             host=settings.host,
             port=settings.port,
             log_level="info",

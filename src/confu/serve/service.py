@@ -51,9 +51,7 @@ class Service:
         self.readers = collection.embedder.readers
         self.metrics = Metrics()
         self.admission = Admission(settings.queue, settings.max_memory_mb)
-        self.batcher: Batcher[Question, Found] = Batcher(
-            self._answer, settings.max_batch, settings.max_wait_ms, settings.queue, self.metrics.batch
-        )
+        self.batcher = self._batcher()
         self._decoders = CapacityLimiter(settings.readers)
         self._others = CapacityLimiter(8)
         self.metrics.gauge("confu_items", "Items of the index", lambda: len(collection.index))
@@ -118,10 +116,20 @@ class Service:
             partial(work, *arguments), abandon_on_cancel=True, limiter=limiter or self._others
         )
 
+    def start(self) -> None:
+        """Take requests again after `stop`."""
+        if not self.batcher.alive:
+            self.batcher = self._batcher()
+        self.admission.closed = False
+
     def stop(self) -> None:
         """Answer what waits, and take no more."""
         self.admission.closed = True
         self.batcher.stop()
+
+    def _batcher(self) -> Batcher[Question, Found]:
+        settings = self.settings
+        return Batcher(self._answer, settings.max_batch, settings.max_wait_ms, settings.queue, self.metrics.batch)
 
     async def _read(self, request: Request, place: Place, known: tuple[str, ...]) -> Form:
         try:

@@ -35,8 +35,21 @@ class ServeSettings(BaseModel):
     stop_s: float = Field(default=20, ge=0, description="time that running requests get when the server is stopped")
     threads: int = Field(default=0, ge=0, description="of the model; 0 leaves it to torch")
     readers: int = Field(default=2, ge=1, description="threads that decode uploads")
+    hosts: tuple[str, ...] = Field(
+        default=(), description="names under which it may be asked too, such as that of a proxy; * is any"
+    )
     cors: tuple[str, ...] = Field(default=(), description="other origins whose pages may ask, e.g. https://example.org")
     page: bool = Field(default=True, description="whether / is the page")
+
+    @property
+    def known_hosts(self) -> frozenset[str] | None:
+        """Names under which the server may be asked; None for any.
+
+        Without a key a page of another host could else read what only this machine shall: its name may lead here.
+        """
+        if "*" in self.hosts or self.api_key is not None or not self.is_local:
+            return None
+        return frozenset({*self.hosts, self.host, "localhost", "127.0.0.1", "[::1]"})
 
     @property
     def is_local(self) -> bool:
