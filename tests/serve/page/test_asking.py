@@ -162,6 +162,7 @@ def test_filters_take_away_and_say_what_is_wrong(open_page, telling):
     page.get_by_label("Value").fill("high")
     page.keyboard.press("Enter")
     expect(page.locator("#wrong-where")).to_contain_text("hertz")
+    expect(page.get_by_role("alert")).to_contain_text("Below is the answer to the question before")
     page.get_by_role("button", name="Remove the filter hertz == high").click()
     expect(page.locator("#wrong-where")).to_be_empty()
 

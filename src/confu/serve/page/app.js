@@ -30,6 +30,7 @@ async function fail(error, again) {
   }
   if (error.field === "where") controls.wrongFilter(error.message);
   else if (!error.field || !slots.wrong(error.field, error.message, "server")) alarm(error.message);
+  if (error.field && $("found").querySelector(".columns") && $("alert").hidden) alarm("Not answered: see what is marked. Below is the answer to the question before.");
   if (error.field) say(error.message);
   if (!(error instanceof ServerError)) console.error(error);
 }
@@ -157,7 +158,8 @@ async function boot() {
     return;
   }
   document.title = `Search ${about.name}`;
-  $("size").textContent = `${about.name}: ${about.items.toLocaleString("en")} items with ${Object.keys(about.modalities).join(", ")}`;
+  const name = about.name === "index" ? "" : `${about.name}: `; // what many call the folder says nothing
+  $("size").textContent = `${name}${about.items.toLocaleString("en")} items with ${Object.keys(about.modalities).join(", ")}`;
   seed((about.labels ?? []).slice(0, 10));
   setModalities(Object.keys(about.modalities));
   item.build(about, use);

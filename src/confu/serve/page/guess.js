@@ -27,7 +27,7 @@ export function build(known) {
   template.addEventListener("input", read);
   $("guess").replaceChildren(
     h("h2", { id: "guess-title" }, "Which of these is it?"),
-    h("p", { class: "hint" }, "Words that the model never learnt as classes; it compares your inputs with each."),
+    h("p", { class: "hint" }, "The word nearest to your inputs; the model needs no training for it."),
     table, note,
     h("details", { open: !chosen.labels.length }, h("summary", {}, "Words to choose from"),
       h("label", { for: "guess-labels" }, "Words, with commas between them"), area,

@@ -118,7 +118,7 @@ function mark(pen, [x, y], ink, halo) {
     for (const [dx, dy] of [[9, 0], [0, 9]]) { pen.moveTo(x - dx, y - dy); pen.lineTo(x + dx, y + dy); }
     pen.stroke();
   }
-  const right = x < canvas.clientWidth - 90;
+  const right = x < canvas.clientWidth - 115;
   Object.assign(pen, { font: "600 13px system-ui, sans-serif", textAlign: right ? "left" : "right", lineJoin: "round", strokeStyle: halo, lineWidth: 4, fillStyle: ink });
   pen.strokeText("your query", x + (right ? 13 : -13), y - 8);
   pen.fillText("your query", x + (right ? 13 : -13), y - 8);

@@ -34,9 +34,12 @@ export function playButton(address, label) {
   return button;
 }
 
+// Small pictures are shown as they are, not blurred.
+export const sharpened = ({ target }) => target.classList.toggle("pixels", target.naturalWidth < 64);
+
 export function thumbnail(address, label, size = 256) {
   const image = h("img", { class: "thumb", alt: label, loading: "lazy", decoding: "async" });
-  image.addEventListener("load", () => image.classList.toggle("pixels", image.naturalWidth < 64));
+  image.addEventListener("load", sharpened);
   image.addEventListener("error", () => image.replaceWith(h("span", { class: "thumb gone" }, "no picture")));
   source(withSize(address, size)).then((url) => { image.src = url; }, () => image.dispatchEvent(new Event("error")));
   return image;

@@ -5,7 +5,7 @@ import { record, photograph } from "./devices.js";
 import { counted, parseNumbers } from "./numbers.js";
 import { readable } from "./wav.js";
 import { query } from "./query.js";
-import { large } from "./media.js";
+import { large, sharpened } from "./media.js";
 
 const WORDS = { image: "a picture", audio: "a sound", video: "a video" };
 const ACCEPT = { image: "image/*", audio: "audio/*", video: "video/*" };
@@ -75,7 +75,7 @@ function preview(name, kind, slot) {
   const from = slot.kind === "item" ? `from ${slot.id}` : slot.file.name;
   let shown = h("p", { class: "said" }, from);
   if (slot.kind === "item") shown = large({ name, kind, address: slot.media, text: slot.media }, slot.id);
-  else if (kind === "image") shown = h("img", { class: "thumb", alt: `Your ${name}`, src: slot.url ??= URL.createObjectURL(slot.file) });
+  else if (kind === "image") shown = h("img", { class: "thumb", alt: `Your ${name}`, onload: sharpened, onerror: ({ target }) => target.remove(), src: slot.url ??= URL.createObjectURL(slot.file) });
   else if (WORDS[kind]) shown = h(kind, { controls: true, "aria-label": `Your ${name}`, src: slot.url ??= URL.createObjectURL(slot.file) });
   return h("div", { class: "preview" }, shown, h("span", { class: "hint" }, from));
 }

@@ -1,18 +1,10 @@
 // Before the first question: what the collection holds, and items to begin with.
 import { $, h } from "./dom.js";
-import { get } from "./item.js";
+import { askable, get } from "./item.js";
 import { mediaOf, playButton, thumbnail } from "./media.js";
 import { discs, words } from "./subsets.js";
 import { dot } from "./colours.js";
 import { spread, telling } from "./telling.js";
-
-// Which modalities of an item make a question whose answer is something else: all but the text, or all but the last.
-export function askable(item, about) {
-  const has = mediaOf(item, about).map((one) => one.name);
-  const left = has.filter((name) => about.modalities[name] !== "text");
-  const names = left.length && left.length < has.length ? left : has.slice(0, Math.max(1, has.length - 1));
-  return names.filter((name) => about.subsets.includes(name));
-}
 
 // `items` are those of the map: [id, x, y, label].
 export async function draw(about, target, items, use, signal) {
@@ -43,7 +35,7 @@ async function section(place, title, starts, about, use) {
 }
 
 function start(item, { said }, about, use) {
-  const names = said ? said.at(-1).subset.split("+") : askable(item, about);
+  const names = said ? said.at(-1).subset.split("+") : askable(item);
   const media = mediaOf(item, about).filter((one) => names.includes(one.name));
   const image = media.find((one) => one.kind === "image");
   const text = media.find((one) => one.kind === "text");
