@@ -1,5 +1,7 @@
 """A trained model and its index, asked with any combination of inputs."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -209,6 +211,18 @@ def test_labels_are_ranked_as_zero_shot_does(collection):
     assert by_name[1][1] == pytest.approx(ranked[1][1], abs=1e-5)
     bare = Collection(collection.embedder, collection.index)
     assert [share for *_, share in bare.classify(sources, ["red", "green"])] == [None, None]
+
+
+def test_the_temperature_is_that_of_the_training(tmp_path):
+    folder = tiny.write_collection(tmp_path, rounds=1)
+    opened = Collection.open(folder)
+    assert opened.temperature is None
+    steps = [{"kind": "train", "metrics": {"temperature": value}} for value in (0.07, 0.05)]
+    lines = [*map(json.dumps, steps), json.dumps({"kind": "end"}), '{"cut']
+    (tmp_path / "model" / "log.jsonl").write_text("\n".join(lines))
+    assert Collection.open(folder).temperature == 0.05
+    assert Collection.open(folder, temperature=0.1).temperature == 0.1
+    opened.close()
 
 
 def test_an_index_of_another_model_is_refused(collection, as_users_run):

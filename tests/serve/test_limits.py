@@ -11,11 +11,13 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+import uvicorn
 
 from confu.search import Collection
-from confu.serve import ServeSettings, create_app, server_of
+from confu.serve import ServeSettings, create_app, run, server_of
 from confu.serve.limits import Admission
 from confu.serve.problems import Problem
+from search.tiny_collection import write_collection
 
 from .sending import png, refused, wav
 
@@ -215,6 +217,21 @@ def test_a_local_server_is_asked_under_names_of_this_machine(collection):
         for name in ("evil.example", "localhost.evil.example:8000", ""):
             refused(httpx.get(f"{address}/v1/about", headers={"Host": name}), 421, "wrong_host")
     assert ServeSettings(host="0.0.0.0").known_hosts is None and ServeSettings(api_key="k").known_hosts is None
+
+
+def test_run_opens_serves_and_closes(tmp_path, monkeypatch):
+    folder, seen = write_collection(tmp_path, rounds=1), []
+
+    def serve(server):
+        collection = server.config.app.state.service.collection
+        seen.extend([len(collection.index), collection.temperature, server.config.port])
+        server.config.app.state.service.stop()
+
+    monkeypatch.setattr(uvicorn.Server, "run", serve)
+    run(folder, ServeSettings(port=0, temperature=0.2))
+    assert seen == [16, 0.2, 0]
+    with pytest.raises(ValueError, match="confu index"):
+        run(tmp_path / "none")
 
 
 def test_real_files_go_through_a_real_server(collection):

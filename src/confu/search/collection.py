@@ -20,6 +20,7 @@ from confu.search.labels import probabilities, prompts_of
 from confu.search.plane import Plane, places_of, plane_of
 from confu.search.prompts import PromptVectors
 from confu.search.question import Answer, BadQuestion, Question, Wish
+from confu.search.temperature import logged_temperature
 
 Ranked = list[tuple[str, float, float | None]]
 
@@ -66,7 +67,7 @@ class Collection:
             device: where to put the model.
             allow_custom: whether an encoder may be built by the function that the model's files name.
             encoders: modules for the modalities whose encoders are not confu's own.
-            temperature: see the class.
+            temperature: see the class; by default what the record of the model's training says, if it is there.
             options: of the index's backend, e.g. the address of its server.
 
         Raises:
@@ -76,7 +77,7 @@ class Collection:
         try:
             place = index.about.model if run is None else run
             embedder = Embedder.from_pretrained(place, device=device, encoders=encoders, allow_custom=allow_custom)
-            return cls(embedder, index, temperature)
+            return cls(embedder, index, logged_temperature(place) if temperature is None else temperature)
         except BaseException:
             index.close()
             raise

@@ -25,7 +25,7 @@ def run(folder: Path | str, settings: ServeSettings | None = None, **opening: An
         ValueError: if there is no index or model, or they do not belong together.
     """
     settings = ServeSettings() if settings is None else settings
-    collection = Collection.open(folder, **opening)
+    collection = Collection.open(folder, **{"temperature": settings.temperature, **opening})
     try:
         server_of(collection, settings).run()
     finally:

@@ -33,6 +33,9 @@ class ServeSettings(BaseModel):
     queue: int = Field(default=256, ge=1, description="requests at once; further ones are told to come again")
     timeout_s: float = Field(default=30, gt=0, description="longest time for a request, its upload apart")
     stop_s: float = Field(default=20, ge=0, description="time that running requests get when the server is stopped")
+    temperature: float | None = Field(
+        default=None, gt=0, description="of the model's loss, for probabilities of labels; null: that of its log"
+    )
     threads: int = Field(default=0, ge=0, description="of the model; 0 leaves it to torch")
     readers: int = Field(default=2, ge=1, description="threads that decode uploads")
     hosts: tuple[str, ...] = Field(
