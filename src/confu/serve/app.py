@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from confu.search import Collection
 from confu.serve.asking import asking_routes
 from confu.serve.fields import CLASSIFY, EMBED, SEARCH
-from confu.serve.limits import HostGuard, KeyGuard
+from confu.serve.limits import Gate, HostGuard, KeyGuard
 from confu.serve.metrics import Measured
 from confu.serve.openapi import DOCS, body_of, errors_of
 from confu.serve.page import add_page
@@ -77,6 +77,7 @@ def create_app(collection: Collection, settings: ServeSettings | None = None, gu
 
     if settings.page:
         add_page(app)
+    app.add_middleware(Gate, admission=service.admission)
     if settings.api_key is not None:
         app.add_middleware(KeyGuard, key=settings.api_key.get_secret_value())
     if settings.cors:

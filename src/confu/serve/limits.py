@@ -28,6 +28,17 @@ class Admission:
         self.closed = False
         self._most_requests, self._most_bytes = most_requests, most_mb * _MIB
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no place."""
+        return self.closed or self.requests >= self._most_requests
+
+    def refusal(self) -> Problem:
+        """What is said to those for whom there is none."""
+        if self.closed:
+            return busy("the server is stopping", 5)
+        return busy(f"{self.requests} requests are being answered, as many as this server takes at once")
+
     @contextmanager
     def place(self) -> Iterator["Place"]:
         """A place for one request.
@@ -35,10 +46,8 @@ class Admission:
         Raises:
             Problem: 503 if there is none.
         """
-        if self.closed:
-            raise busy("the server is stopping", 5)
-        if self.requests >= self._most_requests:
-            raise busy(f"{self.requests} requests are being answered, as many as this server takes at once")
+        if self.is_full:
+            raise self.refusal()
         self.requests += 1
         place = Place(self)
         try:
@@ -101,6 +110,27 @@ class Place:
             raise Problem(499, "gone", "the client has gone")
         self._more = message.get("more_body", False)
         return message.get("body", b"")
+
+
+class Gate:
+    """Sends those away for whom there is no place, before anything is done for them.
+
+    Under a load that cannot be served most requests end here, and what this costs is taken from the others.
+
+    Args:
+        app: what is guarded.
+        admission: counts the requests that are being answered.
+    """
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self.app, self.admission = app, admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] == "http" and scope["method"] == "POST" and self.admission.is_full:
+            await self.admission.refusal().response()(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
 
 class KeyGuard:
