@@ -152,6 +152,20 @@ def test_a_file_that_is_gone_or_damaged_is_not_found(tmp_path):
     collection.close()
 
 
+def test_a_store_that_is_away_means_come_again(client, collection, monkeypatch):
+    def away(*_, **__):
+        raise ConnectionError("PostgreSQL at db.example:5432 does not answer")
+
+    monkeypatch.setattr(collection.index.backend, "search", away)
+    monkeypatch.setattr(collection.index.backend, "fetch", away)
+    for answer in (
+        client.post("/v1/search", json={"text": "a red dot", "target": "image"}),
+        client.get("/v1/items/0"),
+    ):
+        assert answer.status_code == 503 and answer.headers["Retry-After"] == "5"
+        assert answer.json()["error"]["code"] == "store_away" and "db.example" not in answer.text
+
+
 def test_the_map_and_its_errors(client, collection):
     found = client.get("/v1/map?subset=text").json()
     assert found["subset"] == "text" and found["method"] == "pca" and len(found["items"]) == 48

@@ -64,6 +64,12 @@ def add_problems(app: FastAPI) -> None:
         code, message = _CODES.get(error.status_code, "refused"), _MESSAGES.get(error.status_code, str(error.detail))
         return Problem(error.status_code, code, message, headers=dict(error.headers or {})).response()
 
+    @app.exception_handler(ConnectionError)
+    async def away(request: Request, error: ConnectionError) -> Response:
+        LOG.warning("the store of the index does not answer: %s", error)  # names its address, which no client needs
+        message = "the store of the index does not answer; try again in 5 s"
+        return Problem(503, "store_away", message, headers={"Retry-After": "5"}).response()
+
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
         LOG.error("%s %s failed", request.method, request.scope.get("route_name", request.url.path), exc_info=error)
