@@ -1,11 +1,13 @@
 """What makes the demo searchable: a model folder, an index, examples, and the commands to try."""
 
+import shutil
 from pathlib import Path
 from shlex import quote
 
 from confu.data import Splits
 from confu.data.datasets import digit_sources
 from confu.evaluation import Report
+from confu.files import written_whole
 from confu.recipes.demo_examples import make_examples
 from confu.recipes.demo_index import make_index
 from confu.recipes.demo_model import reading_model, save_if_new
@@ -28,6 +30,8 @@ def make_searchable(demo: Path, run: Path, seed: int, splits: Splits, report: Re
     sources = digit_sources(seed)
     embedder = reading_model(run / "best", sources, seed, report)
     save_if_new(embedder, model)
+    with written_whole(model / "log.jsonl") as record:  # its temperature turns cosines into probabilities
+        shutil.copyfile(run / "log.jsonl", record)
     make_index(index, model, embedder, splits, sources, seed)
     asked = quote(str(index))
     lines = [f"confu serve {asked}  # a page to ask with a picture, a sound, words, or any of them together"]
