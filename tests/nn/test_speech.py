@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from confu.nn.encoders import SpeechEncoder, build_encoder
-from confu.nn.encoders.speech import HOP, RATE, WINDOW, louder, mel_filters, power_mels, window_starts
+from confu.nn.encoders.speech import HOP, RATE, WINDOW, louder, power_mels, window_starts
 from confu.nn.encoders.wheels import RESEMBLYZER
+from confu.nn.mel import mel_filters
 
 needs_weights = pytest.mark.skipif(not RESEMBLYZER.installed, reason="the wheel with the weights is missing")
 
@@ -28,7 +29,7 @@ def to_mel(hertz):
 
 
 def test_mel_filters_against_a_loop():
-    filters = mel_filters(RATE, WINDOW, 40)
+    filters = mel_filters(RATE, WINDOW, 40, 0.0, RATE / 2).T
     assert filters.shape == (201, 40)
     width = to_mel(8000) / 41
     for mel in (0, 3, 17, 39):
@@ -43,7 +44,11 @@ def test_mel_filters_against_a_loop():
 
 def test_power_mels_against_a_loop():
     torch.manual_seed(0)
-    sound, hann, filters = torch.randn(1, 1000), torch.hann_window(WINDOW), mel_filters(RATE, WINDOW, 40)
+    sound, hann, filters = (
+        torch.randn(1, 1000),
+        torch.hann_window(WINDOW),
+        mel_filters(RATE, WINDOW, 40, 0.0, RATE / 2).T,
+    )
     mels = power_mels(sound, hann, filters)
     assert mels.shape == (1, 1000 // HOP + 1, 40)
     surrounded = torch.cat([torch.zeros(WINDOW // 2), sound[0], torch.zeros(WINDOW // 2)])

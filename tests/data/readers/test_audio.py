@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from confu.data.readers import MelReader, WaveformReader
-from confu.data.readers.mel import hz_to_mel, mel_filters, mel_to_hz, scaled_decibels
+from confu.nn.mel import hz_to_mel, mel_filters, mel_to_hz, scaled_decibels
 
 from .fixtures import RATE, sound_bytes, tone
 

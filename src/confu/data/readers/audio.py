@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu.data.readers.mel import mel_filters, mel_power, scaled_decibels
 from confu.data.readers.source import Source, array_of, is_file, name_of, opened
 from confu.data.readers.stacking import padded, stacked
 from confu.data.wav import decode_sound, mono
+from confu.nn.mel import mel_filters, mel_power, scaled_decibels
 
 LEAST_SECONDS = 0.1
 _FULL_SCALE = {"i1": 2**7, "i2": 2**15, "i4": 2**31}

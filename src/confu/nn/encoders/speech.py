@@ -15,6 +15,7 @@ from confu.nn.encoders.features import check_features
 from confu.nn.encoders.tuning import Tuned
 from confu.nn.encoders.waveform import Waveforms, as_waveforms
 from confu.nn.encoders.wheels import RESEMBLYZER, load_exactly, read_tensors
+from confu.nn.mel import mel_filters
 from confu.nn.sizes import check_positive
 
 RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 40
@@ -65,7 +66,7 @@ class SpeechEncoder(nn.Module):
         self.output = nn.Linear(FEATURES, out_dim)
         self.filters: Tensor
         self.hann: Tensor
-        self.register_buffer("filters", mel_filters(RATE, WINDOW, MELS), persistent=False)
+        self.register_buffer("filters", mel_filters(RATE, WINDOW, MELS, 0.0, RATE / 2).T, persistent=False)
         self.register_buffer("hann", torch.hann_window(WINDOW), persistent=False)
 
     def features(
@@ -148,21 +149,3 @@ def window_starts(lengths: list[int]) -> tuple[list[int], list[int]]:
         rows += [row] * len(own)
         starts += own
     return rows, starts
-
-
-def mel_filters(rate: int, window: int, mels: int) -> Float[Tensor, "bins {mels}"]:
-    """Triangles on Slaney's mel scale, each of area one, over the bins of a Fourier transform: librosa's default.
-
-    Args:
-        rate: samples a second.
-        window: samples of the transform.
-        mels: how many triangles, from 0 to half the rate.
-    """
-    # Linear below 1000 Hz (15 mels), logarithmic above.
-    top = 15 + math.log(rate / 2 / 1000) * 27 / math.log(6.4)
-    places = torch.linspace(0, top, mels + 2, dtype=torch.float64)
-    edges = torch.where(places < 15, places * 200 / 3, 1000 * torch.exp((places - 15) * math.log(6.4) / 27))
-    bins = torch.arange(window // 2 + 1, dtype=torch.float64).unsqueeze(1) * rate / window
-    low, middle, high = edges[:-2], edges[1:-1], edges[2:]
-    triangles = torch.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clamp(min=0)
-    return (triangles * 2 / (high - low)).float()
