@@ -31,6 +31,8 @@ def check_pair(queries: Tensor, targets: Tensor) -> None:
         ...
         ValueError: queries and targets must have the same dim; got queries (3, 8) and targets (3, 4). Use one ...
     """
+    if queries.ndim == 2 and queries.shape == targets.shape:
+        return
     got = f"got queries {_shape(queries)} and targets {_shape(targets)}"
     if queries.ndim != 2 or targets.ndim != 2:
         raise ValueError(f"queries and targets must be 2-D, (batch, dim); {got}")

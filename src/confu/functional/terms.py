@@ -67,21 +67,14 @@ def info_nce_terms(
     for left, right in terms:
         check_pair(vectors[left], vectors[right])
     groups = None if same_group == "negatives" else groups
-    sides = {side: _Rows.of(vectors[side], (present or {}).get(side), groups) for side in _sides(terms)}
-    plain = groups is None and not label_smoothing and not any(rows.place is not None for rows in sides.values())
-    stacks = _stacks(terms, symmetric)
+    names, stacks = _sides(terms), _stacks(terms, symmetric)
+    plain = groups is None and not label_smoothing and not any(side in names for side in present or ())
     if plain:
-        some = next(iter(sides.values()))
-        rows = len(some.vectors)
-        check_rows(rows, 2, "InfoNCE, which needs a negative for each row,")
-        most = max(len(numbers) for numbers in stacks.values()) * rows * rows * some.vectors.element_size()
-        small = most <= kernel.KEPT_BYTES and not some.low
-        if keep is None and torch.is_grad_enabled() and small:
-            found = batched_info_nce(
-                [one.vectors for one in sides.values()], numbered(list(sides), stacks, terms), temperature, symmetric
-            )
-            if found is not None:
-                return list(found.unbind())
+        check_rows(len(vectors[names[0]]), 2, "InfoNCE, which needs a negative for each row,")
+        found = _of_small_batch(vectors, names, stacks, terms, temperature, symmetric) if keep is None else None
+        if found is not None:
+            return list(found.unbind())
+    sides = {side: _Rows.of(vectors[side], (present or {}).get(side), groups) for side in names}
     losses: dict[int, Tensor] = {}
     for anchor, numbers in stacks.items():
         others = [terms[number][1] if terms[number][0] == anchor else terms[number][0] for number in numbers]
@@ -110,6 +103,24 @@ def info_nce_terms(
                 one_way = (one_way + back) / 2
             losses[number] = one_way
     return _checked([losses[number] for number in range(len(terms))], sides)
+
+
+def _of_small_batch(
+    vectors: Mapping[Side, Tensor], names: Sequence[Side], stacks: Mapping[Side, Sequence[int]],
+    terms: Sequence[tuple[Side, Side]], temperature: float | Tensor, symmetric: bool,
+) -> Tensor | None:  # fmt: skip
+    """The terms of a batch in which nothing is missing, if its exp scores may be kept."""
+    some = vectors[names[0]]
+    most = max(len(numbers) for numbers in stacks.values()) * len(some) ** 2 * max(4, some.element_size())
+    if not torch.is_grad_enabled() or most > kernel.KEPT_BYTES or in_bfloat16(some):
+        return None
+    return batched_info_nce(
+        [_at_least_float32(vectors[name]) for name in names], numbered(names, stacks, terms), temperature, symmetric
+    )
+
+
+def _at_least_float32(vectors: Tensor) -> Tensor:
+    return vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors
 
 
 def _checked(losses: list[Tensor], sides: Mapping[Any, "_Rows"]) -> list[Tensor]:
@@ -152,7 +163,7 @@ class _Rows:
     @staticmethod
     def of(vectors: Tensor, present: Tensor | None, groups: Tensor | None) -> "_Rows":
         low = in_bfloat16(vectors)
-        vectors = vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors
+        vectors = _at_least_float32(vectors)
         everyone = torch.arange(len(vectors), device=vectors.device)
         if present is None:
             rows = _Rows(vectors, None, everyone, groups, low)
