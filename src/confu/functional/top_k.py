@@ -22,7 +22,7 @@ _LAST = (1 << 32) - 1  # above every row
 
 
 def top_k(
-    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"], k: int
+    queries: Float[Tensor, "n d"], gallery: Float[Tensor, "m d"], k: int, *, finite: bool = False
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     r"""For each query the k rows of the gallery with the largest inner product, best first.
 
@@ -36,6 +36,8 @@ def top_k(
         gallery: (m, d) of the same; unit vectors on both sides make the products cosines. It may be a memory-mapped
             tensor, of which only a tile is read at once.
         k: 1 to m.
+        finite: the gallery is known to hold no NaN and no infinity, and is not looked through for them: for one query
+            that is a third of the time.
 
     Returns:
         (n, k) scores in the type of the queries, without a gradient, and (n, k) rows of the gallery.
@@ -48,7 +50,7 @@ def top_k(
         >>> rows.tolist()
         [[1, 2]]
     """
-    _check(queries, gallery, k)
+    _check(queries, gallery, k, finite)
     n, m = len(queries), len(gallery)
     scores = queries.new_empty(n, k)
     rows = torch.empty(n, k, dtype=torch.long, device=queries.device)
@@ -109,7 +111,7 @@ def _first(values: Tensor, rows: Tensor, count: int) -> Tensor:
     return (key + (_LAST - rows)).topk(count, dim=1).indices
 
 
-def _check(queries: Tensor, gallery: Tensor, k: int) -> None:
+def _check(queries: Tensor, gallery: Tensor, k: int, finite: bool) -> None:
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
         raise ValueError(
             f"queries and gallery must be (n, d) and (m, d) of one d; got {tuple(queries.shape)} and "
@@ -122,7 +124,7 @@ def _check(queries: Tensor, gallery: Tensor, k: int) -> None:
         )
     if not 1 <= k <= len(gallery):
         raise ValueError(f"k must lie between 1 and the size of the gallery, {len(gallery)}; got {k}")
-    for name, vectors in (("queries", queries), ("gallery", gallery)):
+    for name, vectors in (("queries", queries), *([] if finite else [("gallery", gallery)])):
         for part in vectors.split(1 << 16):
             if not bool(part.sum().isfinite()):  # ten times as fast as to ask for each number
                 check_finite(name, vectors)

@@ -40,7 +40,7 @@ def scan(
 
     Args:
         queries: (n, d).
-        vectors: (m, d), memory-mapped: never read whole into memory.
+        vectors: (m, d), memory-mapped: never read whole into memory; finite, as whoever stored them made sure.
         k: at least 1; fewer come where fewer are allowed.
         allowed: (m,) bool, or None for all.
         part: the number that the rows are found under.
@@ -48,7 +48,7 @@ def scan(
     found: list[tuple[Tensor, Tensor]] = []
     if allowed is None or bool(allowed.all()):
         if len(vectors):
-            found.append(top_k(queries, vectors, min(k, len(vectors))))
+            found.append(top_k(queries, vectors, min(k, len(vectors)), finite=True))
     else:
         for start in range(0, len(vectors), _PIECE):
             piece, use = vectors[start : start + _PIECE], torch.from_numpy(allowed[start : start + _PIECE])
@@ -83,7 +83,7 @@ def _some(queries: Tensor, piece: Tensor, k: int, use: Bool[Tensor, " rows"]) ->
     count = int(use.sum())
     if count < len(piece) * _FEW:
         chosen = use.nonzero()[:, 0]
-        scores, rows = top_k(queries, piece[chosen], min(k, count))
+        scores, rows = top_k(queries, piece[chosen], min(k, count), finite=True)
         return scores, chosen[rows]
     found = [_first((some @ piece.T).masked_fill_(~use, -torch.inf), min(k, count)) for some in queries.split(_QUERIES)]
     return torch.cat([scores for scores, _ in found]), torch.cat([rows for _, rows in found])
