@@ -125,7 +125,12 @@ class Collection:
         Args:
             id: of the item. It is not among the hits if `target` holds a modality that asks.
             subset: which of its modalities ask.
-            target, k, where, weights, singles, exclude: as for `ask`.
+            target: as for `ask`, like the others.
+            k: how many, at most 1000.
+            where: conditions on metadata.
+            weights: subset -> its share of the query's vector.
+            singles: search by each single modality too, and by their mean.
+            exclude: ids to leave out.
         """
         return self._one(self.question_of(id, subset, Wish(target, k, where, weights, singles, exclude)))
 
