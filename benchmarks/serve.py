@@ -88,8 +88,9 @@ def requests_of(options: argparse.Namespace) -> list[bytes]:
                 body, kind = form(parts), f"multipart/form-data; boundary={_BOUNDARY}"
             else:
                 continue
-            head = f"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-            found.append(head.encode() + body)
+            head = ("POST /v1/search HTTP/1.1", "Host: localhost", f"Content-Type: {kind}",
+                    f"Content-Length: {len(body)}", "", "")  # fmt: skip
+            found.append("\r\n".join(head).encode() + body)
             if len(found) == options.items:
                 break
     if not found:

@@ -42,7 +42,7 @@ def found(case, negatives):
     """The losses and the whole gradients, as each process has them."""
     case = dict(case)
     vectors, present, groups = drawn(case.pop("gaps"))
-    kernel._TILE, fits = 40, kernel.exp_fits
+    kernel.TILE, fits = 40, kernel.exp_fits
     path = case.pop("path")
     kernel.KEPT_BYTES = 64 * 2**20 if path == "usual" else 100
     kernel.exp_fits = (lambda left, right: False) if path == "guarded" else fits

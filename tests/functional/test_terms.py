@@ -58,12 +58,15 @@ def drawn(rows, dim, seed, gaps=False, scale=1.0):
     return vectors, present, torch.randint(-1, 3, (rows,), generator=generator)
 
 
-@pytest.fixture(params=["small", "kept", "tiled", "guarded"])
+@pytest.fixture(params=["small", "large", "kept", "tiled", "guarded"])
 def path(request, monkeypatch):
     """The ways to compute it; tiles are one or two rows, so that there are many."""
     if request.param == "small":
         return None
-    monkeypatch.setattr(kernel, "_TILE", 40)
+    monkeypatch.setattr(kernel, "TILE", 20)
+    if request.param == "large":
+        monkeypatch.setattr(kernel, "KEPT_BYTES", 0)
+        return None
     if request.param == "guarded":
         monkeypatch.setattr(kernel, "exp_fits", lambda left, right: False)
     return request.param == "kept"
@@ -115,7 +118,7 @@ def test_sums_of_any_shape_and_size_are_logsumexp(n, sizes, tile, keep, scale, s
     left = scale * normalize(torch.randn(n, 3, generator=generator, dtype=torch.float64), dim=1)
     rights = [normalize(torch.randn(size, 3, generator=generator, dtype=torch.float64), dim=1) for size in sizes]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "_TILE", tile)
+        patch.setattr(kernel, "TILE", tile)
         rows, columns = log_sums(left, rights, keep=keep)
     for number, right in enumerate(rights):
         torch.testing.assert_close(rows[:, number], (left @ right.T).logsumexp(1))
@@ -187,18 +190,19 @@ def test_nan_is_named_and_a_missing_row_may_hold_it():
 
 def test_large_batches_keep_no_scores(monkeypatch):
     asked = []
-    plain, batched = kernel._plain_sums, terms.batched_info_nce
+    plain = kernel._plain_sums
 
     def watch_tiles(*args):
         asked.append("kept" if args[4] else "tiles")
         return plain(*args)
 
-    def watch_batched(*args):
-        asked.append("batched")
-        return batched(*args)
+    def watch(name):
+        function = getattr(terms, name)
+        monkeypatch.setattr(terms, name, lambda *args: (asked.append(name), function(*args))[1])
 
     monkeypatch.setattr(kernel, "_plain_sums", watch_tiles)
-    monkeypatch.setattr(terms, "batched_info_nce", watch_batched)
+    watch("batched_info_nce")
+    watch("tiled_info_nce")
     z = normalize(torch.randn(300, 4), dim=1).requires_grad_()
     monkeypatch.setattr(kernel, "KEPT_BYTES", 300 * 300 * 4 - 1)
     info_nce_terms({"a": z, "b": z}, [("a", "b")])
@@ -208,7 +212,9 @@ def test_large_batches_keep_no_scores(monkeypatch):
         info_nce_terms({"a": z, "b": z}, [("a", "b")])
     some = torch.ones(300, dtype=torch.bool)
     info_nce_terms({"a": z, "b": z}, [("a", "b")], present={"a": some})
-    assert asked == ["tiles", "batched", "tiles", "kept"]
+    monkeypatch.setattr(kernel, "KEPT_BYTES", 0)
+    info_nce_terms({"a": z, "b": z}, [("a", "b")], present={"a": some})
+    assert asked == ["tiled_info_nce", "batched_info_nce", "tiles", "kept", "tiles"]
 
 
 @pytest.mark.parametrize("temperature", [0.0131, 0.02, 0.5])

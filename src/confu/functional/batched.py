@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from confu.functional.log_sums import LOG2E
 from confu.functional.products import products
 
-_LARGEST = 75.0  # of a score of unit vectors: exp of it, summed over any batch that is kept, fits in float32
-_SMALLEST = 1e-25  # of a sum: what vanished beside it is less than rounding
+LARGEST = 75.0  # of a score of unit vectors: exp of it, summed over any batch that is kept, fits in float32
+SMALLEST = 1e-25  # of a sum: what vanished beside it is less than rounding
 _TILE = 2**20  # numbers of a tile of the gradient
 _FEW = 80  # rows below which torch's own product is as fast as any: a call of the other library costs 20 microseconds
 
@@ -44,17 +44,17 @@ def batched_info_nce(
     0.7437
     """
     scale = torch.as_tensor(temperature, dtype=vectors[0].dtype, device=vectors[0].device)
-    if not float(scale.detach()) * _LARGEST > 1:
+    if not float(scale.detach()) * LARGEST > 1:
         return None
     try:
         found = _Batched.apply(stacks, symmetric, scale, *vectors)
-    except _OutOfRangeError:
+    except OutOfRangeError:
         return None
     assert isinstance(found, Tensor)
     return found
 
 
-class _OutOfRangeError(ArithmeticError):
+class OutOfRangeError(ArithmeticError):
     """A sum of exp scores overflowed or vanished."""
 
 
@@ -80,8 +80,8 @@ class _Batched(torch.autograd.Function):
                 kept.append(scores)
                 start = end
         low, high = (float(edge) for edge in sums.aminmax())
-        if not (low > _SMALLEST and high < float("inf")):  # NaN too
-            raise _OutOfRangeError
+        if not (low > SMALLEST and high < float("inf")):  # NaN too
+            raise OutOfRangeError
         found = sums.log().mean(dim=0).sub_(own.div_(LOG2E)).mean(dim=1)
         ctx.save_for_backward(temperature, sums, *vectors, *kept)
         ctx.how = stacks, order

@@ -26,7 +26,7 @@ from confu.functional.products import products
 KEPT_BYTES = 64 * 2**20
 """Exp scores of a left side are kept for the backward pass up to this size; above it they are made again."""
 
-_TILE = 4 * 2**20  # numbers of a tile
+TILE = 4 * 2**20  # numbers of a tile
 LOG2E = math.log2(math.e)
 
 
@@ -86,7 +86,7 @@ def log_sums(
         return _side_by_side(left, rights, columns, same)
     right = rights[0] if len(rights) == 1 else torch.cat(list(rights))
     kernels = may_use_kernels and exp_fits(left, right)
-    shape = _Shape(tuple(ends), max(1, min(n, _TILE // max(1, m))))
+    shape = _Shape(tuple(ends), max(1, min(n, TILE // max(1, m))))
     left_same, right_same = (None, None) if same is None else same
 
     def usual(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,7 +217,7 @@ def _gradients(
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
     of_left = torch.empty_like(left) if wanted[0] else None
     of_right = torch.zeros_like(right) if wanted[1] else None
-    tile_rows = max(1, min(shape.tile, _TILE // 2 // max(1, len(right)))) if kept is not None else shape.tile
+    tile_rows = max(1, min(shape.tile, TILE // 2 // max(1, len(right)))) if kept is not None else shape.tile
     shape = _Shape(shape.ends, tile_rows)
     weights = left.new_empty(min(tile_rows, len(left)), len(right))
     room = torch.empty_like(weights) if kept is None and not guarded else None

@@ -16,6 +16,7 @@ from confu.functional import log_sums as kernel
 from confu.functional.batched import batched_info_nce, numbered
 from confu.functional.gpu_sums import in_bfloat16
 from confu.functional.log_sums import log_sums
+from confu.functional.tiled import tiled_info_nce
 
 SAME_GROUP = ("negatives", "positives", "excluded")
 """What rows of one group are to one another: negatives as any others, further positives, or neither."""
@@ -71,7 +72,7 @@ def info_nce_terms(
     plain = groups is None and not label_smoothing and not any(side in names for side in present or ())
     if plain:
         check_rows(len(vectors[names[0]]), 2, "InfoNCE, which needs a negative for each row,")
-        found = _of_small_batch(vectors, names, stacks, terms, temperature, symmetric) if keep is None else None
+        found = _of_whole_batch(vectors, names, stacks, terms, temperature, symmetric) if keep is None else None
         if found is not None:
             return list(found.unbind())
     sides = {side: _Rows.of(vectors[side], (present or {}).get(side), groups) for side in names}
@@ -105,18 +106,21 @@ def info_nce_terms(
     return _checked([losses[number] for number in range(len(terms))], sides)
 
 
-def _of_small_batch(
+def _of_whole_batch(
     vectors: Mapping[Side, Tensor], names: Sequence[Side], stacks: Mapping[Side, Sequence[int]],
     terms: Sequence[tuple[Side, Side]], temperature: float | Tensor, symmetric: bool,
 ) -> Tensor | None:  # fmt: skip
-    """The terms of a batch in which nothing is missing, if its exp scores may be kept."""
+    """The terms of a batch in which nothing is missing, unless a GPU's kernels or more care may be wanted."""
     some = vectors[names[0]]
-    most = max(len(numbers) for numbers in stacks.values()) * len(some) ** 2 * max(4, some.element_size())
-    if not torch.is_grad_enabled() or most > kernel.KEPT_BYTES or in_bfloat16(some):
+    sides = [_at_least_float32(vectors[name]) for name in names]
+    if in_bfloat16(some) or not torch.is_grad_enabled():
         return None
-    return batched_info_nce(
-        [_at_least_float32(vectors[name]) for name in names], numbered(names, stacks, terms), temperature, symmetric
-    )
+    if max(map(len, stacks.values())) * len(some) ** 2 * sides[0].element_size() <= kernel.KEPT_BYTES:
+        return batched_info_nce(sides, numbered(names, stacks, terms), temperature, symmetric)
+    if some.device.type != "cpu":
+        return None
+    place = {name: number for number, name in enumerate(names)}
+    return tiled_info_nce(sides, [(place[left], place[right]) for left, right in terms], temperature, symmetric)
 
 
 def _at_least_float32(vectors: Tensor) -> Tensor:
