@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from confu.functional.log_sums import LOG2E
 from confu.functional.products import products
 
-LARGEST = 75.0  # of a score of unit vectors: exp of it, summed over any batch that is kept, fits in float32
+_LARGEST = 75.0  # of a score of unit vectors: exp of it, summed over any batch that is kept, fits in float32
 SMALLEST = 1e-25  # of a sum: what vanished beside it is less than rounding
 _TILE = 2**20  # numbers of a tile of the gradient
 _FEW = 80  # rows below which torch's own product is as fast as any: a call of the other library costs 20 microseconds
@@ -43,15 +43,21 @@ def batched_info_nce(
     >>> round(batched_info_nce([z, z], [(0, [1], [0])], 1.0).item(), 4)
     0.7437
     """
+    return in_range(_Batched, stacks, symmetric, temperature, vectors)
+
+
+def in_range(
+    node: type[torch.autograd.Function], terms: Sequence[Any], symmetric: bool, temperature: float | Tensor,
+    vectors: Sequence[Tensor],
+) -> Tensor | None:  # fmt: skip
+    """What a node of autograd makes of the terms; None if exp of a score might overflow, or a sum of them did."""
     scale = torch.as_tensor(temperature, dtype=vectors[0].dtype, device=vectors[0].device)
-    if not float(scale.detach()) * LARGEST > 1:
+    if not float(scale.detach()) * _LARGEST > 1:
         return None
     try:
-        found = _Batched.apply(stacks, symmetric, scale, *vectors)
+        return node.apply(terms, symmetric, scale, *vectors)  # pyright: ignore[reportReturnType]
     except OutOfRangeError:
         return None
-    assert isinstance(found, Tensor)
-    return found
 
 
 class OutOfRangeError(ArithmeticError):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from confu.functional import log_sums as kernel
-from confu.functional.batched import LARGEST, SMALLEST, OutOfRangeError
+from confu.functional.batched import SMALLEST, OutOfRangeError, in_range
 from confu.functional.products import products
 
 Pairs = Sequence[tuple[int, int]]
@@ -38,15 +38,7 @@ def tiled_info_nce(
     >>> round(tiled_info_nce([z, z], [(0, 1)], 1.0).item(), 4)
     0.7437
     """
-    scale = torch.as_tensor(temperature, dtype=vectors[0].dtype, device=vectors[0].device)
-    if not float(scale.detach()) * LARGEST > 1:
-        return None
-    try:
-        found = _Tiled.apply(pairs, symmetric, scale, *vectors)
-    except OutOfRangeError:
-        return None
-    assert isinstance(found, Tensor)
-    return found
+    return in_range(_Tiled, pairs, symmetric, temperature, vectors)
 
 
 class _Tiled(torch.autograd.Function):

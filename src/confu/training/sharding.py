@@ -178,6 +178,8 @@ def together(objective: nn.Module) -> Iterator[None]:
     parts = [part for part in objective.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.unshard()
-    yield
-    for part in parts:
-        part.reshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
