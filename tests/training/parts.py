@@ -2,12 +2,14 @@
 
 import json
 
+import pytest
 import torch
 from torch import nn
 
 from confu.data import ArrayDataset, TensorColumn
 from confu.losses import LossOutput
 from confu.training import TrainSettings
+from confu.training import loop as training_loop
 
 
 def rows(count: int) -> ArrayDataset:
@@ -18,6 +20,21 @@ def rows(count: int) -> ArrayDataset:
 
 def settings(**changes) -> TrainSettings:
     return TrainSettings(**{"epochs": 4, "batch_size": 4, "lr": 0.01, "checkpoint_every": 3, "log_every": 1, **changes})
+
+
+def stopped(train, at: int = 5) -> None:
+    """Begin a training, and interrupt it at this step."""
+    step, calls = training_loop._step, []
+
+    def until_it_stops(*arguments):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training_loop, "_step", until_it_stops)
+        train()
 
 
 class Scripted(nn.Module):

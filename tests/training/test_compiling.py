@@ -15,6 +15,8 @@ from confu.training import ContrastiveObjective, TrainSettings, fit
 from confu.training import loop as training_loop
 from confu.training.compiling import compile_encoders
 
+from .parts import stopped
+
 NAMES = ("image", "sound", "number")
 SETTINGS = {"epochs": 2, "batch_size": 16, "lr": 1e-3, "checkpoint_every": 1, "log_every": 1}
 
@@ -63,20 +65,9 @@ def test_names_and_weights_are_those_of_a_plain_run(tmp_path, seen):
     assert states[0]["objective"].keys() == states[1]["objective"].keys()
 
 
-def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, seen, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, seen):
     whole = run(tmp_path / "whole", compile=True)
-    step, calls = training_loop._step, []
-
-    def until_it_stops(*arguments):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(training_loop, "_step", until_it_stops)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", compile=True)
-    monkeypatch.setattr(training_loop, "_step", step)
+    stopped(lambda: run(tmp_path / "cut", compile=True))
     resumed = run(tmp_path / "cut", compile=True)
     for (name, one), other in zip(whole.state_dict().items(), resumed.state_dict().values()):
         assert torch.equal(one, other), name

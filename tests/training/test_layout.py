@@ -10,8 +10,9 @@ from confu.models import MultimodalModel
 from confu.nn.encoders import ConvEncoder, MLPEncoder
 from confu.plan import confu_plan
 from confu.training import ContrastiveObjective, TrainSettings, fit
-from confu.training import loop as training_loop
 from confu.training.layout import lay_channels_last
+
+from .parts import stopped
 
 NAMES = ("image", "sound", "number")
 SETTINGS = {"epochs": 2, "batch_size": 16, "lr": 1e-3, "checkpoint_every": 1, "log_every": 1}
@@ -51,20 +52,9 @@ def test_training_is_the_same_but_for_rounding(tmp_path):
     assert all(value.is_contiguous() for value in saved.values())
 
 
-def test_a_run_that_was_stopped_goes_on_exactly(tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_exactly(tmp_path):
     whole = run(tmp_path / "whole", channels_last=True)
-    step, calls = training_loop._step, []
-
-    def until_it_stops(*arguments):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(training_loop, "_step", until_it_stops)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", channels_last=True)
-    monkeypatch.setattr(training_loop, "_step", step)
+    stopped(lambda: run(tmp_path / "cut", channels_last=True))
     resumed = run(tmp_path / "cut", channels_last=True)
     for (name, one), other in zip(whole.state_dict().items(), resumed.state_dict().values()):
         assert torch.equal(one, other), name
