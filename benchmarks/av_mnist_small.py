@@ -33,11 +33,11 @@ from torch.utils.data import DataLoader
 
 from confu import Batch, Inputs
 from confu.data import Splits
-from confu.data.datasets import load_av_mnist
 from confu.data.sampling import UniformBatches
-from confu.recipes.av_mnist import SCALES, contrastive_runs
-from confu.recipes.run import Run
 from confu.training.optim import build_optimizer, build_schedule
+from confu_paper.datasets import load_av_mnist
+from confu_paper.recipes.av_mnist import SCALES, contrastive_runs
+from confu_paper.recipes.run import Run
 
 FUSED = "accuracy image+audio"
 

@@ -9,10 +9,10 @@ import torch
 
 from confu import ConFuLoss, ContrastiveObjective, MultimodalModel, build_encoder
 from confu.data import ArrayDataset, TensorColumn
-from confu.data.datasets.digit_captions import digit_captions
 from confu.plan import confu_plan
-from confu.recipes.av_mnist import PAPER_ENCODERS
 from confu.training import TrainSettings, fit
+from confu_paper.datasets.digit_captions import digit_captions
+from confu_paper.recipes.av_mnist import PAPER_ENCODERS
 
 NAMES = ("image", "audio", "text")
 SETTINGS: dict[str, dict[str, Any]] = {

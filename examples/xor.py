@@ -10,7 +10,7 @@ import torch
 
 import confu
 from confu import Subset
-from confu.data.datasets import xor, xor_candidates, xor_ceiling
+from confu_paper.datasets import xor, xor_candidates, xor_ceiling
 
 NAMES = ("x1", "x2", "x3")
 P = 1.0  # the share of rows in which x3 is the XOR; in the others x3 = x1

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.files import written_whole
+from confu.plan import Subset
 
 IMAGE, AUDIO, BOTH = Subset("image"), Subset("audio"), Subset("image", "audio")
 

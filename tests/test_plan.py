@@ -5,8 +5,7 @@ from itertools import product
 
 import pytest
 
-from confu._typing import Subset
-from confu.plan import Plan, Term, confu_plan, disjoint_plan, pairwise_plan, target_plan
+from confu.plan import Plan, Subset, Term, confu_plan, disjoint_plan, pairwise_plan, target_plan
 
 NAMES = ("image", "audio", "text", "depth", "touch", "smell", "taste")
 

@@ -25,7 +25,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKE
 def context():
     found = multiprocessing.get_context("forkserver")
     # dynamo is what the first step of an optimizer loads
-    found.set_forkserver_preload(["confu.training", "confu.recipes.methods", "torch._dynamo", "torch.distributed.fsdp"])
+    found.set_forkserver_preload(["confu.training", "confu.methods", "torch._dynamo", "torch.distributed.fsdp"])
     return found
 
 

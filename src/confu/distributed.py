@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from confu._typing import Embeddings
+from confu.types import Embeddings
 
 Negatives = Literal["gather", "ring"]
 """How a process meets the rows of the others: all of them gathered, or one process's rows after another's."""

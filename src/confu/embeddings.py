@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from confu._typing import SCORES, Subset
 from confu.files import written_whole
+from confu.plan import Subset
+from confu.types import SCORES
 
 FORMAT = "confu.embeddings"
 FORMAT_VERSION = 1

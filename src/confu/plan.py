@@ -9,9 +9,58 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from confu._typing import Subset
+__all__ = ["Plan", "Subset", "Term", "confu_plan", "disjoint_plan", "pairwise_plan", "target_plan"]
 
-__all__ = ["Plan", "Term", "confu_plan", "disjoint_plan", "pairwise_plan", "target_plan"]
+
+class Subset(frozenset[str]):
+    """A non-empty set of modality names, e.g. `image+audio`.
+
+    Two subsets are equal if they hold the same names; the order given is kept for printing only.
+
+    >>> Subset("image", "audio") == Subset("audio", "image")
+    True
+    >>> print(Subset.parse("image+audio"))
+    image+audio
+    """
+
+    names: tuple[str, ...]
+
+    def __new__(cls, *names: str) -> "Subset":
+        """Check and keep the names."""
+        if not names or not all(names):
+            raise ValueError(f"a subset needs at least one modality name, each non-empty; got {names!r}")
+        if len(set(names)) != len(names):
+            raise ValueError(f"a subset names each modality once; got {'+'.join(names)!r}")
+        for name in names:
+            if any(mark in name for mark in "+~.") or name != name.strip():
+                raise ValueError(f"a modality's name may not hold '+', '~', '.' or outer spaces; got {name!r}")
+        self = super().__new__(cls, names)
+        self.names = names
+        return self
+
+    @classmethod
+    def parse(cls, text: "str | Subset") -> "Subset":
+        """Read `"image+audio"`; a Subset passes through."""
+        if isinstance(text, Subset):
+            return text
+        return cls(*(part.strip() for part in text.split("+")))
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether it holds more than one modality, so that a fusion network makes its embedding."""
+        return len(self) > 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __str__(self) -> str:
+        return "+".join(self.names)
+
+    def __repr__(self) -> str:
+        return f"Subset({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Subset, self.names)
 
 
 @dataclass(frozen=True)

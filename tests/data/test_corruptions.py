@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from confu._typing import Inputs
 from confu.data import ArrayDataset, CaptionColumn, Dataset, SequenceColumn, TensorColumn, WordVocabulary
 from confu.data.corruptions import (
     Blurred,
@@ -20,6 +19,7 @@ from confu.data.corruptions import (
 )
 from confu.data.per_row import row_random
 from confu.data.signal import blur, shift_frames
+from confu.types import Inputs
 
 ROWS = 23
 CAPTIONS = ["a one", "a two", "the three is here"]

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confu._typing import Subset
 from confu.data.gaps import random_gaps
 from confu.data.sampling import BalancedBatches, Stretches, UniformBatches, UniqueBatches
+from confu.plan import Subset
 
 NAMES = ("image", "audio", "text")
 PAIR, ALL = Subset("image", "text"), Subset(*NAMES)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.availability import (
     EVERY_ROW,
@@ -15,7 +14,7 @@ from confu.evaluation.availability import (
     rank_by_availability,
     row_patterns,
 )
-from confu.plan import pairwise_plan
+from confu.plan import Subset, pairwise_plan
 
 IMAGE, AUDIO, TEXT, BOTH = (Subset.parse(name) for name in ("image", "audio", "text", "image+audio"))
 

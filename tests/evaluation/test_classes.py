@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.classes import answer_with_largest, class_accuracy, confusion, evaluate_centroids
+from confu.plan import Subset
 
 IMAGE, AUDIO, BOTH = Subset("image"), Subset("audio"), Subset("image", "audio")
 

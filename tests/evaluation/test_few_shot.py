@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.few_shot import RELEASED_SHOTS, draw_supports, evaluate_few_shot
 from confu.evaluation.plots import lines, to_svg
 from confu.evaluation.report import Report, summarise
+from confu.plan import Subset
 
 IMAGE, AUDIO, BOTH = Subset("image"), Subset("audio"), Subset("image", "audio")
 

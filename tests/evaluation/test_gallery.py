@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.gallery import rank_pair
 from confu.evaluation.hits import chance_recall, first_hit_credit, usual_ks
 from confu.evaluation.ranking import count_ranks
 from confu.evaluation.retrieval import evaluate_retrieval, retrieval_ranks
+from confu.plan import Subset
 
 
 def vectors(n, dim=5, seed=0):

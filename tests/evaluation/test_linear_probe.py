@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.features import default_features, feature_name
 from confu.evaluation.linear_probe import evaluate_linear_probe, fit_linear_probe, macro_accuracy
 from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.report import Report, summarise
+from confu.plan import Subset
 
 sklearn = pytest.importorskip("sklearn.linear_model")
 

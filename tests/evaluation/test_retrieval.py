@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.report import ReportRow
 from confu.evaluation.retrieval import (
@@ -21,7 +20,7 @@ from confu.evaluation.retrieval import (
     retrieval_ranks,
 )
 from confu.evaluation.scoring import disjoint_pairs, mean_vectors
-from confu.plan import pairwise_plan
+from confu.plan import Subset, pairwise_plan
 from oracles import ranks_oracle, recall_at_k_oracle
 
 from .scoring_oracle import score_ranks_oracle

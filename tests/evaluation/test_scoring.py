@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.scoring import (
     answers,
@@ -22,7 +21,7 @@ from confu.evaluation.scoring import (
     tie_widths,
     why_not,
 )
-from confu.plan import pairwise_plan
+from confu.plan import Subset, pairwise_plan
 
 from .scoring_oracle import scores_oracle
 

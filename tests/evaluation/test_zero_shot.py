@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.zero_shot import (
     class_scores,
@@ -17,7 +16,7 @@ from confu.evaluation.zero_shot import (
     zero_shot_credit,
     zero_shot_predict,
 )
-from confu.plan import pairwise_plan
+from confu.plan import Subset, pairwise_plan
 from oracles import zero_shot_oracle
 
 from .scoring_oracle import scores_oracle

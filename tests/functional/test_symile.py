@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from confu._typing import Embeddings, Subset
 from confu.functional import info_nce, symile_contrast
 from confu.losses import SymileLoss
+from confu.plan import Subset
+from confu.types import Embeddings
 from oracles import symile_oracle
 
 NEGATIVES = ["n", "n_squared"]

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize, one_hot
 
-from confu._typing import Subset
 from confu.functional import info_nce, total_correlation_bound
-from confu.plan import confu_plan, disjoint_plan, pairwise_plan
+from confu.plan import Subset, confu_plan, disjoint_plan, pairwise_plan
 
 
 def random_losses(modalities, seed=0):

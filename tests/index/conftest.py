@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from confu._typing import Subset
 from confu.index import About, Index
+from confu.plan import Subset
 
 SUBSETS = (Subset("image"), Subset("audio"), Subset("image", "audio"))
 ABOUT = About("by hand", "", 12, SUBSETS, {"image": "image", "audio": "audio"})

@@ -6,9 +6,9 @@ import pyarrow as pa
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.index import About, Condition, Index, Items
+from confu.plan import Subset
 
 DIM = 8
 IMAGE, TEXT, BOTH = Subset("image"), Subset("text"), Subset("image", "text")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.index import About, Index, Items
 from confu.index.faiss_settings import Settings
+from confu.plan import Subset
 
 pytest.importorskip("faiss")
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from confu._typing import Subset
 from confu.index import About, Index, Items
 from confu.index.postgres_address import address, without_password
 from confu.index.postgres_link import Link
+from confu.plan import Subset
 from index.conftest import ABOUT, SUBSETS
 from index.test_contract import as_dict, assert_holds, make_items, names
 

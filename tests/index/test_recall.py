@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from confu._typing import Subset
 from confu.index.backend import Found
 from confu.index.recall import Approximates, measure_settings, recall_of, usual_queries
+from confu.plan import Subset
 from index.test_contract import make_items, names
 
 STORES = {

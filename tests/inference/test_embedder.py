@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Batch, Inputs, Subset
 from confu.evaluation import pair_scores
 from confu.inference import Embedder, Encoded, load
-from confu.plan import Plan, pairwise_plan
+from confu.plan import Plan, Subset, pairwise_plan
+from confu.types import Batch, Inputs
 
 from .parts import NAMES, READERS, SENTENCES, SPARSE, embedder, items, run_folder, without
 

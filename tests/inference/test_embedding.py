@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from confu._typing import Batch, Embeddings, Inputs, Subset
 from confu.inference import embed
-from confu.plan import Plan
+from confu.plan import Plan, Subset
+from confu.types import Batch, Embeddings, Inputs
 
 IMAGE, AUDIO, BOTH = Subset("image"), Subset("audio"), Subset("image", "audio")
 

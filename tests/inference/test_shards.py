@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.inference import load_shards
 from confu.inference.shards import claim_shards, missing_shards, shard_name
+from confu.plan import Subset
 
 IMAGE, BOTH = Subset("image"), Subset("image", "audio")
 

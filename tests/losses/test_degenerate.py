@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from confu._typing import Embeddings, Subset
 from confu.functional import gram_contrast, triangle_contrast
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
 from confu.nn import Temperature
-from confu.plan import confu_plan
+from confu.plan import Subset, confu_plan
+from confu.types import Embeddings
 
 NAMES = ("image", "audio", "text")
 FUSED = ("audio+text", "image+text", "image+audio")

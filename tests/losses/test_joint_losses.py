@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Embeddings, Subset
 from confu.functional import gram_contrast, symile_contrast
 from confu.losses import GRAMLoss, SymileLoss, TRIANGLELoss
 from confu.nn import Temperature
+from confu.plan import Subset
+from confu.types import Embeddings
 from oracles import anchor_contrast_oracle, gram_score_oracle, symile_oracle, triangle_score_oracle
 
 NAMES = ("image", "audio", "text")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Embeddings, Subset
 from confu.functional import info_nce
 from confu.losses import CLIPLoss, ConFuLoss
 from confu.nn import Temperature
-from confu.plan import Plan, confu_plan, disjoint_plan, pairwise_plan
+from confu.plan import Plan, Subset, confu_plan, disjoint_plan, pairwise_plan
+from confu.types import Embeddings
 
 NAMES = ("image", "audio", "text")
 PAIRS = [("image", "audio"), ("image", "text"), ("audio", "text")]

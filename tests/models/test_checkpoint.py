@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from confu._typing import Batch, Inputs
 from confu.models import MultimodalModel, checkpoint, load_model, load_weights, save_model
 from confu.nn.encoders import ENCODERS, MLPEncoder, build_encoder
 from confu.plan import Plan, confu_plan, pairwise_plan
+from confu.types import Batch, Inputs
 from models.parts import NAMES, dataset, encoders, model
 
 RESNET = {"hidden_sizes": [8], "depths": [1], "embedding_size": 8, "num_channels": 1, "layer_type": "basic"}

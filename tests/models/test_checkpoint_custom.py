@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from confu._typing import Batch, Inputs
 from confu.models import MultimodalModel, load_model, save_model
 from confu.nn.encoders import CustomEncoder, FramesEncoder, MLPEncoder, build_encoder
 from confu.plan import Plan
+from confu.types import Batch, Inputs
 from own_encoders import Wing
 
 SETTINGS = {"kind": "custom", "function": "own_encoders:wing", "arguments": {"width": 3}}

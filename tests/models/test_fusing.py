@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from confu._typing import Batch, Inputs, Subset
 from confu.inference.onnx_graph import Tower
 from confu.losses import ConFuLoss
 from confu.models import MultimodalModel, load_model, save_model
 from confu.models.fusing import SharedFusers
 from confu.nn.encoders import MLPEncoder
-from confu.plan import Plan, disjoint_plan, pairwise_plan
+from confu.plan import Plan, Subset, disjoint_plan, pairwise_plan
+from confu.types import Batch, Inputs
 from models.parts import NAMES, NO_AUDIO, complete_rows, counted, dataset, model
 
 ALL = torch.arange(12)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from confu._typing import Batch, Inputs, Subset
 from confu.losses import ConFuLoss
 from confu.models import MultimodalModel
 from confu.nn.encoders import MLPEncoder
-from confu.plan import Plan, confu_plan, disjoint_plan, pairwise_plan
+from confu.plan import Plan, Subset, confu_plan, disjoint_plan, pairwise_plan
+from confu.types import Batch, Inputs
 from models.parts import NAMES, NO_AUDIO, complete_rows, counted, dataset, encoders, model
 
 ALL = torch.arange(12)

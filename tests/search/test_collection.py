@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.index import Index
 from confu.index.items import Items
 from confu.inference import Embedder
+from confu.plan import Subset
 from confu.search import BadQuestion, Collection, Wish
 from confu.search.choosing import blended
 

@@ -13,7 +13,6 @@ import soundfile
 import torch
 from PIL import Image
 
-from confu._typing import Batch, Inputs, Subset
 from confu.data.readers import build_reader
 from confu.embeddings import EmbeddingTable
 from confu.index import About, Index
@@ -22,8 +21,9 @@ from confu.inference import Embedder
 from confu.losses import ConFuLoss
 from confu.models import MultimodalModel
 from confu.nn.encoders import build_encoder
-from confu.plan import Plan
+from confu.plan import Plan, Subset
 from confu.search import Collection
+from confu.types import Batch, Inputs
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220), "yellow": (220, 210, 50)}
 PITCHES = {"deep": 150, "low": 300, "high": 700, "shrill": 1500}

@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from confu._typing import Batch, Embeddings, Inputs
 from confu.data import ArrayDataset, TensorColumn
 from confu.data.gaps import IncompleteDataset, random_gaps
+from confu.methods import build_objective
 from confu.nn.encoders import build_encoder
-from confu.recipes.methods import build_objective
 from confu.training.chunks import part_of, spans
+from confu.types import Batch, Embeddings, Inputs
 
 NAMES = ("image", "audio", "text")
 ROWS, WIDTH = 23, 6

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 
 from confu.data import ArrayDataset, Splits
-from confu.data.datasets import xor
 from confu.losses import ConFuLoss
 from confu.models import MultimodalModel
 from confu.nn import Temperature
 from confu.nn.encoders import MLPEncoder
 from confu.plan import confu_plan
 from confu.training import ContrastiveObjective, FitResult, TrainSettings, fit
+from confu_paper.datasets import xor
 
 NAMES = ("x1", "x2", "x3")
 STEPS_PER_EPOCH = 8

@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor
 from confu.data import ArrayDataset, TensorColumn
 from confu.data.gaps import IncompleteDataset
 from confu.distributed import every_rank, rank
+from confu.methods import build_objective
 from confu.nn import Temperature
-from confu.recipes.methods import build_objective
 from confu.training import TrainSettings, fit
 from training import two_processes
 from training.two_processes import NAMES, told

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from confu._typing import Batch, Inputs
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
 from confu.nn import Temperature
 from confu.plan import confu_plan
+from confu.types import Batch, Inputs
 from training.two_processes import METHODS, NAMES, objective
 
 PAIRWISE = ("confu", "confu-positives", "confu-excluded", "tri-clip")

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from confu._typing import Batch, Embeddings, Inputs, Subset
+from confu.plan import Subset
 from confu.training.chunks import joined, part_of, spans
 from confu.training.replay_state import RandomState, RunningState
+from confu.types import Batch, Embeddings, Inputs
 from training.cached_parts import NAMES, batch
 
 

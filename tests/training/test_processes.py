@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from confu._typing import Embeddings, Subset
 from confu.distributed import agreed_seed, every_rank, gather_embeddings, gather_rows, my_part, rank, world_size
+from confu.plan import Subset
 from confu.training import TrainSettings
 from confu.training.log import read_log
 from confu.training.processes import begin_together
+from confu.types import Embeddings
 from together import Started, started_by_torchrun
 from training import two_processes
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from confu._typing import Batch, Inputs
 from confu.data import ArrayDataset, TensorColumn
 from confu.data.gaps import IncompleteDataset, random_gaps
 from confu.distributed import every_rank, rank, world_size
+from confu.methods import build_objective
 from confu.nn.encoders import build_encoder
-from confu.recipes.methods import build_objective
 from confu.training import TrainSettings, fit
+from confu.types import Batch, Inputs
 
 NAMES = ("image", "audio", "text")
 METHODS = {

@@ -3,15 +3,17 @@
 import json
 import os
 import sys
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-import confu
-from confu.cli import data, own, paper, search
+from confu.cli import own, search
+from confu.cli.plan import plan
 from confu.cli.show import console, escape
 
+START, YOURS, SEARCH, PAPER = "Start here", "Your own data", "Search", "The paper"
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -19,22 +21,22 @@ app = typer.Typer(
     help="Align three or more kinds of data in one embedding space by contrastive fusion (ConFu, arXiv 2511.21331).",
     epilog="Start with [bold]confu demo[/bold], or with a table of your own: [bold]confu init MANIFEST[/bold].",
 )
-START, YOURS, SEARCH, PAPER = "Start here", "Your own data", "Search", "The paper"
-app.command(rich_help_panel=START)(paper.demo)
-for command in (own.init, own.check, own.train, own.evaluate, own.embed, own.export, own.push):
+for command in (own.init, own.check, own.train, own.evaluate, own.embed, own.export, own.push, plan):
     app.command(rich_help_panel=YOURS)(command)
 app.command(rich_help_panel=SEARCH)(search.index)
 app.command(rich_help_panel=SEARCH, context_settings=search.search_settings)(search.search)
 for command in (search.serve, search.recall):
     app.command(rich_help_panel=SEARCH)(command)
-for command in (paper.reproduce, paper.sweep, paper.plan):
-    app.command(rich_help_panel=PAPER)(command)
-app.add_typer(data.app, name="data", rich_help_panel=PAPER)
+# Packages add commands to this one: a function of the application, in the group `confu.commands`.
+for point in entry_points(group="confu.commands"):
+    point.load()(app)
 
 
 def _version(show: bool) -> bool:
     if show:
-        console.print(json.dumps(confu.versions(), indent=2), highlight=False)
+        from confu import versions
+
+        console.print(json.dumps(versions(), indent=2), highlight=False)
         raise typer.Exit
     return show
 

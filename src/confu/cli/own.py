@@ -44,7 +44,7 @@ def init(
     Shows what each column seems to be, how complete each subset of modalities is, and what the plan costs. Nothing is
     trained. Edit the file, then `confu train` it.
     """
-    from confu.workflow import init as propose
+    from confu.runs import init as propose
 
     chosen = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     found = propose(
@@ -77,7 +77,7 @@ def check(
     progress: PROGRESS = True,
 ) -> None:
     """Open every file of a table and list what is broken, with row, id and column. Ends with 1 if something is."""
-    from confu.workflow import check as open_all
+    from confu.runs import check as open_all
 
     found = open_all(address, out, workers=workers, allow_outside=allow_outside, progress=progress)
     print_wide(found.coverage.to_rich())
@@ -108,7 +108,7 @@ def train(
     What can be known to be wrong is found before training starts. Several processes: `torchrun --nproc-per-node 2 -m
     confu train RUN.yaml`.
     """
-    from confu.workflow import train as train_run
+    from confu.runs import train as train_run
 
     changes = [*(sets or []), *([] if on_error is None else [f"data.on_error={on_error}"])]
     folder = train_run(run, changes, progress)
@@ -129,7 +129,7 @@ def evaluate(
     progress: PROGRESS = True,
 ) -> None:
     """Measure a trained run and write one HTML page: retrieval, fusion's gain, classes, gaps, the worst queries."""
-    from confu.workflow import evaluate as measure
+    from confu.runs import evaluate as measure
 
     report = measure(
         run, progress, part=part, max_rows=max_rows, templates=template, map_method=map_method, manifest=manifest,
@@ -162,7 +162,7 @@ def embed(
     progress: PROGRESS = True,
 ) -> None:
     """Embed a table into Parquet files. Goes on where it was; under torchrun each process takes its share."""
-    from confu.workflow.embedding.embed import embed_manifest
+    from confu.runs.embedding.embed import embed_manifest
 
     found = embed_manifest(
         run, manifest, out, subsets=subset, columns=_pairs(column, "--column"), shard_rows=shard_rows,

@@ -70,8 +70,8 @@ def index(
     all. An index that is there already gets more rows. Searching stays possible meanwhile.
     """
     from confu.index import Index
-    from confu.workflow.index_checks import check_fresh, verify_index
-    from confu.workflow.indexing import index_manifest, remove_items
+    from confu.runs.index_checks import check_fresh, verify_index
+    from confu.runs.indexing import index_manifest, remove_items
 
     options = _options(option)
     if delete or verify or compact:
@@ -238,7 +238,7 @@ def recall(
     option: OPTION = None,
 ) -> None:
     """Measure what an approximate index misses: recall@k and time a query at each of its settings, with a plot."""
-    from confu.workflow.index_recall import measure_recall
+    from confu.runs.index_recall import measure_recall
 
     plot = folder / "recall.png" if out is None else out
     found = measure_recall(folder, queries, k, plot, target, **_options(option))

@@ -1,17 +1,5 @@
 """Data sets: columns by modality name, read by the batch."""
 
-from confu.data.columns import CaptionColumn, Column, SequenceColumn, TensorColumn
-from confu.data.dataset import ArrayDataset, Dataset, Splits
-from confu.data.text import Tokenizer, WordVocabulary
+import lazy_loader
 
-__all__ = [
-    "ArrayDataset",
-    "CaptionColumn",
-    "Column",
-    "Dataset",
-    "SequenceColumn",
-    "Splits",
-    "TensorColumn",
-    "Tokenizer",
-    "WordVocabulary",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu._typing import Inputs
 from confu.data.columns import Indices
 from confu.data.part_store import PartStore
 from confu.data.readers import Reader
+from confu.types import Inputs
 
 
 class CachedColumn:

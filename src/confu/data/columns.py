@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu._typing import Inputs
 from confu.data.text import Tokenizer
+from confu.types import Inputs
 
 Indices = Int[Tensor, " batch"]
 _CHUNK_BYTES = 16 * 2**20  # a check must not need a second copy of the data

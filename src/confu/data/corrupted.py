@@ -7,13 +7,13 @@ from typing import get_args
 
 import torch
 
-from confu._typing import Batch
 from confu.checks import check_known
 from confu.data.columns import Indices
 from confu.data.dataset import Dataset
 from confu.data.per_row import Corruption, Source, one_a_row, samples
 from confu.data.signal import Power, signal_power
 from confu.data.view import DatasetView
+from confu.types import Batch
 
 
 class CorruptedDataset(DatasetView):

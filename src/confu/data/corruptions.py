@@ -12,12 +12,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from confu._typing import Inputs
 from confu.checks import check_fraction, check_known
 from confu.data.columns import Indices
 from confu.data.corrupted import CorruptedDataset, measured_snr_db
 from confu.data.per_row import Corruption, Source, change_values, one_a_row, row_random, without_rows
 from confu.data.signal import Power, blur, shift_frames, signal_power
+from confu.types import Inputs
 
 __all__ = [
     "Blurred",

@@ -10,7 +10,8 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from confu._typing import Mask, Subset
+from confu.plan import Subset
+from confu.types import Mask
 
 _LISTED = 6  # with more modalities than this their subsets are too many to list
 

@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu._typing import Batch
 from confu.data.columns import Column, Indices
+from confu.types import Batch
 
 
 @runtime_checkable

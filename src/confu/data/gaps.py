@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from confu._typing import Batch, Inputs
 from confu.checks import check_fraction, check_known
 from confu.data.columns import Indices
 from confu.data.dataset import Dataset
 from confu.data.per_row import without_rows
 from confu.data.view import DatasetView
+from confu.types import Batch, Inputs
 
 
 def random_gaps(

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu._typing import Batch, Inputs
 from confu.checks import check_known
 from confu.data.columns import Indices
 from confu.data.dataset import ArrayDataset, Dataset
 from confu.data.view import DatasetView
+from confu.types import Batch, Inputs
 
 
 def paired_by_class(dataset: Dataset, anchor: str, others: Sequence[str] | None = None) -> "PairedDataset":

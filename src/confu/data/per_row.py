@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from confu._typing import Inputs, Mask
 from confu.data.columns import Indices
 from confu.data.dataset import Dataset
+from confu.types import Inputs, Mask
 
 
 @dataclass(frozen=True)

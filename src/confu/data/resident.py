@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from confu._typing import Inputs
 from confu.data.columns import CaptionColumn, Column, Indices, SequenceColumn, TensorColumn
 from confu.data.dataset import ArrayDataset, Dataset
 from confu.data.gaps import IncompleteDataset
 from confu.data.view import DatasetView, RowsOf
+from confu.types import Inputs
 
 _SHARE = 0.8  # of the device's free memory; a step needs some too
 _VIEWS = (RowsOf, IncompleteDataset)  # they choose rows and leave the values alone

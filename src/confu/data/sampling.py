@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu._typing import Subset
+from confu.plan import Subset
 
 Order = Int[Tensor, "steps batch_size"]
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from confu._typing import Inputs
 from confu.data.columns import Indices
 from confu.data.parallel import in_threads
 from confu.data.readers import Reader
 from confu.data.readers.source import Source
+from confu.types import Inputs
 
 Where = Callable[[int], str]
 

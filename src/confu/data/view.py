@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu._typing import Batch
 from confu.data.columns import Indices
 from confu.data.dataset import Dataset
+from confu.types import Batch
 
 
 class DatasetView:

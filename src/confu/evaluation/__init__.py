@@ -1,47 +1,5 @@
 """Measure stored embedding tables and report what was found; nothing here needs a model or a GPU."""
 
-from confu.evaluation.bootstrap import bootstrap_interval
-from confu.evaluation.few_shot import FewShotResult, evaluate_few_shot
-from confu.evaluation.linear_probe import LinearProbeResult, evaluate_linear_probe, fit_linear_probe
-from confu.evaluation.overlap import OverlapResult, evaluate_overlap
-from confu.evaluation.report import Report, ReportRow, Summary, summarise, versions
-from confu.evaluation.retrieval import (
-    evaluate_retrieval,
-    mean_reciprocal_rank,
-    median_rank,
-    recall_at_k,
-    retrieval_means,
-    retrieval_ranks,
-)
-from confu.evaluation.scoring import answers, pair_scores, sides, why_not
-from confu.evaluation.zero_shot import ZeroShotResult, class_scores, evaluate_zero_shot, zero_shot_predict
+import lazy_loader
 
-__all__ = [
-    "FewShotResult",
-    "LinearProbeResult",
-    "OverlapResult",
-    "Report",
-    "ReportRow",
-    "Summary",
-    "ZeroShotResult",
-    "answers",
-    "bootstrap_interval",
-    "class_scores",
-    "evaluate_few_shot",
-    "evaluate_linear_probe",
-    "evaluate_overlap",
-    "evaluate_retrieval",
-    "evaluate_zero_shot",
-    "fit_linear_probe",
-    "mean_reciprocal_rank",
-    "median_rank",
-    "pair_scores",
-    "recall_at_k",
-    "retrieval_means",
-    "retrieval_ranks",
-    "sides",
-    "summarise",
-    "versions",
-    "why_not",
-    "zero_shot_predict",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.data.coverage import pattern_of_rows
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
@@ -19,6 +18,7 @@ from confu.evaluation.gallery import Ranked
 from confu.evaluation.ranking import count_ranks
 from confu.evaluation.report import ReportRow
 from confu.evaluation.scoring import answers, check_unit, queryable_subsets, side_subsets, sides
+from confu.plan import Subset
 
 EVERY_ROW = "every row"
 

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
 from confu.evaluation.features import TARGET
 from confu.evaluation.scoring import check_unit, mean_name, mean_vectors, singles_of
 from confu.evaluation.zero_shot import ZeroShotResult, zero_shot_credit
+from confu.plan import Subset
 
 
 def evaluate_centroids(

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.checks import check_finite
 from confu.embeddings import EmbeddingTable
+from confu.plan import Subset
 
 Feature = Subset | str | tuple[Subset | str, ...]
 """A subset, or a tuple of subsets whose embeddings are concatenated: `"image"`, `("image", "image+audio")`."""

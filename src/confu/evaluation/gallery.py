@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.hits import first_hit_credit
 from confu.evaluation.ranking import GroupRanks, count_ranks
 from confu.evaluation.retrieval import expected_ranks, reciprocal_ranks
 from confu.evaluation.scoring import asked_with, sides
+from confu.plan import Subset
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.checks import check_pair, check_rows
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
@@ -25,6 +24,7 @@ from confu.evaluation.scoring import (
     queryable_subsets,
     side_subsets,
 )
+from confu.plan import Subset
 
 Sides = Float[Tensor, "_ _"] | Sequence[Float[Tensor, "_ _"]]
 MEAN_TARGET = "mean"

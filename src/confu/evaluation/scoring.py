@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from confu._typing import SCORES, Subset
 from confu.checks import check_finite, check_known
 from confu.embeddings import EmbeddingTable
 from confu.functional import multilinear_scores, squared_areas, squared_volumes
-from confu.plan import Plan
+from confu.plan import Plan, Subset
+from confu.types import SCORES
 
 TIE_TOLERANCE = 1e-6
 """Cosines this close count as equal. A matrix product rounds a float32 cosine by about 1e-7, differently at different
@@ -42,7 +42,7 @@ def pair_scores(
     A root does not change a ranking, so volumes and areas stay squared. All but the cosine are computed in float64.
 
     Args:
-        score: one of `confu._typing.SCORES`.
+        score: one of `confu.types.SCORES`.
         queries: one (n, d) a modality that asks, unit vectors; one altogether for `"cosine"`.
         targets: one (m, d) a modality that is sought.
 
@@ -80,7 +80,7 @@ def tie_widths(
     the width is relative to the query's largest score, so that a scale that all its scores share makes no ties.
 
     Args:
-        score: one of `confu._typing.SCORES`.
+        score: one of `confu.types.SCORES`.
         scores: (n, m) of each query with every target, from `pair_scores`.
         tolerance: the width for cosines, and relative to the largest score for the others.
 

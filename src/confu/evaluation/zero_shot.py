@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.checks import check_known
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
@@ -27,6 +26,7 @@ from confu.evaluation.scoring import (
     tie_widths,
     why_not,
 )
+from confu.plan import Subset
 
 ENSEMBLES = ("vectors", "scores")
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from confu._typing import Mask, Vectors
 from confu.checks import check_pair, check_rows
 from confu.functional.terms import info_nce_terms
+from confu.types import Mask, Vectors
 
 
 def info_nce(

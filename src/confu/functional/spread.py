@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from confu._typing import Mask, Vectors
 from confu.checks import check_finite, check_fraction, check_known, check_pair, check_rows
 from confu.distributed import Negatives, every_count, every_rank, gather_rows, largest, rank, sum_over
 from confu.functional.log_sums import log_sums
 from confu.functional.ring import Meetings, ring_log_sums
 from confu.functional.spread_rows import OwnRows, find_mates, groups_of, one_way
 from confu.functional.terms import SAME_GROUP, Side
+from confu.types import Mask, Vectors
 
 
 def spread_info_nce_terms(

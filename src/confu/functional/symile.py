@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from confu._typing import Vectors
 from confu.checks import check_known, check_rows
 from confu.functional.diagonal_sums import mean_log_sum_with_own
 from confu.functional.products import products
 from confu.functional.scores import check_sides
+from confu.types import Vectors
 
 NEGATIVES = ("n", "n_squared")
 

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from confu._typing import Mask, Vectors
 from confu.checks import check_finite, check_fraction, check_known, check_pair, check_rows
 from confu.functional import log_sums as kernel
 from confu.functional.batched import batched_info_nce, numbered
 from confu.functional.gpu_sums import in_bfloat16
 from confu.functional.log_sums import log_sums
 from confu.functional.tiled import tiled_info_nce
+from confu.types import Mask, Vectors
 
 SAME_GROUP = ("negatives", "positives", "excluded")
 """What rows of one group are to one another: negatives as any others, further positives, or neither."""

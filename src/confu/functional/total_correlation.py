@@ -6,7 +6,7 @@ from itertools import combinations
 
 from torch import Tensor
 
-from confu._typing import Subset
+from confu.plan import Subset
 
 
 def total_correlation_bound(

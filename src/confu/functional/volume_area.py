@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Vectors
 from confu.checks import check_rows
 from confu.functional.info_nce import info_nce_of_scores
 from confu.functional.joint_sums import joint_log_sums
 from confu.functional.scores import SMALLEST_SQUARE, check_sides, check_triangle, widened
 from confu.functional.squares import Squares, area_squares, volume_squares
+from confu.types import Vectors
 
 SMALL = 128
 """Up to so many rows calls cost more than numbers, and the scores are formed at once."""

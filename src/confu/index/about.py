@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confu._typing import Subset
 from confu.data.manifest.kinds import KINDS
+from confu.plan import Subset
 
 
 @dataclass(frozen=True)

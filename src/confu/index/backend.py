@@ -8,9 +8,9 @@ import pyarrow as pa
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.index.conditions import Condition
 from confu.index.items import Items
+from confu.plan import Subset
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import pyarrow as pa
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.index.about import About
 from confu.index.backend import Change, Found
 from confu.index.catalog import WriterLock, read_catalog, stamp
@@ -25,6 +24,7 @@ from confu.index.scan import best, scan
 from confu.index.segment_writing import SegmentWriter
 from confu.index.snapshot import SEGMENTS, Snapshot, open_snapshot, write_deleted
 from confu.index.verifying import verify
+from confu.plan import Subset
 
 _AT_ONCE = 1 << 14  # items in memory while segments are merged
 _MOST = 16  # segments

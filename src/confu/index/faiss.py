@@ -10,7 +10,6 @@ import pyarrow as pa
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.index import exact
 from confu.index.about import About
 from confu.index.backend import Change, Found
@@ -21,6 +20,7 @@ from confu.index.faiss_settings import Settings
 from confu.index.items import Items
 from confu.index.scan import Scores, best, scan
 from confu.index.snapshot import Part
+from confu.plan import Subset
 
 
 def create(folder: Path, about: About, options: Mapping[str, Any]) -> "FaissStore":

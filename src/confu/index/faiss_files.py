@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.files import write_json, written_whole
 from confu.index.faiss_settings import Settings
 from confu.index.segment_writing import file_entry
 from confu.index.snapshot import Part
+from confu.plan import Subset
 
 FOLDER = "faiss"
 _AT_ONCE = 1 << 16  # vectors in memory

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.index.items import Items
+from confu.plan import Subset
 
 
 def no_items(subsets: Sequence[Subset], dim: int, schema: pa.Schema) -> Items:

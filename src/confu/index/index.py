@@ -9,7 +9,6 @@ import pyarrow as pa
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.checks import check_known
 from confu.index.abilities import AddsParts, Compacts, Refreshes
 from confu.index.about import About
@@ -20,6 +19,7 @@ from confu.index.conditions import Condition, checked, parse_condition
 from confu.index.item import Item, items_by_id
 from confu.index.items import Hit, Items
 from confu.index.vectors import unit_items, unit_queries
+from confu.plan import Subset
 
 
 class Index:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from confu._typing import Subset
 from confu.index.items import Items
+from confu.plan import Subset
 
 
 @dataclass(frozen=True)

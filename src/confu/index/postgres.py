@@ -14,7 +14,6 @@ import pyarrow as pa
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.checks import check_known
 from confu.index.about import About
 from confu.index.backend import Change, Found
@@ -26,6 +25,7 @@ from confu.index.postgres_link import Link
 from confu.index.postgres_reading import fetch, search, verify
 from confu.index.postgres_table import Layout, Table
 from confu.index.postgres_writing import add_items, have_vectors, make_table
+from confu.plan import Subset
 
 _OF_TABLE = ("kind", "m", "ef_build", "ef", "build_memory", "build_workers")
 _OF_LINK = ("timeout", "wait")

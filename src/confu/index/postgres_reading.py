@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.index.backend import Found
 from confu.index.conditions import Condition, checked
 from confu.index.items import Items
 from confu.index.postgres_rows import items_of, where_clause
 from confu.index.postgres_table import Table
+from confu.plan import Subset
 
 _UNIT = 1e-3  # how far from 1 the length of a vector may be
 

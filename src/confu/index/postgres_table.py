@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from confu._typing import Subset
 from confu.checks import check_known
 from confu.index.columns import merged_schema, schema_from_json, schema_to_json
 from confu.index.items import Items
+from confu.plan import Subset
 
 FORMAT, VERSION = "confu.index.postgres", 1
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ +.-]{0,55}$")  # what needs no care in a statement, within 63 bytes

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from confu._typing import Subset
 from confu.index.backend import Change
 from confu.index.columns import plain_columns
 from confu.index.items import Items
@@ -11,6 +10,7 @@ from confu.index.postgres_address import driver
 from confu.index.postgres_link import Link
 from confu.index.postgres_rows import rows_of
 from confu.index.postgres_table import Layout, Table, empty_layout, sql_type
+from confu.plan import Subset
 
 
 def have_vectors(link: Link) -> None:

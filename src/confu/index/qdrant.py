@@ -16,7 +16,6 @@ import pyarrow as pa
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.checks import check_known
 from confu.index.about import About
 from confu.index.backend import Change, Found
@@ -26,6 +25,7 @@ from confu.index.items import Items
 from confu.index.qdrant_points import items_of, pieces, seen, settings_of, with_ids
 from confu.index.qdrant_state import Link, State, address
 from confu.index.qdrant_writing import make_collection, publish, put
+from confu.plan import Subset
 
 _IDS, _QUERIES, _PAGE = 512, 64, 1000  # of one request
 _UNIT = 1e-3  # how far from 1 the length of a vector may be

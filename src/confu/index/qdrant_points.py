@@ -17,11 +17,11 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.index.columns import cast_columns
 from confu.index.conditions import Condition
 from confu.index.items import Items
+from confu.plan import Subset
 
 _NAMES = uuid.UUID("6f1d6f0e-4b8e-5d2c-9a51-0c0f5a7e2b11")
 _EXACT = 1 << 53  # whole numbers below are floats, too

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.checks import check_known
 from confu.index.backend import Backend, Found
 from confu.index.index import Index
+from confu.plan import Subset
 
 _TIE = 1e-5  # a score as near to that of the last of the k best is as good
 _BATCH = 64

@@ -19,10 +19,10 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from confu._typing import Subset
 from confu.files import write_json
 from confu.index.catalog import sync_folder
 from confu.index.items import Items
+from confu.plan import Subset
 
 ITEMS, IDS, ID_ROWS, ABOUT = "items.arrow", "ids.npy", "ids.rows.npy", "segment.json"
 METADATA = "metadata:"

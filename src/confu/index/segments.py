@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.embeddings import EmbeddingTable
 from confu.index.columns import cast_columns
 from confu.index.items import Items
 from confu.index.segment_writing import ABOUT, ID_ROWS, IDS, ITEMS, METADATA, hash_ids
+from confu.plan import Subset
 
 
 class Segment:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from confu._typing import Subset
 from confu.index.catalog import read_catalog, stamp, sync_folder
 from confu.index.columns import fitting, schema_from_json
 from confu.index.conditions import Condition
 from confu.index.segment_writing import file_entry, hash_ids, sync_file
 from confu.index.segments import Segment, plain_name
+from confu.plan import Subset
 
 SEGMENTS = "segments"
 _TRIES = 20

@@ -1,8 +1,5 @@
 """Use a trained model: embed a data set, or single items of whatever modalities they have."""
 
-from confu.inference.embedder import Embedder, load
-from confu.inference.embedding import embed
-from confu.inference.encoded import Encoded
-from confu.inference.shards import load_shards
+import lazy_loader
 
-__all__ = ["Embedder", "Encoded", "embed", "load", "load_shards"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

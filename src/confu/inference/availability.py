@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from confu._typing import Subset
 from confu.checks import check_known
+from confu.plan import Subset
 
 _SHOWN = 8  # positions in an error
 

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from confu._typing import Batch, Subset
 from confu.data.readers import Reader
 from confu.inference.availability import batches_by_subset, check_columns, choose_subsets, present_sets
 from confu.inference.embedding import evaluating
@@ -19,6 +18,8 @@ from confu.inference.model_folder import read_parts, write_parts
 from confu.inference.parts import ModelParts
 from confu.inference.reading import SourceReading, Sources, collate
 from confu.models import MultimodalModel
+from confu.plan import Subset
+from confu.types import Batch
 
 
 class Embedder:

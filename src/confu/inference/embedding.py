@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from confu._typing import Embeddings, Subset
 from confu.data.dataset import Dataset
 from confu.embeddings import EmbeddingTable
-from confu.plan import Plan
+from confu.plan import Plan, Subset
+from confu.types import Embeddings
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from confu._typing import Subset
+from confu.plan import Subset
 
 _NUMBER = ("metric", "query", "target", "value", "count", "low", "high", "note")
 

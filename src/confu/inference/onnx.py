@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.files import write_json, written_whole
 from confu.inference.embedder import Embedder
 from confu.inference.onnx_graph import Tower, captured, write_graph
 from confu.inference.samples import sample_sources
 from confu.models import MultimodalModel
+from confu.plan import Subset
 
 FORMAT = 1
 INDEX, OUTPUT = "onnx.json", "vectors"

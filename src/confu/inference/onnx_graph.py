@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.models import MultimodalModel
 from confu.nn import fusion_inputs
+from confu.plan import Subset
 
 
 class Tower(nn.Module):

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from confu._typing import Inputs
 from confu.data.readers import Reader
+from confu.types import Inputs
 
 Item = Tensor | str
 Sources = Mapping[str, Sequence[Any]]

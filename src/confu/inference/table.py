@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from confu._typing import Batch, Subset
 from confu.embeddings import EmbeddingTable
 from confu.inference.embedding import evaluating
 from confu.inference.parts import ModelParts
 from confu.inference.reading import Broken, SourceReading, Sources, collate
+from confu.plan import Subset
+from confu.types import Batch
 
 
 def embed_rows(

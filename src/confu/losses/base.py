@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Embeddings, Subset
 from confu.checks import check_finite, check_known, check_rows
 from confu.distributed import PartEmbeddings, every_count
 from confu.functional import total_correlation_bound
 from confu.functional.spread import spread_info_nce_terms
 from confu.functional.terms import info_nce_terms
-from confu.plan import Plan, Term
+from confu.plan import Plan, Subset, Term
+from confu.types import Embeddings
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from confu._typing import Embeddings
 from confu.checks import check_known
 from confu.functional.terms import SAME_GROUP
 from confu.losses.base import LossOutput, plan_info_nce, to_output
 from confu.nn import Temperature
 from confu.plan import pairwise_plan
+from confu.types import Embeddings
 
 
 class CLIPLoss(nn.Module):
@@ -27,7 +27,7 @@ class CLIPLoss(nn.Module):
     Reference: Radford et al. 2021, arXiv 2103.00020.
 
     >>> z = nn.functional.normalize(torch.ones(4, 2), dim=1)
-    >>> from confu._typing import Subset
+    >>> from confu.types import Subset
     >>> out = CLIPLoss(("image", "text"))(Embeddings({Subset("image"): z, Subset("text"): z}))
     >>> round(out.total.item(), 4)   # nothing told apart: log 4
     1.3863

@@ -5,12 +5,12 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from confu._typing import Embeddings
 from confu.checks import check_known
 from confu.functional.terms import SAME_GROUP
 from confu.losses.base import LossOutput, plan_info_nce, to_output
 from confu.nn import Temperature
 from confu.plan import Plan
+from confu.types import Embeddings
 
 Weighting = Literal["paper", "released"]
 
@@ -35,7 +35,7 @@ class ConFuLoss(nn.Module):
     Raises:
         ValueError: for an unknown weighting; in forward as `plan_info_nce`.
 
-    >>> from confu._typing import Subset
+    >>> from confu.types import Subset
     >>> from confu.plan import confu_plan
     >>> plan = confu_plan(("a", "b", "c"))
     >>> torch.manual_seed(0) and None

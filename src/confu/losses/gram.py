@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from confu._typing import Embeddings
 from confu.functional import gram_contrast
 from confu.losses.base import (
     LossOutput,
@@ -14,6 +13,7 @@ from confu.losses.base import (
     mean_of_anchors,
 )
 from confu.nn import Temperature
+from confu.types import Embeddings
 
 
 class GRAMLoss(nn.Module):
@@ -30,7 +30,7 @@ class GRAMLoss(nn.Module):
     Reference: Cicchetti et al. 2024, arXiv 2412.11959.
 
     >>> import torch
-    >>> from confu._typing import Subset
+    >>> from confu.types import Subset
     >>> z = torch.eye(4)
     >>> out = GRAMLoss(("a", "b"), temperature=1.0)(Embeddings({Subset(name): z for name in "ab"}))
     >>> round(out.total.item(), 4), list(out.terms)

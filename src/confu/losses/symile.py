@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from confu._typing import Embeddings
 from confu.checks import check_known
 from confu.distributed import agreed_seed, world_size
 from confu.functional.symile import NEGATIVES, symile_contrast
 from confu.losses.base import LossOutput, check_modalities, complete_vectors, mean_of_anchors
 from confu.nn import Temperature
+from confu.types import Embeddings
 
 
 class SymileLoss(nn.Module):
@@ -28,7 +28,7 @@ class SymileLoss(nn.Module):
 
     Reference: Saporta et al. 2024, arXiv 2411.01053.
 
-    >>> from confu._typing import Subset
+    >>> from confu.types import Subset
     >>> z = torch.eye(4)
     >>> loss = SymileLoss(("a", "b", "c"), temperature=1.0, negatives="n_squared")
     >>> round(loss(Embeddings({Subset(name): z for name in "abc"})).total.item(), 4)

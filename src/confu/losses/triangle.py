@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from confu._typing import Embeddings
 from confu.checks import check_known
 from confu.functional import triangle_contrast
 from confu.losses.base import (
@@ -15,6 +14,7 @@ from confu.losses.base import (
     mean_of_anchors,
 )
 from confu.nn import Temperature
+from confu.types import Embeddings
 
 
 class TRIANGLELoss(nn.Module):
@@ -33,7 +33,7 @@ class TRIANGLELoss(nn.Module):
     Reference: Cicchetti et al. 2025, arXiv 2509.24734.
 
     >>> import torch
-    >>> from confu._typing import Subset
+    >>> from confu.types import Subset
     >>> z = torch.eye(4)
     >>> out = TRIANGLELoss(("a", "b", "c"), anchors=["a"])(Embeddings({Subset(name): z for name in "abc"}))
     >>> list(out.terms)

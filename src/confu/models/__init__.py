@@ -1,7 +1,5 @@
 """Models: encoders, projections and fusion networks of a plan, and how they are saved."""
 
-from confu.models.checkpoint import load_model, load_weights, save_model
-from confu.models.classifier import LateFusionClassifier
-from confu.models.multimodal import MultimodalModel
+import lazy_loader
 
-__all__ = ["LateFusionClassifier", "MultimodalModel", "load_model", "load_weights", "save_model"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from confu._typing import Batch
 from confu.models.multimodal import check_encoders
+from confu.types import Batch
 
 
 class LateFusionClassifier(nn.Module):

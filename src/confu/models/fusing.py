@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from confu._typing import Embeddings, Mask, Subset
 from confu.nn.fusion import build_fusion
 from confu.nn.set_fusion import OneSet, SetFusion, set_sums
+from confu.plan import Subset
+from confu.types import Embeddings, Mask
 
 
 class SharedFusers(nn.Module):

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from confu._typing import SCORES, Batch, Embeddings, Inputs, Subset
 from confu.checks import check_known
 from confu.models.fusing import build_fusers, fuse, spread, unit
-from confu.plan import Plan
+from confu.plan import Plan, Subset
+from confu.types import SCORES, Batch, Embeddings, Inputs
 
 
 class MultimodalModel(nn.Module):

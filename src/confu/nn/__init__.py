@@ -1,20 +1,5 @@
 """Building blocks with weights: encoders, fusion networks, the temperature."""
 
-from confu.nn.encoders import ENCODERS, build_encoder
-from confu.nn.feature_mask import FeatureMask
-from confu.nn.fusion import FUSIONS, BilinearFusion, MLPFusion, ReleasedFusion, build_fusion
-from confu.nn.set_fusion import SetFusion
-from confu.nn.temperature import Temperature
+import lazy_loader
 
-__all__ = [
-    "ENCODERS",
-    "FUSIONS",
-    "BilinearFusion",
-    "FeatureMask",
-    "MLPFusion",
-    "ReleasedFusion",
-    "SetFusion",
-    "Temperature",
-    "build_encoder",
-    "build_fusion",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

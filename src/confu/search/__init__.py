@@ -1,6 +1,5 @@
 """A trained model and an index of what it embedded, asked together."""
 
-from confu.search.collection import Collection
-from confu.search.question import Answer, BadQuestion, Question, Wish
+import lazy_loader
 
-__all__ = ["Answer", "BadQuestion", "Collection", "Question", "Wish"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
 from confu.index import Index
 from confu.index.items import Hit
 from confu.inference import Embedder
+from confu.plan import Subset
 from confu.search.choosing import blended
 from confu.search.embedding import embed_together
 from confu.search.question import Answer, Question

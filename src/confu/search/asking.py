@@ -5,10 +5,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from confu._typing import Subset
 from confu.index import Index
 from confu.index.conditions import Condition, checked, parse_condition
 from confu.inference import Embedder
+from confu.plan import Subset
 from confu.search.choosing import target_of, weights_of
 from confu.search.question import BadQuestion, Question, Wish
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from confu._typing import Subset
+from confu.plan import Subset
 from confu.search.question import BadQuestion
 
 

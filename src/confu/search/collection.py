@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from confu._typing import Subset
 from confu.index import Index
 from confu.index.conditions import Condition
 from confu.inference import Embedder
 from confu.inference.reading import Item
+from confu.plan import Subset
 from confu.search.answering import answered
 from confu.search.asking import check_belongs, checked_question, known_vectors
 from confu.search.choosing import parsed_subset, query_of, target_of, weights_of

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from confu._typing import Batch, Subset
 from confu.inference import Embedder
 from confu.inference.embedding import evaluating
 from confu.inference.reading import Item, collate
+from confu.plan import Subset
+from confu.types import Batch
 
 
 def embed_together(

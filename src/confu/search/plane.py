@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.evaluation.map2d import Projection, projection_of
 from confu.index import Index
+from confu.plan import Subset
 
 MAP_ITEMS = 5000
 LABEL = "label"

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.index.conditions import Condition
 from confu.index.items import Hit
+from confu.plan import Subset
 
 
 class BadQuestion(ValueError):

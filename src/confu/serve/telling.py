@@ -6,9 +6,9 @@ import pyarrow as pa
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from confu._typing import Subset
 from confu.data.readers import Reader
 from confu.index import Item
+from confu.plan import Subset
 from confu.search import BadQuestion
 from confu.search.plane import Plane
 from confu.serve.limits import busy

@@ -1,7 +1,5 @@
 """Training: one explicit loop for every method, on Accelerate, that survives being killed."""
 
-from confu.training.loop import FitResult, fit
-from confu.training.objective import ContrastiveObjective, SupervisedObjective
-from confu.training.settings import TrainSettings
+import lazy_loader
 
-__all__ = ["ContrastiveObjective", "FitResult", "SupervisedObjective", "TrainSettings", "fit"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

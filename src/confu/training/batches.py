@@ -2,10 +2,9 @@
 
 from torch import Tensor
 
-from confu._typing import Subset
 from confu.data import Dataset
 from confu.data.sampling import BalancedBatches, Batches, Stretches, UniformBatches, UniqueBatches
-from confu.plan import Plan
+from confu.plan import Plan, Subset
 from confu.training.settings import TrainSettings
 
 

@@ -23,11 +23,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from confu._typing import Batch, Embeddings, Subset
 from confu.losses import LossOutput
+from confu.plan import Subset
 from confu.training.averaging import average_over_processes, check_whole_models
 from confu.training.chunks import joined, part_of, spans
 from confu.training.replay_state import RandomState, RunningState
+from confu.types import Batch, Embeddings
 
 Precision = Callable[[], AbstractContextManager[object]]
 

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from confu._typing import Batch, Embeddings, Inputs, Subset
+from confu.plan import Subset
+from confu.types import Batch, Embeddings, Inputs
 
 
 def spans(rows: int, chunk: int) -> list[tuple[int, int]]:

@@ -17,7 +17,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from confu._typing import Batch
 from confu.data import Dataset
 from confu.data.resident import resident
 from confu.distributed import largest, my_part, rank, wait
@@ -37,6 +36,7 @@ from confu.training.processes import all_weights, backward, begin_together, chec
 from confu.training.settings import TrainSettings
 from confu.training.state import claim_folder, load_state, save_state
 from confu.training.whole import own_part
+from confu.types import Batch
 
 BEST, LAST = "best", "last"
 

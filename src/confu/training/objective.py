@@ -10,12 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from confu._typing import Batch, Embeddings
 from confu.distributed import Negatives, PartEmbeddings, check_agreed, gather_embeddings, world_size
 from confu.files import written_whole
 from confu.losses import CLIPLoss, ConFuLoss, LossOutput
 from confu.models import LateFusionClassifier, MultimodalModel, save_model
 from confu.nn import Temperature
+from confu.types import Batch, Embeddings
 
 SHARED = (ConFuLoss, CLIPLoss)
 """The losses of which each process computes a share; of the others each computes the whole, of gathered embeddings."""

@@ -12,11 +12,11 @@ from accelerate.utils import DistributedDataParallelKwargs, KwargsHandler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from confu._typing import Batch
 from confu.data import Dataset
 from confu.distributed import check_agreed, rank, world_size
 from confu.training.objective import ContrastiveObjective
 from confu.training.settings import TrainSettings
+from confu.types import Batch
 
 
 def start_accelerator(objective: nn.Module, settings: TrainSettings) -> Accelerator:

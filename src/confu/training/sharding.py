@@ -21,10 +21,10 @@ from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from confu._typing import Batch
 from confu.distributed import broadcast_from_first, every_count, largest, rank
 from confu.training.averaging import average_over_processes
 from confu.training.whole import whole
+from confu.types import Batch
 
 
 def sharding_plugin(objective: nn.Module) -> FullyShardedDataParallelPlugin:

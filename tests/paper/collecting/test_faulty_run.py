@@ -1,0 +1,44 @@
+"""All sources against a server of which every third answer fails."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from confu_paper.collecting.http import Client
+from paper.collecting import killing
+from paper.collecting.clock import Clock
+from paper.collecting.faulty_server import FaultyServer
+
+PASSING = ("429", "429:4", "500", "503", "cut", "page")
+
+
+def contents(out):
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_faults_that_pass_change_nothing(tmp_path, monkeypatch, seed):
+    clock = Clock()
+    monkeypatch.setattr(
+        killing, "Client",
+        lambda contact, **settings: Client(contact, timeout=10.0, clock=clock, sleep=clock.sleep),
+    )  # fmt: skip
+    draws = random.Random(seed)
+    faults: Counter[str] = Counter()
+
+    def fault_of(path: str) -> str | None:
+        fault = draws.choice(PASSING) if draws.random() < 1 / 3 else None
+        faults.update([fault] if fault else [])
+        return fault
+
+    with FaultyServer() as server:
+        killing.run(tmp_path / "without", server.addresses)
+        needed = len(server.asked)
+        monkeypatch.setattr(server, "fault_of", fault_of)
+        client = killing.run(tmp_path / "with", server.addresses)
+    assert contents(tmp_path / "with") == contents(tmp_path / "without")
+    counts = client.counts["127.0.0.1"]
+    assert counts.retries == faults.total() > 0 and counts.requests == needed + counts.retries
+    print(f"{counts.requests} requests for {needed} answers, {counts.retries} retries {dict(faults)}, "
+          f"{counts.bytes} bytes, {sum(clock.naps):.0f} s waited on a clock of its own")  # fmt: skip

@@ -1,0 +1,234 @@
+"""Training by a run file, from the first command to the run opened again."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import confu.training.loop
+from confu.runs.opened import open_run
+from confu.runs.preparing.rows import RowTable
+from confu.runs.run_files.reading import read_run_file
+from confu.runs.sweeping import sweep
+from confu.runs.training_run import train
+from confu.training.log import read_log
+from runs.own_data import WORDS, make_rows, write_run, write_table
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with data, a run file, and a run of it."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_table(folder, make_rows(folder))
+    train(write_run(folder), progress=False)
+    return folder
+
+
+def weights(folder, which="last"):
+    return load_file(folder / which / "model.safetensors")
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_train_writes_a_run_that_says_all_of_itself(place):
+    run = place / "runs" / "clips"
+    inputs = json.loads((run / "inputs.json").read_text())
+    assert inputs["format"] == 1
+    assert inputs["kinds"] == {"image": "image", "audio": "audio", "text": "text"}
+    assert inputs["readers"]["image"]["size"] == 12
+    assert inputs["readers"]["audio"]["rate"] == 8000
+    assert inputs["class_names"] == sorted(WORDS)
+    assert "three" in inputs["readers"]["text"]["vocabulary"]
+    rows = pq.read_table(run / "rows.parquet").to_pydict()
+    assert rows["id"] == [f"clip-{number}" for number in range(60)]
+    assert [rows["split"].count(part) for part in ("train", "validation", "test")] == [48, 6, 6]
+    assert rows["has_audio"] == [number % 5 != 1 for number in range(60)]
+    assert read_run_file(run / "run.yaml") == read_run_file(place / "run.yaml")
+    assert not (run / "problems.csv").exists()
+    assert len(read_log(run, "validation")) == 2
+
+
+def test_open_run_gives_the_data_as_they_were_split(place):
+    run = place / "runs" / "clips"
+    opened = open_run(run)
+    rows = RowTable.load(run)
+    for part in ("train", "validation", "test"):
+        data = getattr(opened.splits, part)
+        assert list(data.ids) == [rows.ids[row] for row in rows.of(part)]
+        assert [opened.manifest.labels[row] for row in rows.of(part)] == [data.class_names[c] for c in data.labels]
+    batch = opened.splits.train.batch(torch.arange(48))
+    missing = [id for id, there in zip(batch.ids, batch.inputs["audio"].present) if not there]
+    assert missing == [id for id in batch.ids if int(id.removeprefix("clip-")) % 5 == 1]
+    embeddings = opened.model(batch)
+    assert embeddings["image+audio"].shape == (48, 16)
+    assert not opened.model.training
+    assert opened.skipped == []
+    assert opened.run.out == str(run)
+
+
+def test_a_run_can_be_moved_and_its_data_too(place, tmp_path):
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in ("run.yaml", "inputs.json", "rows.parquet"):
+        (moved / path).write_bytes((place / "runs" / "clips" / path).read_bytes())
+    (place / "runs" / "clips" / "best").rename(moved / "best")
+    try:
+        with pytest.raises(ValueError, match="no such file"):
+            open_run(moved)
+        assert len(open_run(moved, manifest=place / "clips.csv").splits.test) == 6
+    finally:
+        (moved / "best").rename(place / "runs" / "clips" / "best")
+
+
+def test_train_again_is_done_at_once_and_changes_nothing(place):
+    before = weights(place / "runs" / "clips")
+    steps = len(read_log(place / "runs" / "clips"))
+    train(place / "run.yaml", progress=False)
+    assert equal(before, weights(place / "runs" / "clips"))
+    assert len(read_log(place / "runs" / "clips")) == steps
+
+
+def test_train_that_was_stopped_goes_on_to_the_same_weights(place, monkeypatch):
+    sets = ["out=runs/stopped", "train.checkpoint_every=1"]
+    once = confu.training.loop._validate
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(confu.training.loop, "_validate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(place / "run.yaml", sets, progress=False)
+    monkeypatch.setattr(confu.training.loop, "_validate", once)
+    train(place / "run.yaml", sets, progress=False)
+    assert equal(weights(place / "runs" / "clips"), weights(place / "runs" / "stopped"))
+
+
+def test_train_refuses_a_folder_with_another_run_before_it_opens_a_file(place, monkeypatch):
+    monkeypatch.setattr("confu.runs.training_run.build_parts", None)  # whoever calls it fails
+    with pytest.raises(ValueError, match=r"holds a run with other settings: train.lr is 0.001 there and 0.01 here"):
+        train(place / "run.yaml", ["train.lr=0.01"], progress=False)
+
+
+def test_train_in_a_folder_that_was_never_trained_starts_anew(place):
+    sets = ["out=runs/unfit", "train.batch_size=1000"]
+    with pytest.raises(ValueError, match=r"train has 48 rows, fewer than train\.batch_size 1000; lower it"):
+        train(place / "run.yaml", sets, progress=False)
+    assert not (place / "runs" / "unfit" / "settings.json").exists()
+
+
+def test_weights_follow_from_the_seed_alone(place):
+    train(place / "run.yaml", ["out=runs/seed1", "seed=1"], progress=False)
+    train(place / "run.yaml", ["out=runs/again", "data.workers=2", "data.cache=other"], progress=False)
+    assert equal(weights(place / "runs" / "clips"), weights(place / "runs" / "again"))
+    one = weights(place / "runs" / "seed1")
+    assert not equal(one, weights(place / "runs" / "clips"))
+    assert RowTable.load(place / "runs" / "seed1").parts != RowTable.load(place / "runs" / "clips").parts
+
+
+@pytest.mark.parametrize("method", ["clip", "symile", "gram", "triangle", "confu-bilinear"])
+def test_every_method_trains_on_a_table(place, method):
+    folder = train(place / "run.yaml", [f"method={method}", f"out=runs/{method}", "train.epochs=1"], progress=False)
+    assert open_run(folder).model.score == {"symile": "multilinear", "gram": "volume", "triangle": "area"}.get(
+        method, "cosine"
+    )
+
+
+def test_gaps_drop_and_zeros_are_baselines_of_the_training_rows_only(place):
+    def parts(gaps):
+        folder = train(place / "run.yaml", [f"data.gaps={gaps}", f"out=runs/{gaps}", "train.epochs=1"], progress=False)
+        return open_run(folder).splits
+
+    masked, dropped, filled = open_run(place / "runs" / "clips").splits, parts("drop"), parts("zeros")
+    complete = torch.stack(list(masked.train.present.values())).all(dim=0)
+    assert len(dropped.train) == int(complete.sum()) < len(masked.train)
+    assert len(dropped.validation) == len(masked.validation)
+    assert all(bool(mask.all()) for mask in filled.train.present.values())
+    batch = filled.train.batch(torch.arange(len(filled.train)))
+    lacking = (~masked.train.present["audio"]).nonzero().flatten()
+    audio = batch.inputs["audio"]
+    assert bool(audio.present.all())
+    assert not audio.values[audio.rows[lacking]].any()
+    assert not bool(filled.test.present["audio"].all())
+
+
+def test_rows_of_one_text_are_a_group(place, tmp_path):
+    rows = [{**row, "text": row["text"] and f"the {row['label']}"} for row in make_rows(tmp_path)]
+    write_table(tmp_path, rows)
+    for same in ("positives", "excluded"):
+        sets = ["data.group=text", f"loss.same_group={same}", f"out=runs/{same}", "train.epochs=1"]
+        opened = open_run(train(write_run(tmp_path), sets, progress=False))
+        batch = opened.splits.train.batch(torch.arange(48))
+        for i in range(0, 48, 7):
+            for j in range(48):
+                texts = [rows[int(batch.ids[k].removeprefix("clip-"))]["text"] for k in (i, j)]
+                assert bool(batch.groups[i] == batch.groups[j]) == (texts[0] == texts[1])
+        assert bool((batch.groups[~opened.splits.train.present["text"]] == -1).all())
+
+
+class FrozenMean(nn.Module):
+    """A frozen network of the user's own, that counts how often it is asked."""
+
+    out_dim, feature_dim, frozen, asked = 16, 2, True, 0
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1), requires_grad=False)
+        self.output = nn.Linear(2, 16)
+
+    def features(self, values):
+        FrozenMean.asked += len(values)
+        return self.scale * torch.stack([values.flatten(1).mean(1), values.flatten(1).std(1)], dim=1)
+
+    def forward(self, values=None, features=None):
+        return self.output(self.features(values) if features is None else features)
+
+
+def test_features_of_a_frozen_encoder_are_computed_once(place):
+    FrozenMean.asked = 0
+    sets = ["modalities.image.encoder=runs.test_train:FrozenMean", "out=runs/frozen"]
+    folder = train(place / "run.yaml", sets, progress=False)
+    assert FrozenMean.asked <= 60 + 2  # each row once, and the two of the first try
+    asked = FrozenMean.asked
+    opened = open_run(folder, encoders={"image": FrozenMean()})
+    assert opened.splits.train.batch(torch.arange(3)).inputs["image"].values["features"].shape == (3, 2)
+    assert FrozenMean.asked == asked
+    assert len(open_run(folder, allow_custom=True).splits.test) == 6
+    with pytest.raises(ValueError, match="allow_custom"):  # a run from elsewhere could name any function
+        open_run(folder)
+
+
+def test_open_run_says_what_is_missing_or_changed(place, tmp_path):
+    with pytest.raises(ValueError, match=r"lacks run.yaml, inputs.json, rows.parquet; expected a run folder"):
+        open_run(tmp_path)
+    rows = make_rows(tmp_path)
+    write_table(tmp_path, rows[:-1])
+    with pytest.raises(ValueError, match=r"has 59 rows, had 60; .* was trained on other rows"):
+        open_run(place / "runs" / "clips", manifest=tmp_path / "clips.csv")
+    rows[3]["id"] = "other"
+    write_table(tmp_path, rows)
+    with pytest.raises(ValueError, match="row 3 has the id 'other', had 'clip-3'"):
+        open_run(place / "runs" / "clips", manifest=tmp_path / "clips.csv")
+    rows[3]["id"], rows[4]["text"] = "clip-3", ""
+    write_table(tmp_path, rows)
+    with pytest.raises(ValueError, match=r"row 4 \(id clip-4\), column 'text': the cell was filled and is not now"):
+        open_run(place / "runs" / "clips", manifest=tmp_path / "clips.csv")
+
+
+def test_sweep_trains_the_grid_and_reads_it_the_second_time(place):
+    grid = {"train.lr": [1e-3, 1e-2], "model.dim": [16]}
+    found = sweep(place / "run.yaml", grid, ["train.epochs=1", "out=runs/sweep"], progress=False)
+    assert [point.settings["train.lr"] for point in found.points] == ["0.001", "0.01"]
+    assert [point.folder.name for point in found.points] == ["sweep-lr0.001-dim16", "sweep-lr0.01-dim16"]
+    assert found.best.loss == min(point.loss for point in found.points)
+    again = sweep(place / "run.yaml", grid, ["train.epochs=1", "out=runs/sweep"], progress=False)
+    assert again == found
+    assert found.to_rich().row_count == 2
+    with pytest.raises(ValueError, match=r"train\.lr: expected greater than 0"):
+        sweep(place / "run.yaml", {"train.lr": [1e-3, -1]}, progress=False)
+    with pytest.raises(ValueError, match="each with its values"):
+        sweep(place / "run.yaml", {"train.lr": []}, progress=False)
