@@ -6,16 +6,18 @@ to do.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+# Commands that compute nothing check names too: they start without torch.
+if TYPE_CHECKING:
+    import torch
 
 
-def _shape(tensor: Tensor) -> str:
+def _shape(tensor: "torch.Tensor") -> str:
     return str(tuple(tensor.shape))
 
 
-def check_pair(queries: Tensor, targets: Tensor) -> None:
+def check_pair(queries: "torch.Tensor", targets: "torch.Tensor") -> None:
     """Check that two sets of embeddings can be scored row against row.
 
     Args:
@@ -26,6 +28,7 @@ def check_pair(queries: Tensor, targets: Tensor) -> None:
         ValueError: if one is not 2-D, or if the rows or the dimensions differ.
 
     Example:
+        >>> import torch
         >>> check_pair(torch.zeros(3, 8), torch.zeros(3, 4))
         Traceback (most recent call last):
         ...
@@ -71,7 +74,7 @@ def check_rows(n: int, at_least: int, what: str) -> None:
         )
 
 
-def check_finite(name: str, tensor: Tensor) -> None:
+def check_finite(name: str, tensor: "torch.Tensor") -> None:
     """Check that a tensor holds no NaN and no infinity.
 
     Args:
@@ -82,6 +85,7 @@ def check_finite(name: str, tensor: Tensor) -> None:
         ValueError: naming the first bad row and how many numbers are bad.
 
     Example:
+        >>> import torch
         >>> check_finite("audio", torch.tensor([[0.0], [float("nan")]]))
         Traceback (most recent call last):
         ...
@@ -91,7 +95,7 @@ def check_finite(name: str, tensor: Tensor) -> None:
         return
     if bool(tensor.sum().isfinite()):  # a tenth of the time, and right: a sum of what is not finite is not finite
         return
-    finite = torch.isfinite(tensor)
+    finite = tensor.isfinite()
     if bool(finite.all()):
         return
     bad = ~finite

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.table import Table
-from rich.text import Text
+import numpy as np
 
 from confu.plan import Subset
-from confu.types import Mask
+
+if TYPE_CHECKING:
+    import rich.table
 
 _LISTED = 6  # with more modalities than this their subsets are too many to list
 
@@ -26,7 +26,7 @@ class Coverage:
             the rows that have none.
         rows: all of them.
 
-    >>> present = {"image": torch.tensor([True, True, False]), "text": torch.tensor([True, False, True])}
+    >>> present = {"image": [True, True, False], "text": [True, False, True]}
     >>> found = coverage(present)
     >>> found.complete("image+text"), found.complete("text"), found.rows
     (1, 2, 3)
@@ -64,8 +64,11 @@ class Coverage:
             "patterns": {"+".join(pattern): count for pattern, count in self.patterns.items()},
         }
 
-    def to_rich(self) -> Table:
+    def to_rich(self) -> "rich.table.Table":
         """Two tables side by side: the complete rows of every subset, and the patterns with their rows."""
+        from rich.table import Table
+        from rich.text import Text
+
         complete = Table("subset", box=None, pad_edge=False, title="rows that have at least", title_justify="left")
         patterns = Table("pattern", box=None, pad_edge=False, title="rows that have exactly", title_justify="left")
         for table in (complete, patterns):
@@ -86,11 +89,11 @@ class Coverage:
         return f"{count:,}", f"{100 * count / self.rows:.1f}" if self.rows else "-"
 
 
-def coverage(present: Mapping[str, Mask]) -> Coverage:
+def coverage(present: Mapping[str, Any]) -> Coverage:
     """Count which rows have which modalities.
 
     Args:
-        present: modality -> (n,) bool, True where a row has it.
+        present: modality -> (n,) bool, an array, tensor or list; True where a row has it.
 
     Raises:
         ValueError: no modality, or masks of differing lengths.
@@ -103,7 +106,7 @@ def coverage(present: Mapping[str, Mask]) -> Coverage:
     return Coverage(modalities, {pattern: counts[pattern] for pattern in order}, len(found))
 
 
-def pattern_of_rows(present: Mapping[str, Mask]) -> list[Subset | None]:
+def pattern_of_rows(present: Mapping[str, Any]) -> list[Subset | None]:
     """The modalities that each row has, in the order of `present`; None for a row that has none.
 
     Args:
@@ -113,16 +116,19 @@ def pattern_of_rows(present: Mapping[str, Mask]) -> list[Subset | None]:
         ValueError: no modality, or masks of differing lengths.
 
     Example:
-        >>> pattern_of_rows({"image": torch.tensor([True, False]), "text": torch.tensor([True, False])})
+        >>> pattern_of_rows({"image": [True, False], "text": [True, False]})
         [Subset('image+text'), None]
     """
     lengths = {name: len(mask) for name, mask in present.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"present: expected a mask for at least one modality, all of one length; got {lengths}")
     names = tuple(present)
-    masks = torch.stack([present[name].cpu() for name in names], dim=1)
-    kinds, rows = masks.unique(dim=0, return_inverse=True)  # few patterns, many rows
-    subsets = [
-        Subset(*(name for name, there in zip(names, kind) if there)) if any(kind) else None for kind in kinds.tolist()
-    ]
-    return [subsets[row] for row in rows.tolist()]
+    masks = np.stack([_as_array(present[name]) for name in names], axis=1)
+    # Few patterns, many rows: each pattern is named once.
+    patterns, numbers = np.unique(masks, axis=0, return_inverse=True)
+    subsets = [Subset(*np.array(names)[mask].tolist()) if mask.any() else None for mask in patterns]
+    return [subsets[number] for number in numbers.reshape(-1).tolist()]
+
+
+def _as_array(mask: Any) -> np.ndarray:
+    return np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask, dtype=bool)

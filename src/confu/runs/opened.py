@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from confu.data import Splits
@@ -99,7 +100,7 @@ def check_same_rows(folder: Path, run: RunFile, manifest: Manifest, rows: RowTab
         if now != then:
             raise ValueError(f"{manifest.address}: row {row} has the id {now!r}, had {then!r}; {advice}")
     for name, modality in run.modalities.items():
-        differ = (manifest.present(modality.column) != rows.present[name]).nonzero().flatten()
+        differ = (torch.from_numpy(manifest.present(modality.column)) != rows.present[name]).nonzero().flatten()
         if len(differ):
             row = int(differ[0])
             was = "filled" if bool(rows.present[name][row]) else "empty"

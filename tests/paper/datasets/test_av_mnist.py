@@ -12,7 +12,6 @@ import torch
 
 from confu_paper.datasets import build_av_mnist, load_av_mnist
 from confu_paper.datasets.digit_captions import DIGIT_WORDS
-
 from data.fixtures import write_sources
 
 SPLITS = ("train", "validation", "test")

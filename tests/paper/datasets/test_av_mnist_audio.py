@@ -3,7 +3,6 @@ import pytest
 import soundfile
 
 from confu_paper.datasets.av_mnist_audio import SPEECH_RMS, Draws, Sounds, mix, read_noise, read_speech, split_noise
-
 from data.fixtures import write_noise, write_speech
 
 

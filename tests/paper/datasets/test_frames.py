@@ -19,7 +19,6 @@ from confu_paper.datasets.birds import RowList
 from confu_paper.datasets.frames import SECONDS, frame_dataset
 from confu_paper.datasets.media import media_dataset
 from confu_paper.datasets.ssw60 import read_ssw60
-
 from paper.datasets.bird_files import RATE, STEP, write_photo, write_sound, write_ssw60, write_video
 
 pytest.importorskip("av")

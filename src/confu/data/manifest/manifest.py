@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
+from jaxtyping import Bool
 
 from confu.checks import check_known
 from confu.data.manifest.address import FileResolver
 from confu.data.manifest.cells import Source, cells, filled, source_of
 from confu.data.manifest.kinds import KINDS, ROLES
 from confu.data.manifest.problem import place_of
-from confu.types import Mask
 
 _SPLITS = {
     "train": "train", "training": "train",
@@ -101,9 +100,9 @@ class Manifest:
                 raise ValueError(f"{self.where(row, column)}: {error} [{cell!r}]") from error
         return found
 
-    def present(self, column: str) -> Mask:
+    def present(self, column: str) -> Bool[np.ndarray, " n"]:
         """(n,) bool: the rows whose cell is not missing."""
-        return torch.from_numpy(np.array(filled(self.column(column)), dtype=bool))
+        return np.array(filled(self.column(column)))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of the table.

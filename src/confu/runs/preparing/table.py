@@ -38,7 +38,7 @@ def assign_rows(run: RunFile, manifest: Manifest) -> tuple[RowTable, list[str]]:
         the rows, those whose split is empty or unknown without a part; and what was decided, in words.
     """
     n, groups, shares = len(manifest), manifest.groups, tuple(run.data.shares)
-    present = {name: manifest.present(modality.column) for name, modality in run.modalities.items()}
+    present = {name: torch.from_numpy(manifest.present(modality.column)) for name, modality in run.modalities.items()}
     by = "" if groups is None else ", no group in two of them"
     if manifest.splits is None:
         parts = split_rows(groups, n, run.seed, shares)
