@@ -30,7 +30,7 @@ from confu import versions
 from confu.files import write_json
 from confu_paper.datasets.affect import load_affect
 from confu_paper.datasets.affect_manifest import build_affect
-from confu_paper.recipes.affect import SCALES, affect_runs
+from confu_paper.experiments.affect import SCALES, affect_runs
 
 ROWS = {"train": 10_598, "valid": 2_626, "test": 3_290}
 WIDTHS = {"vision": 371, "audio": 81, "text": 300}

@@ -36,8 +36,8 @@ from confu.data import Splits
 from confu.data.sampling import UniformBatches
 from confu.training.optim import build_optimizer, build_schedule
 from confu_paper.datasets import load_av_mnist
-from confu_paper.recipes.av_mnist import SCALES, contrastive_runs
-from confu_paper.recipes.run import Run
+from confu_paper.experiments.av_mnist import SCALES, contrastive_runs
+from confu_paper.experiments.run import Run
 
 FUSED = "accuracy image+audio"
 

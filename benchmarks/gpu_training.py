@@ -12,7 +12,7 @@ from confu.data import ArrayDataset, TensorColumn
 from confu.plan import confu_plan
 from confu.training import TrainSettings, fit
 from confu_paper.datasets.digit_captions import digit_captions
-from confu_paper.recipes.av_mnist import PAPER_ENCODERS
+from confu_paper.experiments.av_mnist import PAPER_ENCODERS
 
 NAMES = ("image", "audio", "text")
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -61,7 +61,7 @@ def loss_profile(name: str, n: int, options: argparse.Namespace) -> dict[str, An
 def training_profile(way: str, options: argparse.Namespace) -> dict[str, Any]:
     from av_mnist_small import WAYS, Training
 
-    from confu_paper.recipes.av_mnist import SCALES, contrastive_runs
+    from confu_paper.experiments.av_mnist import SCALES, contrastive_runs
 
     torch.set_num_threads(options.threads)
     run = contrastive_runs("confu", options.data)[0]

@@ -10,8 +10,8 @@ from rich.markup import escape
 from confu.cli.show import console, print_wide
 
 if TYPE_CHECKING:
-    from confu_paper.recipes.run import Outcome
-    from confu_paper.recipes.tables import ResultTable
+    from confu_paper.experiments.run import Outcome
+    from confu_paper.experiments.tables import ResultTable
 
 
 class Size(str, Enum):
@@ -45,7 +45,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the data, the weights and the order of the rows.")] = 0,
 ) -> None:
     """Train ConFu on small real images, sounds and words, and write one HTML page about it (two minutes)."""
-    from confu_paper.recipes.demo import run_demo
+    from confu_paper.demo.page import run_demo
 
     page, table, lines = run_demo(runs, seed)
     print_table(table)
@@ -113,7 +113,7 @@ def reproduce(
     Killed at any moment, the same command goes on where it was; finished runs are shared by all tables. Each table is
     also written as Markdown, LaTeX and CSV, and drawn as PNG and SVG.
     """
-    from confu_paper.recipes.paper import Request, about, reproduce
+    from confu_paper.experiments.paper import Request, about, reproduce
 
     if name == "list":
         print_wide(about())
@@ -180,8 +180,8 @@ def sweep(
             raise ValueError("--search tries settings of a recipe; of a run file give values with --set")
         print_wide(sweep_run_file(on, _grid(settings or []), progress=progress).to_rich())
         return
-    from confu_paper.recipes.paper import Request
-    from confu_paper.recipes.sweeps.command import tune
+    from confu_paper.experiments.paper import Request
+    from confu_paper.sweeps.command import tune
 
     request = Request(
         size=size.value, seeds=range(seeds), runs=runs, data=data, ps=numbers(ps, "--p"), limit=limit, epochs=epochs,

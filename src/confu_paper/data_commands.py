@@ -131,7 +131,7 @@ def data_av_mnist_calibrate(
     runs: RUNS = Path("runs"),
 ) -> None:
     """Find the noise at which a supervised audio classifier is as good as the published one, and draw the curve."""
-    from confu_paper.recipes.calibrate import calibrate
+    from confu_paper.experiments.calibrate import calibrate
 
     first = numbers(levels, "--levels") or []
     found = calibrate(mnist, speech, noise, out, target, tolerance, first, size.value, runs, range(seeds))

@@ -15,7 +15,7 @@ from confu.training.objective import clamp_temperatures
 from confu.training.optim import build_optimizer
 from confu.types import SCORES
 from confu_paper.datasets import xor
-from confu_paper.recipes.xor import xor_run
+from confu_paper.experiments.xor import xor_run
 
 NAMES = ("x1", "x2", "x3")
 DATA = xor(p=0.5, num_train=64, num_validation=8, num_test=8).train

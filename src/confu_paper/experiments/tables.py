@@ -1,0 +1,248 @@
+"""Tables of results: the paper's value beside ours; for the terminal, Markdown, LaTeX, CSV and JSON."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from confu.checks import check_known
+from confu.evaluation import Summary
+from confu.files import written_whole
+from confu_paper.experiments.latex import escape_latex, latex_table
+from confu_paper.experiments.published import Value
+
+CSV_HEADER = ("table", "method", "column", "ours_mean", "ours_std", "seeds", "paper_mean", "paper_std")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measured percentage, mean and standard deviation over seeds, beside the published one.
+
+    Attributes:
+        mean: over the seeds.
+        std: the sample standard deviation over the seeds; None for one seed.
+        published: the paper's mean and standard deviation, if it has the number.
+        num_seeds: how many; None where there are none, e.g. for a ceiling that is computed.
+    """
+
+    mean: float
+    std: float | None = None
+    published: Value | None = None
+    num_seeds: int | None = None
+
+    @property
+    def ours(self) -> str:
+        """`71.2 ± 0.1`, without the paper's."""
+        return _with_std(self.mean, self.std)
+
+    @property
+    def paper(self) -> str:
+        """`(71.2 ± 0.2)` after a space, or nothing."""
+        return "" if self.published is None else f" ({_with_std(*self.published)})"
+
+    def __str__(self) -> str:
+        return self.ours + self.paper
+
+
+def _with_std(mean: float, std: float | None) -> str:
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Rows of cells; a dash where there is nothing to say, e.g. where a method cannot answer a query.
+
+    Attributes:
+        title: what is measured, in which unit.
+        columns: names of the cells, each once.
+        rows: label -> cell by column name.
+        notes: how our protocol or data differ from the paper's.
+        groups: column -> (header over it, name below that header), for LaTeX; columns that stand side by side share a
+            header. The other formats write the column's own name.
+        lower_is_better: columns whose best cell is the lowest, e.g. a median rank.
+        references: labels of rows that do not compete for the best cell, e.g. a ceiling.
+        row_header: what the labels are.
+
+    Raises:
+        ValueError: if a name stands twice in `columns`, or a row, group or option names what is not there.
+
+    Example:
+        >>> rows = {"confu": {"A": Cell(39.9, 0.2, (39.7, 0.1)), "A+V": Cell(71.0)}, "clip": {"A": Cell(41)}}
+        >>> print(ResultTable("Accuracy (%)", ("A", "A+V"), rows).to_markdown(bold_best=True).rstrip())
+        **Accuracy (%)**
+        <BLANKLINE>
+        | method | A | A+V |
+        |---|---:|---:|
+        | confu | 39.9 ± 0.2 (39.7 ± 0.1) | 71.0 |
+        | clip | **41.0** | - |
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: dict[str, dict[str, Cell]]
+    notes: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    lower_is_better: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    row_header: str = "method"
+
+    def __post_init__(self) -> None:
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError(f"columns of {self.title!r} must have different names; got {', '.join(self.columns)}")
+        for label, cells in self.rows.items():
+            for column in cells:
+                check_known(f"column of row {label!r}", column, self.columns)
+        for column in (*self.groups, *self.lower_is_better):
+            check_known("column", column, self.columns)
+        for label in self.references:
+            check_known("row", label, self.rows)
+
+    def cells(self, label: str) -> list[str]:
+        """The row's cells as text, in the order of the columns."""
+        return [str(self.rows[label][column]) if column in self.rows[label] else "-" for column in self.columns]
+
+    def best(self, column: str) -> tuple[str, ...]:
+        """Labels of the best rows of a column: several if they print the same, none if fewer than two compete."""
+        competing = {
+            label: round(cells[column].mean, 1)  # as it is printed: what looks equal is equal
+            for label, cells in self.rows.items()
+            if column in cells and label not in self.references
+        }
+        if len(competing) < 2:
+            return ()
+        best = (min if column in self.lower_is_better else max)(competing.values())
+        return tuple(label for label, mean in competing.items() if mean == best)
+
+    def to_rich(self) -> Table:
+        """The rows for the terminal; the title and the notes are printed around it, where they do not wrap."""
+        table = Table()
+        table.add_column(self.row_header, no_wrap=True)
+        for column in self.columns:
+            table.add_column(column, justify="right")
+        for label in self.rows:
+            table.add_row(label, *self.cells(label))
+        return table
+
+    def to_markdown(self, bold_best: bool = False) -> str:
+        """For a README.
+
+        Args:
+            bold_best: print the best cells of each column in bold.
+        """
+        best = {column: self.best(column) if bold_best else () for column in self.columns}
+
+        def text(label: str, column: str) -> str:
+            cell = self.rows[label].get(column)
+            if cell is None:
+                return "-"
+            return f"**{cell.ours}**{cell.paper}" if label in best[column] else str(cell)
+
+        rows = [[self.row_header, *self.columns]]
+        rows += [[label, *(text(label, column) for column in self.columns)] for label in self.rows]
+        lines = ["| " + " | ".join(part.replace("|", r"\|") for part in row) + " |" for row in rows]
+        lines.insert(1, f"|---|{'---:|' * len(self.columns)}")
+        return "\n".join([f"**{self.title}**", "", *lines, "", *(f"- {note}" for note in self.notes)]) + "\n"
+
+    def to_latex(self, label: str | None = None) -> str:
+        r"""A `table` for a paper that loads the package booktabs; the best cells of each column in bold.
+
+        Args:
+            label: for `\ref`; none by default.
+        """
+        best = {column: self.best(column) for column in self.columns}
+
+        def text(row: str, column: str) -> str:
+            cell = self.rows[row].get(column)
+            if cell is None:
+                return "--"
+            ours = escape_latex(cell.ours)
+            # \boldmath for the ±, \textbf for the digits
+            return (rf"{{\boldmath\textbf{{{ours}}}}}" if row in best[column] else ours) + escape_latex(cell.paper)
+
+        heads = {column: self.groups.get(column, ("", column)) for column in self.columns}
+        return latex_table(
+            self.title,
+            [self.row_header, *(name for _, name in heads.values())],
+            [[escape_latex(row), *(text(row, column) for column in self.columns)] for row in self.rows],
+            [head for head, _ in heads.values()],
+            self.notes,
+            label,
+        )
+
+    def to_csv(self, name: str | None = None) -> str:
+        """One row a cell, with every digit; a cell that there is not has no row.
+
+        Args:
+            name: in the column `table`; the title by default.
+        """
+        name = self.title if name is None else name
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(CSV_HEADER)
+        for label, cells in self.rows.items():
+            for column in self.columns:
+                if (cell := cells.get(column)) is not None:
+                    paper = cell.published or (None, None)
+                    writer.writerow([name, label, column, cell.mean, cell.std, cell.num_seeds, *paper])
+        return text.getvalue()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def write(self, folder: str | Path, name: str) -> list[Path]:
+        """Write `NAME.md`, `NAME.tex` and `NAME.csv`, each whole or not at all; none if one cannot be made.
+
+        Args:
+            folder: made if there is none.
+            name: of the files, and of the table in them.
+
+        Returns:
+            the three files.
+
+        Raises:
+            ValueError: if the name is not one that a file can have on every system.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(f"name must be letters, digits, '.', '_' and '-', starting with no mark; got {name!r}")
+        texts = {".md": self.to_markdown(), ".tex": self.to_latex(f"tab:{name}"), ".csv": self.to_csv(name)}
+        written = []
+        for suffix, text in texts.items():
+            with written_whole(Path(folder) / f"{name}{suffix}") as partial:
+                partial.write_text(text, encoding="utf-8", newline="\n")
+            written.append(Path(folder) / f"{name}{suffix}")
+        return written
+
+
+def percent(
+    summaries: Iterable[Summary],
+    method: str,
+    query: str,
+    published: Value | None = None,
+    metric: str = "accuracy",
+    target: str | None = None,
+) -> Cell | None:
+    """A number of a method's query in percent, or None if it was not measured.
+
+    Args:
+        summaries: as `confu.evaluation.summarise` makes them.
+        method, query, metric: as in them.
+        published: the paper's value for the cell.
+        target: as in them; None takes the first that there is.
+    """
+    for summary in summaries:
+        found = (summary.method, summary.metric, summary.query) == (method, metric, query)
+        if found and target in (None, summary.target):
+            std = None if summary.std is None else 100 * summary.std
+            return Cell(100 * summary.mean, std, published, num_seeds=len(summary.seeds))
+    return None
+
+
+def without_gaps(cells: dict[str, Cell | None]) -> dict[str, Cell]:
+    """Only the cells that there are."""
+    return {name: cell for name, cell in cells.items() if cell is not None}
