@@ -26,7 +26,7 @@ from gpu_ways import DIM, INF_CL, RELEASED, WAYS, Terms, Way, exactly, leaves, t
 from measure import interleaved, parser, ratio, write_results
 from torch import Tensor
 
-from confu.functional import gpu_sums, log_sums
+from confu.losses import gpu_sums, log_sums
 
 FLOOR, TILE = "floor of four products", 4096
 LARGEST = 2**18

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from confu.functional.terms import info_nce_terms
+from confu.losses.terms import info_nce_terms
 from confu.plan import confu_plan
 
 TAU, DIM = 0.07, 256

@@ -31,10 +31,10 @@ from torch.nn.functional import normalize
 from confu import versions
 from confu.embeddings import EmbeddingTable
 from confu.files import write_json
-from confu.functional.top_k import top_k
 from confu.index import About, Found, Index, Items
 from confu.index.recall import measure_settings, recall_of
 from confu.plan import Subset
+from confu.products import top_k
 
 K, PART, CENTRES, LATENT, SPREAD = 10, 1 << 16, 1000, 32, 0.7
 TARGET = Subset("image")

@@ -40,8 +40,8 @@ from measure import Times, clock_of, in_own_process, interleaved, parser, peak_a
 from rich.console import Console
 from rich.table import Table
 
-from confu.functional.products import matmul_backend
 from confu.plan import disjoint_plan
+from confu.products import matmul_backend
 
 REPEATS = {64: 60, 256: 30, 1024: 12, 4096: 3}
 MODALITIES = 512  # rows where the number of modalities grows

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from confu.functional.products import products
-from confu.functional.terms import info_nce_terms
+from confu.losses.terms import info_nce_terms
 from confu.plan import confu_plan
+from confu.products import products
 
 try:
     from pytorch_metric_learning.distances import DotProductSimilarity

@@ -15,7 +15,7 @@ from measure import clock_of, interleaved, parser, ratio, write_results
 from torch import Tensor
 
 from confu.evaluation.ranking import count_ranks
-from confu.functional.top_k import top_k
+from confu.products import top_k
 
 try:
     import faiss

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from confu.checks import check_known
-from confu.functional.terms import SAME_GROUP
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
+from confu.losses.terms import SAME_GROUP
 from confu.models import MultimodalModel
 from confu.nn import Temperature
 from confu.plan import Plan, confu_plan, pairwise_plan

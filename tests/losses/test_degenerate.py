@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from confu.functional import gram_contrast, triangle_contrast
-from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
+from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss, gram_contrast, triangle_contrast
 from confu.nn import Temperature
 from confu.plan import Subset, confu_plan
 from confu.types import Embeddings

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu.functional import gram_contrast, symile_contrast
-from confu.losses import GRAMLoss, SymileLoss, TRIANGLELoss
+from confu.losses import GRAMLoss, SymileLoss, TRIANGLELoss, gram_contrast, symile_contrast
 from confu.nn import Temperature
 from confu.plan import Subset
 from confu.types import Embeddings

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from confu.functional import info_nce
-from confu.losses import CLIPLoss, ConFuLoss
+from confu.losses import CLIPLoss, ConFuLoss, info_nce
 from confu.nn import Temperature
 from confu.plan import Plan, Subset, confu_plan, disjoint_plan, pairwise_plan
 from confu.types import Embeddings

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from confu.evaluation.curvature import Curvature, estimate_curvature, likely_rows
 from confu.evaluation.descent import descend
-from confu.functional.products import products
+from confu.products import products
 
 _CHUNK = 1 << 19  # numbers held at once on a CPU, so that they stay in its cache between the two products of a pass
 _CHUNK_GPU = 1 << 25

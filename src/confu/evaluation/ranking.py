@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from confu.evaluation.scoring import TIE_TOLERANCE, pair_scores, tie_widths
-from confu.functional.products import products
+from confu.products import products
 
 _TILE = 1 << 22  # numbers held at once, times a small constant, for the square of the number of vectors compared
 _ROWS = 512  # queries of a tile, where a tile does not hold the whole gallery

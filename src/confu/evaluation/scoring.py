@@ -20,7 +20,7 @@ from torch import Tensor
 
 from confu.checks import check_finite, check_known
 from confu.embeddings import EmbeddingTable
-from confu.functional import multilinear_scores, squared_areas, squared_volumes
+from confu.losses import multilinear_scores, squared_areas, squared_volumes
 from confu.plan import Plan, Subset
 from confu.types import SCORES
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from confu.functional.top_k import top_k
+from confu.products import top_k
 
 _PIECE = 1 << 16  # rows that are looked at together where some of them are left out
 _FEW = 0.25  # so small a share of a piece is copied together; of more all scores are made, and some left out

@@ -1,4 +1,4 @@
-"""Losses: thin objects that hold a temperature and a plan, and call the functions of `confu.functional`."""
+"""Losses: the equations as free functions, and thin modules that hold a plan and a temperature."""
 
 import lazy_loader
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from confu.checks import check_finite, check_known, check_rows
 from confu.distributed import PartEmbeddings, every_count
-from confu.functional import total_correlation_bound
-from confu.functional.spread import spread_info_nce_terms
-from confu.functional.terms import info_nce_terms
+from confu.losses import total_correlation_bound
+from confu.losses.spread import spread_info_nce_terms
+from confu.losses.terms import info_nce_terms
 from confu.plan import Plan, Subset, Term
 from confu.types import Embeddings
 

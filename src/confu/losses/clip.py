@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from confu.checks import check_known
-from confu.functional.terms import SAME_GROUP
 from confu.losses.base import LossOutput, plan_info_nce, to_output
+from confu.losses.terms import SAME_GROUP
 from confu.nn import Temperature
 from confu.plan import pairwise_plan
 from confu.types import Embeddings

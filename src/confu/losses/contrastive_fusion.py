@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from confu.checks import check_known
-from confu.functional.terms import SAME_GROUP
 from confu.losses.base import LossOutput, plan_info_nce, to_output
+from confu.losses.terms import SAME_GROUP
 from confu.nn import Temperature
 from confu.plan import Plan
 from confu.types import Embeddings
@@ -26,7 +26,7 @@ class ConFuLoss(nn.Module):
             `confu_plan`, 3 at λ = 0). With AdamW the two differ only through its epsilon.
         symmetric: both directions of each term, as the released code; False for one, Eq. 2 and 5 as printed.
         same_group: what rows of one group (`Batch.groups`) are to one another: `"negatives"`, further `"positives"`,
-            or `"excluded"` from the negatives (see `confu.functional.info_nce`).
+            or `"excluded"` from the negatives (see `info_nce`).
 
     Returns (forward):
         LossOutput with the total, each term in nats, the temperature and, where the plan has the terms for it, the

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from confu.functional import gram_contrast
+from confu.losses import gram_contrast
 from confu.losses.base import (
     LossOutput,
     check_modalities,

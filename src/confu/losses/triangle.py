@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from confu.checks import check_known
-from confu.functional import triangle_contrast
+from confu.losses import triangle_contrast
 from confu.losses.base import (
     LossOutput,
     check_modalities,

@@ -1,5 +1,0 @@
-"""Pure functions of tensors: the mathematics, without state."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
