@@ -12,8 +12,8 @@ from confu.index import Index
 from confu.index.items import Items
 from confu.inference import Embedder
 from confu.plan import Subset
-from confu.search import BadQuestion, Collection, Wish
-from confu.search.choosing import blended
+from confu.search import Collection, QueryError, SearchOptions
+from confu.search.query import blend
 
 from . import tiny_collection as tiny
 
@@ -101,7 +101,7 @@ def test_weights_blend_the_embeddings(collection):
 
 def test_weights_stand_in_where_nothing_was_fused(collection):
     sources = {"text": "a red bird", "sensor": [1.0, 1.0, 0.0, 0.0]}
-    with pytest.raises(BadQuestion, match=r"no embedding of text\+sensor together, but of .*weights, e.g.") as error:
+    with pytest.raises(QueryError, match=r"no embedding of text\+sensor together, but of .*weights, e.g.") as error:
         collection.ask(sources, "image")
     assert (error.value.argument, error.value.code) == ("query", "not_embedded")
     answer = collection.ask(sources, "image", weights={"text": 1, "sensor": 1}, singles=True)
@@ -111,27 +111,27 @@ def test_weights_stand_in_where_nothing_was_fused(collection):
 
 def test_questions_together_are_answered_as_alone(collection):
     wishes = [
-        (asked("blue"), Wish("text", 3, singles=True)),
-        ({"text": "a red bird with a low call"}, Wish("image", 5, where=["year > 2003"])),
-        ({"image": asked("green")["image"]}, Wish("text", 3)),
-        ({"sensor": [1.0, 0.0, 0.0, 1.0]}, Wish("image+audio", 2, exclude=["item-03"])),
-        (asked("yellow", "deep"), Wish("text", 3, weights={"image": 1.0, "audio": 1.0})),
+        (asked("blue"), SearchOptions("text", 3, singles=True)),
+        ({"text": "a red bird with a low call"}, SearchOptions("image", 5, where=["year > 2003"])),
+        ({"image": asked("green")["image"]}, SearchOptions("text", 3)),
+        ({"sensor": [1.0, 0.0, 0.0, 1.0]}, SearchOptions("image+audio", 2, exclude=["item-03"])),
+        (asked("yellow", "deep"), SearchOptions("text", 3, weights={"image": 1.0, "audio": 1.0})),
     ]
-    questions = [collection.question(collection.read(sources), wish) for sources, wish in wishes]
-    questions.append(collection.question_of("item-07", "image", Wish("text", 3)))
-    questions.append(collection.vector_question(collection.read(asked())))
-    for together, question in zip(collection.answer(questions), questions):
-        (alone,) = collection.answer([question])
+    questions = [collection.query(collection.read(sources), wish) for sources, wish in wishes]
+    questions.append(collection.query_of_item("item-07", "image", SearchOptions("text", 3)))
+    questions.append(collection.vector_query(collection.read(asked())))
+    for together, question in zip(collection.search(questions), questions):
+        (alone,) = collection.search([question])
         torch.testing.assert_close(together.vector, alone.vector)
         assert [hit.score for hit in together.hits] == pytest.approx([hit.score for hit in alone.hits], abs=1e-5)
         assert list(together.singles) == list(alone.singles) and len(together.mean) == len(alone.mean)
 
 
 def test_a_question_that_fails_does_not_touch_the_others(collection):
-    good = collection.question(collection.read({"text": "a red bird"}), Wish("image"))
+    good = collection.query(collection.read({"text": "a red bird"}), SearchOptions("image"))
     # Its words are more than the encoder has places for, which shows when it is encoded.
-    bad = collection.question(collection.read({"text": "a bird " * 60}), Wish("image"))
-    found = collection.answer([good, bad, good])
+    bad = collection.query(collection.read({"text": "a bird " * 60}), SearchOptions("image"))
+    found = collection.search([good, bad, good])
     assert isinstance(found[1], ValueError)
     assert found[0].hits == found[2].hits != []
     with pytest.raises(ValueError, match="length of at most 64"):
@@ -181,7 +181,7 @@ def test_an_item_asks_by_its_stored_vectors(collection):
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_says_what_to_ask_instead(collection, as_users_run, call, argument, code, message):
-    with pytest.raises(BadQuestion, match=message) as error:
+    with pytest.raises(QueryError, match=message) as error:
         call(collection)
     assert (error.value.argument, error.value.code) == (argument, code)
 
@@ -194,8 +194,8 @@ def test_weights_may_be_negative_and_may_not_cancel(collection):
     )
     one, other = Subset("image"), Subset("audio")
     vector = torch.tensor([0.6, 0.8])
-    with pytest.raises(BadQuestion, match="cancel"):
-        blended({one: vector, other: vector}, {one: 1e9, other: -1e9})
+    with pytest.raises(QueryError, match="cancel"):
+        blend({one: vector, other: vector}, {one: 1e9, other: -1e9})
 
 
 def test_labels_are_ranked_as_zero_shot_does(collection):
@@ -255,7 +255,7 @@ def test_the_map_puts_a_query_where_an_item_of_its_vector_lies(collection):
     assert set(places) == {None, *(hit.id for hit in answer.hits)}
     fewer = len(collection.plane("image").items)
     assert fewer == len(collection.index) - 1  # one item has no picture
-    assert collection.places(collection.answer([collection.vector_question(collection.read(asked()))])[0]) == {}
+    assert collection.places(collection.search([collection.vector_query(collection.read(asked()))])[0]) == {}
 
 
 def test_what_a_writer_publishes_is_seen_after_a_refresh(tmp_path):

@@ -12,7 +12,7 @@ from confu.cli.show import escape
 
 if TYPE_CHECKING:
     from confu.index import Hit
-    from confu.search.question import Answer
+    from confu.search import SearchResult
 
 _LONGEST = 60  # characters of a cell
 
@@ -59,7 +59,7 @@ def _source(name: str, value: str, kind: str) -> Any:
         raise ValueError(f"--{name} is a {kind}, such as {shape}; got {value!r}") from None
 
 
-def as_dict(answer: "Answer") -> dict[str, Any]:
+def as_dict(answer: "SearchResult") -> dict[str, Any]:
     """An answer as JSON."""
     found = {"query": str(answer.query), "target": str(answer.target), "hits": [_hit(hit) for hit in answer.hits]}
     if answer.singles:
@@ -72,7 +72,7 @@ def _hit(hit: "Hit") -> dict[str, Any]:
     return {"id": hit.id, "score": hit.score, "metadata": hit.metadata, "media": hit.media}
 
 
-def tables_of(answer: "Answer") -> list[Table]:
+def tables_of(answer: "SearchResult") -> list[Table]:
     """What was found as tables: by all together, and by each alone if that was asked for."""
     sides = {str(answer.query): answer.hits}
     if answer.singles:

@@ -1,10 +1,10 @@
 from .collection import Collection
-from .question import Answer, BadQuestion, Question, Wish
+from .query import Query, QueryError, SearchOptions, SearchResult
 
 __all__ = [
-    "Answer",
-    "BadQuestion",
     "Collection",
-    "Question",
-    "Wish",
+    "Query",
+    "QueryError",
+    "SearchOptions",
+    "SearchResult",
 ]

@@ -1,51 +1,70 @@
-"""A trained model and an index of what it embedded: ask with any combination of inputs."""
+"""A trained model and an index of what it embedded, searched with any combination of inputs."""
 
+import json
+import math
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from confu.index import Index
 from confu.index.conditions import Condition
+from confu.index.items import Hit
 from confu.inference import Embedder
-from confu.inference.reading import Item
+from confu.inference.embedding import evaluating
+from confu.inference.encoded import class_means
+from confu.inference.reading import Item, collate
 from confu.plan import Subset
-from confu.search.answering import answered
-from confu.search.asking import check_belongs, checked_question, known_vectors
-from confu.search.choosing import parsed_subset, query_of, target_of, weights_of
-from confu.search.labels import probabilities, prompts_of
 from confu.search.plane import Plane, places_of, plane_of
-from confu.search.prompts import PromptVectors
-from confu.search.question import Answer, BadQuestion, Question, Wish
-from confu.search.temperature import logged_temperature
+from confu.search.query import (
+    Query,
+    QueryError,
+    SearchOptions,
+    SearchResult,
+    blend,
+    check_query,
+    label_prompts,
+    parse_subset,
+    query_subset,
+    query_weights,
+    resolve_target,
+)
+from confu.types import Batch
 
-Ranked = list[tuple[str, float, float | None]]
+RankedLabels = list[tuple[str, float, float | None]]
+_CACHED_LABELS = 4096
+_LOG_TAIL = 1 << 16  # bytes
 
 
 class Collection:
-    """Items that were embedded, and the model that embeds what they are asked with.
+    """An index with the model that made it.
 
     Args:
         embedder: the model that made the index's vectors.
         index: the vectors.
-        temperature: by which the model's loss divided cosines; with it, labels get probabilities.
+        temperature: of the model's loss; with it, labels get probabilities.
 
     Raises:
-        ValueError: if the index was made by another model, or the model's method does not compare two embeddings.
+        ValueError: if another model made the index, or the model's method does not compare two embeddings.
     """
 
     def __init__(self, embedder: Embedder, index: Index, temperature: float | None = None) -> None:
-        check_belongs(embedder, index)
+        _check_model(embedder, index)
         if temperature is not None and not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be a positive number; got {temperature}")
         self.embedder = embedder
         self.index = index
         self.temperature = temperature
         self.modalities = embedder.modalities
-        self._prompts = PromptVectors(embedder)
+        self._label_vectors: OrderedDict[tuple[str, ...], Tensor] = OrderedDict()
+        self._label_lock = Lock()  # a server classifies in several threads
         self._planes: dict[Subset, Plane] = {}
 
     @classmethod
@@ -53,10 +72,11 @@ class Collection:
         cls,
         folder: Path | str,
         run: Path | str | None = None,
-        device: str | torch.device = "cpu",
-        allow_custom: bool = False,
-        encoders: Mapping[str, nn.Module] | None = None,
         temperature: float | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        encoders: Mapping[str, nn.Module] | None = None,
+        allow_custom: bool = False,
         **options: Any,
     ) -> "Collection":
         """Open an index and load the model that made it.
@@ -64,10 +84,10 @@ class Collection:
         Args:
             folder: of the index.
             run: where the model lies now; by default where it was when the index was made.
-            device: where to put the model.
-            allow_custom: whether an encoder may be built by the function that the model's files name.
+            temperature: see the class; by default the last one in the log of the model's training, if it is there.
+            device: of the model.
             encoders: modules for the modalities whose encoders are not confu's own.
-            temperature: see the class; by default what the record of the model's training says, if it is there.
+            allow_custom: whether an encoder may be built by the function that the model's files name.
             options: of the index's backend, e.g. the address of its server.
 
         Raises:
@@ -75,9 +95,9 @@ class Collection:
         """
         index = Index.open(folder, **options)
         try:
-            place = index.about.model if run is None else run
-            embedder = Embedder.from_pretrained(place, device=device, encoders=encoders, allow_custom=allow_custom)
-            return cls(embedder, index, logged_temperature(place) if temperature is None else temperature)
+            model = index.about.model if run is None else run
+            embedder = Embedder.from_pretrained(model, device=device, encoders=encoders, allow_custom=allow_custom)
+            return cls(embedder, index, _logged_temperature(model) if temperature is None else temperature)
         except BaseException:
             index.close()
             raise
@@ -88,26 +108,21 @@ class Collection:
         target: Subset | str | None = None,
         k: int = 10,
         where: Sequence[Condition | str] = (),
-        weights: Mapping[str, float] | None = None,
-        singles: bool = False,
-        exclude: Sequence[str] = (),
-    ) -> Answer:
-        """The items whose embeddings of `target` are nearest to what is given.
+        **options: Any,
+    ) -> SearchResult:
+        """The items whose embeddings of `target` are nearest to the inputs.
 
         Args:
             sources: modality -> a file's path, bytes, an array, a PIL image; for a text modality the text.
-            target: the subset that is sought; None if there is only one that makes sense.
-            k: how many, at most 1000.
+            target: the subset to search; None if only one makes sense.
+            k: number of hits, at most 1000.
             where: conditions on metadata, e.g. `"year >= 2020"`.
-            weights: subset -> its share of the query's vector, e.g. `{"image": 0.2, "image+audio": 0.8}`; None for the
-                embedding of all that is given together.
-            singles: search by each single modality too, and by their mean.
-            exclude: ids to leave out.
+            options: weights, singles and exclude of `SearchOptions`.
 
         Raises:
-            BadQuestion: a ValueError that says what to ask instead.
+            QueryError: a ValueError that says what to change.
         """
-        return self._one(self.question(self.read(sources), Wish(target, k, where, weights, singles, exclude)))
+        return self._one(self.query(self.read(sources), SearchOptions(target, k, where, **options)))
 
     def similar(
         self,
@@ -116,27 +131,20 @@ class Collection:
         target: Subset | str | None = None,
         k: int = 10,
         where: Sequence[Condition | str] = (),
-        weights: Mapping[str, float] | None = None,
-        singles: bool = False,
-        exclude: Sequence[str] = (),
-    ) -> Answer:
+        **options: Any,
+    ) -> SearchResult:
         """As `ask`, by the stored embeddings of an item of the index.
 
         Args:
-            id: of the item. It is not among the hits if `target` holds a modality that asks.
-            subset: which of its modalities ask.
-            target: as for `ask`, like the others.
-            k: how many, at most 1000.
-            where: conditions on metadata.
-            weights: subset -> its share of the query's vector.
-            singles: search by each single modality too, and by their mean.
-            exclude: ids to leave out.
+            id: of the item. It is not among the hits if `target` shares a modality with `subset`.
+            subset: the modalities of the item to search by.
+            target, k, where, options: as for `ask`.
         """
-        return self._one(self.question_of(id, subset, Wish(target, k, where, weights, singles, exclude)))
+        return self._one(self.query_of_item(id, subset, SearchOptions(target, k, where, **options)))
 
     def embed(self, sources: Mapping[str, Any], subset: Subset | str | None = None) -> Float[Tensor, " dim"]:
-        """The unit vector of what is given; of `subset` of it, if that is named."""
-        return self._one(self.vector_question(self.read(sources), subset)).vector
+        """The unit vector of the inputs, or of `subset` of them."""
+        return self._one(self.vector_query(self.read(sources), subset)).vector
 
     def classify(
         self,
@@ -144,99 +152,219 @@ class Collection:
         labels: Sequence[str] | Mapping[str, Sequence[str]],
         template: str = "{}",
         weights: Mapping[str, float] | None = None,
-    ) -> Ranked:
-        """Labels of one's own, the most fitting first.
+    ) -> RankedLabels:
+        """Rank labels by the cosine of their prompts with the inputs.
 
         Args:
             sources: as for `ask`.
             labels: names, or name -> prompts; of several prompts the re-normalised mean is taken.
             template: of a prompt; `{}` stands for the name or prompt, e.g. `"a photo of a {}"`.
-            weights: as for `ask`.
+            weights: see `SearchOptions`.
 
         Returns:
-            label, cosine, and probability (None if the temperature is not known).
+            label, cosine, and probability (None if the temperature is not known), best first.
         """
-        prompts = prompts_of(labels, template)
-        vector = self._one(self.vector_question(self.read(sources), None, weights)).vector
-        return self.ranked_labels(vector, prompts)
+        prompts = label_prompts(labels, template)
+        vector = self._one(self.vector_query(self.read(sources), None, weights)).vector
+        return self.rank_labels(vector, prompts)
 
     def read(self, sources: Mapping[str, Any]) -> dict[str, Item]:
-        """What the readers make of the sources; None is left out."""
+        """Decode inputs with the model's readers; None is left out."""
         given = {name: source for name, source in sources.items() if source is not None}
         items = {}
-        for name in query_of(given, self.modalities):
+        for name in query_subset(given, self.modalities):
             reader = self.embedder.readers[name]
             try:
                 items[name] = reader.read(given[name])
             except ValueError as error:
-                raise BadQuestion(f"{name}: {error}", name, f"bad_{reader.modality_kind}") from error
+                raise QueryError(f"{name}: {error}", name, f"bad_{reader.modality_kind}") from error
         return items
 
-    def question(self, items: Mapping[str, Item], wish: Wish) -> Question:
-        """Check a question of what `read` gave, before it waits for its turn."""
-        query, about = query_of(items, self.modalities), self.index.about
-        return checked_question(query, self.embedder.subsets, wish, about.subsets, self.index.schema, items=items)
+    def query(self, items: Mapping[str, Item], options: SearchOptions) -> Query:
+        """A checked query by decoded inputs."""
+        subset, stored = query_subset(items, self.modalities), self.index.subsets
+        query = check_query(subset, self.embedder.subsets, options, stored, self.index.schema)
+        return replace(query, items=items)
 
-    def question_of(self, id: str, subset: Subset | str, wish: Wish) -> Question:
-        """Check a question by an item of the index; see `similar`."""
-        query, about = query_of(parsed_subset(subset, "subset"), self.modalities), self.index.about
+    def query_of_item(self, id: str, subset: Subset | str, options: SearchOptions) -> Query:
+        """A checked query by an item of the index; see `similar`."""
+        query = query_subset(parse_subset(subset, "subset"), self.modalities)
         try:
-            known = known_vectors(self.index.fetch([id]).table, query)
+            table = self.index.fetch([id]).table
         except KeyError as error:
-            raise BadQuestion(f"id: the index has no item {id!r}", "id", "unknown_item") from error
-        target = target_of(query, wish.target, about.subsets)
-        left_out = [*wish.exclude, id] if target & query else wish.exclude
-        wish = Wish(target, wish.k, wish.where, wish.weights, wish.singles, left_out)
-        return checked_question(query, tuple(known), wish, about.subsets, self.index.schema, known=known)
+            raise QueryError(f"id: the index has no item {id!r}", "id", "unknown_item") from error
+        stored = [one for one in table.subsets if bool(table.complete[one][0])]
+        vectors = {one: table[one][0] for one in stored if one <= query}
+        if not vectors:
+            names = ", ".join(map(str, stored)) or "none"
+            message = f"subset: the item has no embedding of {query}; it has {names}"
+            raise QueryError(message, "subset", "not_embedded")
+        target = resolve_target(query, options.target, self.index.subsets)
+        exclude = [*options.exclude, id] if target & query else options.exclude
+        options = replace(options, target=target, exclude=exclude)
+        checked = check_query(query, tuple(vectors), options, self.index.subsets, self.index.schema)
+        return replace(checked, vectors=vectors)
 
-    def vector_question(
+    def vector_query(
         self, items: Mapping[str, Item], subset: Subset | str | None = None, weights: Mapping[str, float] | None = None
-    ) -> Question:
-        """A question that wants no more than the query's vector."""
-        names = list(items) if subset is None else list(parsed_subset(subset, "subset"))
-        query = query_of(names, self.modalities)
+    ) -> Query:
+        """A query that is only embedded, not searched."""
+        query = query_subset(items if subset is None else parse_subset(subset, "subset"), self.modalities)
         if missing := [name for name in query if name not in items]:
-            raise BadQuestion(f"subset: {query} needs {', '.join(missing)}, which is not given", "subset", "bad_subset")
-        shares = weights_of(query, weights, self.embedder.subsets)
-        return Question(query, shares, {name: items[name] for name in query})
+            raise QueryError(f"subset: {query} needs {', '.join(missing)}, which is not given", "subset", "bad_subset")
+        shares = query_weights(query, weights, self.embedder.subsets)
+        return Query(query, shares, {name: items[name] for name in query})
 
-    def answer(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        """Answer checked questions together, each with its answer or with what was wrong with it."""
-        return answered(questions, self.embedder, self.index)
+    def search(self, queries: Sequence[Query]) -> list[SearchResult | Exception]:
+        """Answer queries in one batch; a query that fails gets its exception, and the others are answered."""
+        try:
+            return list(self._search(queries))
+        except Exception as error:
+            # The batch does not say which query failed: search one by one.
+            return [error] if len(queries) == 1 else [self.search([one])[0] for one in queries]
 
-    def ranked_labels(self, vector: Float[Tensor, " dim"], prompts: Mapping[str, tuple[str, ...]]) -> Ranked:
-        """Labels by the cosine of their prompts with a vector; see `classify`."""
-        cosines = (self._prompts.of(list(prompts.values())) @ vector).tolist()
-        shares = [None] * len(cosines) if self.temperature is None else probabilities(cosines, self.temperature)
-        return sorted(zip(prompts, cosines, shares), key=lambda one: -one[1])
+    def rank_labels(self, vector: Float[Tensor, " dim"], prompts: Mapping[str, tuple[str, ...]]) -> RankedLabels:
+        """Rank labels by the cosine of their prompts with a vector; see `classify`."""
+        cosines = (self._embed_labels(list(prompts.values())) @ vector).tolist()
+        shares: list[float | None] = [None] * len(cosines)
+        if self.temperature is not None:
+            shares = torch.tensor(cosines, dtype=torch.float64).div(self.temperature).softmax(dim=0).tolist()
+        return sorted(zip(prompts, cosines, shares), key=lambda label: -label[1])
 
     def plane(self, subset: Subset | str) -> Plane:
-        """The map of the items by one subset that is stored; made when it is first asked for."""
-        wanted = parsed_subset(subset, "subset")
-        chosen = target_of(wanted, wanted, self.index.about.subsets)
-        if chosen not in self._planes:
-            self._planes[chosen] = plane_of(self.index, chosen)
-        return self._planes[chosen]
+        """The 2-D map of the items by a stored subset, cached until `refresh`."""
+        subset = parse_subset(subset, "subset")
+        subset = resolve_target(subset, subset, self.index.subsets)
+        if subset not in self._planes:
+            self._planes[subset] = plane_of(self.index, subset)
+        return self._planes[subset]
 
-    def places(self, answer: Answer) -> dict[str | None, tuple[float, float]]:
-        """Where in the map of the target the hits of an answer lie, by id; under None the query itself."""
-        if answer.target is None:
+    def places(self, result: SearchResult) -> dict[str | None, tuple[float, float]]:
+        """The positions of a result's hits in the target's map, by id; under None that of the query."""
+        if result.target is None:
             return {}
-        hits = [*answer.hits, *answer.mean, *(hit for found in answer.singles.values() for hit in found)]
-        return places_of(self.index, self.plane(answer.target), [hit.id for hit in hits], answer.vector)
+        hits = [*result.hits, *result.mean, *(hit for hits in result.singles.values() for hit in hits)]
+        return places_of(self.index, self.plane(result.target), [hit.id for hit in hits], result.vector)
 
     def refresh(self) -> bool:
-        """See what a writer has published since; True if there was something."""
+        """See what a writer has committed since; True if there was something."""
         if changed := self.index.refresh():
             self._planes.clear()
         return changed
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Close the index."""
         self.index.close()
 
-    def _one(self, question: Question) -> Answer:
-        answer = self.answer([question])[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def _one(self, query: Query) -> SearchResult:
+        result = self.search([query])[0]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _search(self, queries: Sequence[Query]) -> list[SearchResult]:
+        embedded = iter(_embed_batch(self.embedder, [query for query in queries if query.items]))
+        sides = [_query_vectors(query, next(embedded) if query.items else query.vectors) for query in queries]
+        # One search of the index for all queries with the same target, k and conditions.
+        groups = defaultdict(list)
+        for place, query in enumerate(queries):
+            if query.target is not None:
+                groups[query.target, query.k + len(query.exclude), query.where].append(place)
+        hits: dict[int, list[list[Hit]]] = {}
+        for (target, k, where), places in groups.items():
+            found = iter(self.index.search(torch.cat([sides[place] for place in places]), target, k, where))
+            for place in places:
+                query = queries[place]
+                hits[place] = [
+                    [hit for hit in next(found) if hit.id not in query.exclude][: query.k] for _ in sides[place]
+                ]
+        results = []
+        for place, query in enumerate(queries):
+            fused, *others = hits.get(place, [[]])
+            singles = {str(one): single for one, single in zip(query.singles, others)}
+            mean = others[len(singles)] if len(others) > len(singles) else []
+            results.append(SearchResult(query.subset, query.target, sides[place][0], fused, singles, mean))
+        return results
+
+    def _embed_labels(self, labels: Sequence[tuple[str, ...]]) -> Float[Tensor, "labels dim"]:
+        """One unit vector a label, the re-normalised mean of its prompts; cached."""
+        texts = [name for name, reader in self.embedder.readers.items() if reader.modality_kind == "text"]
+        if len(texts) != 1 or not self.embedder.supports(texts[0]):
+            message = (
+                f"labels need a model with one text modality that it embeds alone; this one has {texts} and embeds "
+                f"{', '.join(map(str, self.embedder.subsets))}"
+            )
+            raise QueryError(message, "labels", "no_text_modality")
+        with self._label_lock:
+            vectors = {label: self._label_vectors[label] for label in labels if label in self._label_vectors}
+        if new := [label for label in dict.fromkeys(labels) if label not in vectors]:
+            try:
+                encoded = self.embedder.encode({texts[0]: [prompt for label in new for prompt in label]})
+            except ValueError as error:
+                raise QueryError(f"labels: {error}", "labels", "bad_labels") from error
+            vectors.update(zip(new, class_means(encoded, [len(label) for label in new])))
+        with self._label_lock:
+            for label in labels:
+                self._label_vectors[label] = vectors[label]
+                self._label_vectors.move_to_end(label)
+            while len(self._label_vectors) > _CACHED_LABELS:
+                self._label_vectors.popitem(last=False)
+        return torch.stack([vectors[label] for label in labels])
+
+
+def _check_model(embedder: Embedder, index: Index) -> None:
+    if embedder.model.score != "cosine":
+        raise ValueError(
+            f"this model's method compares the embeddings of all modalities at once, by {embedder.model.score}: "
+            "there is no vector of a query to search with. Train with a method that compares two (confu, clip)"
+        )
+    fingerprint, about = embedder.parts.fingerprint(), index.about
+    if fingerprint != about.fingerprint:
+        raise ValueError(
+            f"the index at {index.folder} was made by another model ({about.model}, fingerprint "
+            f"{about.fingerprint[:12]}) than the one given (fingerprint {fingerprint[:12]}): their vectors cannot be "
+            "compared. Give that model, or index again with this one"
+        )
+
+
+def _embed_batch(embedder: Embedder, queries: Sequence[Query]) -> list[dict[Subset, Tensor]]:
+    """For each query subset -> (dim,) on the CPU; each modality is encoded once for all queries that have it."""
+    subsets = [tuple(dict.fromkeys((*query.weights, *query.singles))) for query in queries]
+    needed = list(dict.fromkeys(subset for several in subsets for subset in several))
+    if not needed:
+        return [{} for _ in queries]
+    names = [name for name in embedder.modalities if any(name in subset for subset in needed)]
+    inputs = {name: collate(embedder.readers[name], [query.items.get(name) for query in queries]) for name in names}
+    batch = Batch(inputs, [str(row) for row in range(len(queries))])
+    # Setting evaluation mode for every module costs more than a small model does.
+    with evaluating(embedder.model) if embedder.model.training else torch.inference_mode():
+        output = embedder.model(batch.to(next(embedder.model.parameters()).device), needed)
+        vectors = {subset: output[subset].float().cpu() for subset in needed}
+    return [{subset: vectors[subset][row].clone() for subset in several} for row, several in enumerate(subsets)]
+
+
+def _query_vectors(query: Query, vectors: Mapping[Subset, Tensor]) -> Float[Tensor, "sides dim"]:
+    """The query vector, then that of each single modality, then their mean."""
+    sides = [blend(vectors, query.weights), *(vectors[one] for one in query.singles)]
+    if len(query.singles) == len(query.subset) > 1:
+        sides.append(normalize(torch.stack(sides[1:]).mean(dim=0), dim=0))
+    return torch.stack(sides)
+
+
+def _logged_temperature(model: Path | str) -> float | None:
+    """The last temperature in the training log of a run folder, or of its `best` or `last`; None without a log."""
+    for folder in (Path(model), Path(model).parent):
+        try:
+            with (folder / "log.jsonl").open("rb") as log:
+                log.seek(max(0, log.seek(0, 2) - _LOG_TAIL))
+                lines = log.read().splitlines()
+        except OSError:  # a model of the hub, or saved without its log
+            continue
+        for line in reversed(lines):
+            try:
+                temperature = json.loads(line)["metrics"]["temperature"]
+            except (ValueError, KeyError, TypeError):  # the first line may be cut, and others are no steps
+                continue
+            if isinstance(temperature, int | float) and math.isfinite(temperature) and temperature > 0:
+                return float(temperature)
+    return None

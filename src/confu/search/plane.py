@@ -1,4 +1,4 @@
-"""A map of a collection: where its items lie in the plane in which they vary most."""
+"""A 2-D map of a collection: its items in the plane in which their vectors vary most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Plane:
 
     Attributes:
         subset: whose vectors are shown.
-        projection: puts other vectors of the space into the same plane.
+        projection: of the space into the plane.
         items: id, x, y, and the item's label as a text or None; a sample where there are many.
     """
 
@@ -33,62 +33,56 @@ class Plane:
 
     @cached_property
     def places(self) -> dict[str, tuple[float, float]]:
-        """Where the items that are shown lie, by id."""
+        """id -> x and y."""
         return {id: (x, y) for id, x, y, _ in self.items}
 
 
-def plane_of(index: Index, subset: Subset, most: int = MAP_ITEMS, seed: int = 0) -> Plane:
-    """The plane of the two directions in which an index's vectors of a subset vary most.
+def plane_of(index: Index, subset: Subset, max_items: int = MAP_ITEMS, seed: int = 0) -> Plane:
+    """The plane of the two principal directions of the index's vectors of a subset.
 
     Args:
         index: of items.
-        subset: one that it stores.
-        most: items that are shown; more are sampled.
+        subset: a stored one.
+        max_items: of more, a sample is shown.
         seed: of the sample.
 
     Raises:
         ValueError: if no item has the subset.
     """
     ids = list(index.ids())
-    if len(ids) > most:
-        drawn = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed))[:most]
-        ids = [ids[place] for place in drawn.sort().values.tolist()]
-    found = index.fetch(ids) if ids else None
-    rows = [] if found is None else found.table.rows_with(subset).tolist()
-    if found is None or not rows:
+    if len(ids) > max_items:
+        sample = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed))[:max_items]
+        ids = [ids[row] for row in sample.sort().values.tolist()]
+    items = index.fetch(ids)
+    rows = items.table.rows_with(subset).tolist()
+    if not rows:
         raise ValueError(f"no item of the index has {subset}, so that there is no map of it")
-    vectors = found.table[subset][rows]
+    vectors = items.table[subset][rows]
     projection = projection_of(vectors)
     labels: list[Any] = [None] * len(ids)
-    if LABEL in found.metadata.column_names:
-        labels = found.metadata[LABEL].to_pylist()
-    points = projection.points(vectors).tolist()
-    items = [
+    if LABEL in items.metadata.column_names:
+        labels = items.metadata[LABEL].to_pylist()
+    points = [
         (ids[row], round(x, 5), round(y, 5), None if labels[row] is None else str(labels[row]))
-        for row, (x, y) in zip(rows, points)
+        for row, (x, y) in zip(rows, projection.points(vectors).tolist())
     ]
-    return Plane(subset, projection, items)
+    return Plane(subset, projection, points)
 
 
 def places_of(
     index: Index, plane: Plane, ids: Sequence[str], query: Float[Tensor, " dim"]
 ) -> dict[str | None, tuple[float, float]]:
-    """Where some items lie in a plane, by id, and under None the query.
+    """The positions of items in a plane by id, and under None that of the query vector.
 
-    Args:
-        index: of the items.
-        plane: made of it.
-        ids: of items that have the plane's subset; one that was deleted meanwhile is left out.
-        query: a vector of the same space.
+    An item that was deleted meanwhile is left out.
     """
-    known = plane.places
-    found: dict[str | None, tuple[float, float]] = {id: known[id] for id in ids if id in known}
-    rows = [query]
-    others = [id for id in dict.fromkeys(ids) if id not in known]
+    places: dict[str | None, tuple[float, float]] = {id: plane.places[id] for id in ids if id in plane.places}
+    others = [id for id in dict.fromkeys(ids) if id not in places]
+    vectors = [query]
     try:
-        rows += list(index.fetch(others).table[plane.subset]) if others else []
+        vectors += list(index.fetch(others).table[plane.subset]) if others else []
     except KeyError:
         others = []
-    for id, (x, y) in zip([None, *others], plane.projection.points(torch.stack(rows)).tolist()):
-        found[id] = (round(x, 5), round(y, 5))
-    return found
+    for id, (x, y) in zip([None, *others], plane.projection.points(torch.stack(vectors)).tolist()):
+        places[id] = (round(x, 5), round(y, 5))
+    return places

@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from confu.search import BadQuestion, Question
-from confu.search.labels import prompts_of
+from confu.search import Query, QueryError
+from confu.search.query import label_prompts
 from confu.serve.fields import CLASSIFY, EMBED, SEARCH, labels_of, text_of, weights_of_fields, wish_of
 from confu.serve.forms import Form
 from confu.serve.problems import Problem
@@ -36,10 +36,10 @@ def asking_routes(service: Service, bodies: dict[str, dict[str, Any]], errors: d
             if id is not None and form.inputs:
                 raise Problem(422, "bad_id", "id: ask by an item or by inputs, not by both", "id")
 
-            def question(items: dict[str, Any]) -> Question:
+            def question(items: dict[str, Any]) -> Query:
                 if id is None:
-                    return collection.question(items, wish)
-                return collection.question_of(id, text_of(form.fields, "subset") or "", wish)
+                    return collection.query(items, wish)
+                return collection.query_of_item(id, text_of(form.fields, "subset") or "", wish)
 
             return json_of(_search_out(service, await service.ask(form, question), begun))
 
@@ -51,7 +51,7 @@ def asking_routes(service: Service, bodies: dict[str, dict[str, Any]], errors: d
 
         async def work(form: Form) -> Response:
             subset = text_of(form.fields, "subset")
-            answer = (await service.ask(form, lambda items: collection.vector_question(items, subset))).answer
+            answer = (await service.ask(form, lambda items: collection.vector_query(items, subset))).answer
             vector = answer.vector.tolist()
             return json_of(EmbedOut(subset=str(answer.query), dim=len(vector), vector=vector))
 
@@ -63,13 +63,13 @@ def asking_routes(service: Service, bodies: dict[str, dict[str, Any]], errors: d
 
         async def work(form: Form) -> Response:
             fields = form.fields
-            prompts = prompts_of(labels_of(fields), text_of(fields, "template") or "{}")
+            prompts = label_prompts(labels_of(fields), text_of(fields, "template") or "{}")
             for prompt in (one for several in prompts.values() for one in several):
                 if len(prompt) > service.settings.max_text:
-                    raise BadQuestion("labels: a prompt is too long", "labels", "text_too_long")
+                    raise QueryError("labels: a prompt is too long", "labels", "text_too_long")
             weights = weights_of_fields(fields)
-            answer = (await service.ask(form, lambda items: collection.vector_question(items, None, weights))).answer
-            ranked = await service.in_thread(collection.ranked_labels, answer.vector, prompts)
+            answer = (await service.ask(form, lambda items: collection.vector_query(items, None, weights))).answer
+            ranked = await service.in_thread(collection.rank_labels, answer.vector, prompts)
             labels = [LabelOut(label=label, score=score, probability=share) for label, score, share in ranked]
             return json_of(ClassifyOut(query=str(answer.query), labels=labels))
 

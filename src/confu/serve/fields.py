@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from confu.search import Wish
+from confu.search import SearchOptions
 from confu.serve.problems import Problem
 from confu.serve.settings import ServeSettings
 
@@ -14,13 +14,13 @@ CLASSIFY = ("labels", "template", "weights")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
-def wish_of(fields: Mapping[str, Any], settings: ServeSettings) -> Wish:
+def wish_of(fields: Mapping[str, Any], settings: ServeSettings) -> SearchOptions:
     """What is wanted of a search.
 
     Raises:
         Problem: 422 that names the field.
     """
-    return Wish(
+    return SearchOptions(
         target=text_of(fields, "target"),
         k=_whole(fields, "k", 10, settings.max_k),
         where=_texts(fields, "where"),

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from confu.search import BadQuestion
+from confu.search import QueryError
 
 LOG = logging.getLogger("confu.serve")
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
@@ -43,7 +43,7 @@ class Problem(Exception):
         return JSONResponse({"error": error}, self.status, self.headers)
 
 
-def of_question(error: BadQuestion) -> Problem:
+def of_question(error: QueryError) -> Problem:
     """A question that cannot be answered, as an error of the client."""
     return Problem(404 if error.code == "unknown_item" else 422, error.code, str(error), error.argument)
 
@@ -55,8 +55,8 @@ def add_problems(app: FastAPI) -> None:
     async def problem(request: Request, error: Problem) -> Response:
         return error.response()
 
-    @app.exception_handler(BadQuestion)
-    async def bad_question(request: Request, error: BadQuestion) -> Response:
+    @app.exception_handler(QueryError)
+    async def bad_question(request: Request, error: QueryError) -> Response:
         return of_question(error).response()
 
     @app.exception_handler(HTTPException)

@@ -13,7 +13,7 @@ import torch
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 
-from confu.search import Answer, BadQuestion, Collection, Question
+from confu.search import Collection, Query, QueryError, SearchResult
 from confu.serve.batching import Batcher, QueueFull, Stopped
 from confu.serve.forms import Form, check_inputs, read_form
 from confu.serve.limits import Admission, Place, busy
@@ -32,7 +32,7 @@ Places = dict[str | None, tuple[float, float]]
 class Found:
     """An answer, and where in the map its hits and, under None, its query lie."""
 
-    answer: Answer
+    answer: SearchResult
     places: Places
 
 
@@ -87,7 +87,7 @@ class Service:
                     504, "timeout", f"there was no answer in {settings.timeout_s:g} s; ask for less, or later"
                 ) from error
 
-    async def ask(self, form: Form, question: Callable[[dict[str, Any]], Question]) -> Found:
+    async def ask(self, form: Form, question: Callable[[dict[str, Any]], Query]) -> Found:
         """Decode the inputs, make a question of them, and wait for its answer.
 
         Args:
@@ -103,7 +103,7 @@ class Service:
             raise busy(f"{len(self.batcher)} requests wait already") from error
         except Stopped as error:
             raise busy("the server is stopping", 5) from error
-        except BadQuestion as error:
+        except QueryError as error:
             raise of_question(error) from error
         except (ValueError, OverflowError) as error:  # of a source that a reader or the model refuses
             raise Problem(422, "bad_question", str(error)) from error
@@ -127,7 +127,7 @@ class Service:
         self.admission.closed = True
         self.batcher.stop()
 
-    def _batcher(self) -> Batcher[Question, Found]:
+    def _batcher(self) -> Batcher[Query, Found]:
         settings = self.settings
         return Batcher(self._answer, settings.max_batch, settings.max_wait_ms, settings.queue, self.metrics.batch)
 
@@ -139,16 +139,16 @@ class Service:
                 problem.headers["Connection"] = "close"
             raise
 
-    def _prepared(self, form: Form, question: Callable[[dict[str, Any]], Question]) -> Question:
+    def _prepared(self, form: Form, question: Callable[[dict[str, Any]], Query]) -> Query:
         sources = check_inputs(form, self.readers, self.settings)
         return question(self.collection.read(sources) if sources else {})
 
-    def _answer(self, questions: Sequence[Question]) -> Sequence[Found | Exception]:
+    def _answer(self, questions: Sequence[Query]) -> Sequence[Found | Exception]:
         try:
             self.collection.refresh()
         except (OSError, ValueError):  # the index is being moved or damaged: what is open goes on being served
             LOG.exception("the index could not be looked at again")
-        answers = self.collection.answer(questions)
+        answers = self.collection.search(questions)
         return [one if isinstance(one, Exception) else Found(one, self.collection.places(one)) for one in answers]
 
 

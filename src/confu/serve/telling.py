@@ -9,7 +9,7 @@ from starlette.responses import Response
 from confu.data.readers import Reader
 from confu.index import Item
 from confu.plan import Subset
-from confu.search import BadQuestion
+from confu.search import QueryError
 from confu.search.plane import Plane
 from confu.serve.limits import busy
 from confu.serve.media import SIZES, file_response, local_file, numbers_response, thumbnail
@@ -149,7 +149,7 @@ def _plane(service: Service, subset: str | None) -> Plane:
     chosen: Subset | str = collection.index.about.subsets[0] if subset is None else subset
     try:
         return collection.plane(chosen)
-    except BadQuestion:
+    except QueryError:
         raise
     except ValueError as error:
         raise Problem(404, "no_map", str(error), "subset") from error
