@@ -1,6 +1,8 @@
-"""Encoders that a user might write, for the tests of the kind "custom"; some of them wrong."""
+"""Encoders that a user might write, for the tests of the kind "custom" and of entry points; some of them wrong."""
 
 from torch import nn
+
+from confu.nn.encoders import EncoderRow, MLPEncoder
 
 
 class Wing(nn.Module):
@@ -40,3 +42,14 @@ def stone() -> int:
 
 
 number = 5
+
+
+class Feather(MLPEncoder):
+    """An encoder of another distribution."""
+
+    def __init__(self, in_dim: int, out_dim: int = 8):
+        super().__init__(in_dim, out_dim=out_dim)
+        self.settings = {"kind": "feather", "in_dim": in_dim, "out_dim": out_dim}
+
+
+FEATHER = EncoderRow("feather", "own_encoders:Feather", reads={"vector": {"in_dim": 5}})

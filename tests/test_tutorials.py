@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from confu.cli import main
-from confu.nn.encoders.wheels import EFFICIENTNET_LITE0, MINILM, RESEMBLYZER
+from confu.nn.encoders.registry import EFFICIENTNET_LITE0, MINILM, RESEMBLYZER
 from data.fixtures import write_mnist, write_speech
 from test_docs import ROOT, TUTORIALS, blocks
 

@@ -89,7 +89,7 @@ def test_every_encoder_kind_comes_back_bitwise(kind, tmp_path):
 
 
 def test_every_kind_is_tested():
-    assert set(KINDS) == set(ENCODERS)
+    assert set(KINDS) == {name for name, row in ENCODERS.items() if row.path}
 
 
 @pytest.mark.parametrize("fusion", ["mlp", "released", "bilinear", "shared"])

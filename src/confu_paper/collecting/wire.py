@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from confu.nn.encoders.extras import import_extra
+from confu.nn.encoders.registry import import_extra
 from confu_paper.collecting.pacing import Pacer
 from confu_paper.collecting.received import Again, HostCounts, Refused, Unavailable
 

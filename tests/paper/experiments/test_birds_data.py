@@ -8,7 +8,7 @@ import torch
 from confu import Subset
 from confu.inference import embed
 from confu.models import load_model
-from confu.nn.encoders.wheels import EFFICIENTNET_LITE0, MINILM
+from confu.nn.encoders.registry import EFFICIENTNET_LITE0, MINILM
 from confu_paper.datasets.birds import BirdRows
 from confu_paper.experiments import birds, birds_scales
 from confu_paper.experiments.birds_noise import PixelNoise

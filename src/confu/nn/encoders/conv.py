@@ -1,6 +1,6 @@
 """An encoder for images and spectrograms of any size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -116,6 +116,12 @@ class ConvEncoder(nn.Module):
         # Without a bias before the normalisation, which would take it away.
         linear = nn.Linear(before * rows, out_dim, bias=not feature_norm)
         self.output = nn.Sequential(nn.Dropout(dropout), linear, *last)
+
+    @staticmethod
+    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
+        """The settings that the inputs decide."""
+        sizes = {"in_channels": values.shape[1] if values.ndim == 4 else 1}
+        return sizes | ({"height": values.shape[-2]} if settings.get("pooling") == "max-time" else {})
 
     def forward(
         self, values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch height width"]

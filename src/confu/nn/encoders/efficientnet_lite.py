@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from confu.nn.encoders.features import check_features
+from confu.nn.encoders.registry import EFFICIENTNET_LITE0
 from confu.nn.encoders.tuning import Tuned
-from confu.nn.encoders.wheels import EFFICIENTNET_LITE0, load_exactly, read_tensors
+from confu.nn.encoders.wheels import load_exactly, read_tensors
 from confu.nn.sizes import check_positive
 
 FEATURES = 1280

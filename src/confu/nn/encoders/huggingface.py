@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from confu.nn.encoders.extras import import_extra
+from confu.nn.encoders.registry import import_extra
 from confu.nn.sizes import check_heads, check_positive
 from confu.nn.transformer import check_ids, check_mask
 
@@ -87,6 +87,11 @@ class ResNetEncoder(nn.Module):
         self.in_channels = int(self.model.config.num_channels)
         self.out_dim = out_dim
         self.output = nn.Linear(self.model.config.hidden_sizes[-1], out_dim)
+
+    @staticmethod
+    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
+        """The settings that the inputs decide."""
+        return {"in_channels": values.shape[1] if values.ndim == 4 else 1}
 
     def forward(
         self, values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch height width"]
@@ -170,6 +175,11 @@ class BertEncoder(nn.Module):
         }
         self.out_dim = out_dim
         self.output = nn.Linear(self.model.config.hidden_size, out_dim)
+
+    @staticmethod
+    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
+        """The settings that the inputs decide."""
+        return {"vocab_size": vocabulary_size}
 
     def forward(
         self,

@@ -1,7 +1,7 @@
 """An encoder for vectors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -40,6 +40,11 @@ class MLPEncoder(nn.Module):
         }
         self.in_dim, self.out_dim = in_dim, out_dim
         self.layers = mlp(in_dim, hidden_dims, out_dim, dropout)
+
+    @staticmethod
+    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
+        """The settings that the inputs decide."""
+        return {"in_dim": math.prod(values.shape[1:])}
 
     def forward(self, values: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch out_dim"]:
         """The features of each input."""

@@ -1,5 +1,6 @@
 """An encoder for sequences of feature vectors: video frames, acoustic frames, word vectors, sensors."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -81,6 +82,11 @@ class SequenceEncoder(nn.Module):
         self.out_dim = width if out_dim is None else out_dim
         check_positive(out_dim=self.out_dim)
         self.output = nn.Identity() if out_dim is None else nn.Linear(width, out_dim)
+
+    @staticmethod
+    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
+        """The settings that the inputs decide."""
+        return {"in_dim": values.shape[-1]}
 
     def forward(
         self, values: Float[Tensor, "batch time in_dim"], mask: Bool[Tensor, "batch time"] | None = None

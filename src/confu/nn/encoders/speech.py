@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from confu.nn.encoders.features import check_features
+from confu.nn.encoders.registry import RESEMBLYZER
 from confu.nn.encoders.tuning import Tuned
 from confu.nn.encoders.waveform import Waveforms, as_waveforms
-from confu.nn.encoders.wheels import RESEMBLYZER, load_exactly, read_tensors
+from confu.nn.encoders.wheels import load_exactly, read_tensors
 from confu.nn.mel import mel_filters
 from confu.nn.sizes import check_positive
 

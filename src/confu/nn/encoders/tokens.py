@@ -1,12 +1,19 @@
 """A small transformer over token ids, for text with no pretrained model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from confu.nn.sizes import check_positive
-from confu.nn.transformer import TransformerStack, check_ids, check_mask, masked_mean, step_positions
+from confu.nn.transformer import (
+    TransformerStack,
+    check_ids,
+    check_mask,
+    masked_mean,
+    step_positions,
+)
 
 
 class TokenEncoder(nn.Module):
@@ -69,6 +76,11 @@ class TokenEncoder(nn.Module):
         self.out_dim = width if out_dim is None else out_dim
         check_positive(out_dim=self.out_dim)
         self.output = nn.Identity() if out_dim is None else nn.Linear(width, out_dim)
+
+    @staticmethod
+    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
+        """The settings that the inputs decide."""
+        return {"vocab_size": vocabulary_size}
 
     def forward(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from confu.nn.encoders.extras import import_extra
+from confu.nn.encoders.registry import import_extra
 from confu.nn.sizes import check_positive
 
 _LAST = re.compile(r"last:([1-9]\d*)")

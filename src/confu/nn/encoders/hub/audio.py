@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from confu.nn.encoders.extras import import_extra
+from confu.nn.encoders.registry import import_extra
 from confu.nn.encoders.waveform import as_waveforms
 
 PLAIN = "Wav2Vec2FeatureExtractor"

