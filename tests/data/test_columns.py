@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from confu.data.columns import CaptionColumn, SequenceColumn, TensorColumn
-from confu.data.text import WordVocabulary
+from confu.data.readers.text import WordVocabulary
 
 CAPTIONS = ["a one", "a photo of a two", "three"]
 VOCABULARY = WordVocabulary.from_texts(CAPTIONS)

@@ -1,6 +1,6 @@
 import pytest
 
-from confu.data.text import WordVocabulary
+from confu.data.readers.text import WordVocabulary
 
 
 def test_order_does_not_depend_on_the_order_of_the_texts():

@@ -1,6 +1,6 @@
 from .columns import CaptionColumn, Column, SequenceColumn, TensorColumn
 from .dataset import ArrayDataset, Dataset, Splits
-from .text import Tokenizer, WordVocabulary
+from .readers.text import Tokenizer, WordVocabulary
 
 __all__ = [
     "ArrayDataset",

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu.data.text import Tokenizer
+from confu.data.readers.text import Tokenizer
 from confu.types import Inputs
 
 Indices = Int[Tensor, " batch"]
@@ -193,7 +193,7 @@ class CaptionColumn:
         tokenizer: e.g. a `WordVocabulary`.
         deduplicate: False gives every row its own copy of its caption.
 
-    >>> from confu.data.text import WordVocabulary
+    >>> from confu.data.readers.text import WordVocabulary
     >>> captions = ["a one", "a two"]
     >>> column = CaptionColumn(captions, torch.tensor([0, 1, 1]), WordVocabulary.from_texts(captions))
     >>> inputs = column.take(torch.tensor([2, 1]), "text")

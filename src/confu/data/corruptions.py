@@ -200,8 +200,8 @@ class TimeShifted:
 
     Args:
         frames: whole steps of the last axis. For sequences of differing length they are steps, within each sequence.
-        fill: stands in the frames that become free. The default 0 is the quietest level of the spectrograms of
-            `confu.data.transforms.log_spectrogram`, and silence in a waveform. "wrap" puts there what left at the
+        fill: stands in the frames that become free. The default 0 is silence in a waveform, and the
+            quietest level of spectrograms stored as pixels. "wrap" puts there what left at the
             other end, as the augmentation `shift_time` does.
 
     >>> print(TimeShifted(-8), "|", TimeShifted(8, fill="wrap"))

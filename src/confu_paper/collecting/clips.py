@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from confu.data.parallel import in_threads
-from confu.data.wav import decode_sound
+from confu.data.readers.audio import decode_sound
 from confu.files import written_whole
 from confu_paper.collecting.asking import progress_bar
 from confu_paper.collecting.downloads import clear_partial

@@ -9,7 +9,7 @@ import numpy as np
 
 from confu.checks import check_known
 from confu.data.manifest.manifest import role_text
-from confu.data.unpickling import read_numpy_pickle
+from confu_paper.datasets.unpickling import read_numpy_pickle
 
 MODALITIES = ("vision", "audio", "text")
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from confu.data.columns import Column, TensorColumn
 from confu.data.dataset import ArrayDataset, Splits
-from confu.data.text import Tokenizer
-from confu.data.transforms import shift_time
+from confu.data.readers.text import Tokenizer
 from confu_paper.datasets.digit_captions import DIGIT_WORDS, TEMPLATES, digit_captions
+from confu_paper.datasets.transforms import shift_time
 
 MODALITIES = ("image", "audio", "text")
 _PIXELS = {"image": 28 * 28, "audio": 112 * 112}

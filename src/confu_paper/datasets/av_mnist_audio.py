@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu.data.transforms import RATE, SAMPLES
-from confu.data.wav import read_wav, wav_files
+from confu_paper.datasets.transforms import RATE, SAMPLES
+from confu_paper.datasets.wav import read_wav, wav_files
 
 SPLITS = ("train", "validation", "test")
 SPEECH_RMS = 0.1

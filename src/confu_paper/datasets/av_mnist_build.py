@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from confu.data.folder import whole_folder
 from confu.data.idx import read_mnist
-from confu.data.transforms import SIZE, log_spectrogram
-from confu.data.wav import wav_files
 from confu_paper.datasets.av_mnist import num_validation
 from confu_paper.datasets.av_mnist_audio import SPLITS, Draws, Sounds, draw, mix, read_noise, read_speech
 from confu_paper.datasets.av_mnist_image import fit_pca
+from confu_paper.datasets.folder import whole_folder
+from confu_paper.datasets.transforms import SIZE, log_spectrogram
+from confu_paper.datasets.wav import wav_files
 
 _CHUNK = 200  # rows at a time; five times as many took twice as long, in fresh memory pages
 _FORMAT = 1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from confu.data.columns import CaptionColumn
 from confu.data.dataset import ArrayDataset
-from confu.data.text import Tokenizer, WordVocabulary
+from confu.data.readers.text import Tokenizer, WordVocabulary
 
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEMPLATES = ("the digit is a {}", "a photo of a {}", "a picture of a {}")  # appendix A.3 of the paper

@@ -10,13 +10,13 @@ from torch import Tensor
 from confu.data.columns import Column, Indices
 from confu.data.dataset import ArrayDataset
 from confu.data.decoding import decode
-from confu.data.problems import show_problems
 from confu.data.readers import ImageReader, MelReader, WaveformReader
-from confu.data.readers.video_frames import FramesReader
-from confu.data.readers.video_sound import NoSoundError, VideoSoundReader
 from confu.data.view import DatasetView
 from confu.types import Inputs
 from confu_paper.datasets.birds import BirdRows
+from confu_paper.datasets.problems import show_problems
+from confu_paper.datasets.video_frames import FramesReader
+from confu_paper.datasets.video_sound import NoSoundError, VideoSoundReader
 
 SECONDS = tuple(0.5 * step for step in range(1, 20))  # 0.5, 1, ... 9.5: the single frames of the paper's Table 5
 

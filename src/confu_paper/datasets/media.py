@@ -9,9 +9,9 @@ from confu.data.cache import decoded_column
 from confu.data.columns import Column
 from confu.data.dataset import ArrayDataset
 from confu.data.decoding import decode
-from confu.data.problems import show_problems
 from confu.data.readers import Reader
 from confu_paper.datasets.birds import BirdRows
+from confu_paper.datasets.problems import show_problems
 
 
 def media_dataset(

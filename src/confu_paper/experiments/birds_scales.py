@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import nn
 
 from confu.data.readers import Reader, build_reader
-from confu.data.text import Tokenizer
+from confu.data.readers.text import Tokenizer
 from confu.nn.encoders import build_encoder, encoder_for
 from confu.training import TrainSettings
 

@@ -95,8 +95,8 @@ def test_a_click_or_silence_leaves_a_window(where):
         ({"coefficients": 20, "mels": 10}, r"coefficients: expected at most mels \(10\); got 20"),
         ({"mean": [1.0, 2.0]}, "mean: expected a number, or one for each of 13 coefficients; got"),
         ({"std": 0.0}, "std: expected positive numbers; got 0.0"),
-        ({"trim": -3.0}, "trim: expected a positive number; got -3.0"),
-        ({"peak": 0}, "or None to do without; got 0"),
+        ({"trim": -3.0}, "trim: expected a positive number, or None to do without; got -3.0"),
+        ({"peak": 0}, "peak: expected a positive number, or None to do without; got 0"),
         ({"hop": 0}, "hop: expected a positive number; got 0"),
     ],
 )

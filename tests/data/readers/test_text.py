@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from confu.data.readers import TokensReader, WordsReader, tokens_reader, words_reader_from_texts
-from confu.data.text import Tokenizer, WordVocabulary
+from confu.data.readers.text import Tokenizer, WordVocabulary
 
 from .fixtures import word_tokenizer
 

@@ -10,7 +10,7 @@ import torch
 from confu.data.manifest import guess_columns, read_manifest
 from confu_paper.datasets.affect import AFFECT, affect_facts, load_affect
 from confu_paper.datasets.affect_manifest import build_affect
-from data.affect_fixtures import DIMS, ROWS, affect_content, write_affect
+from paper.datasets.affect_fixtures import DIMS, ROWS, affect_content, write_affect
 
 NAMES = ("vision", "audio", "text")
 

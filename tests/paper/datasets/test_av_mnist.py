@@ -18,7 +18,7 @@ SPLITS = ("train", "validation", "test")
 KILLED = """
 import os, signal, sys
 from confu_paper.datasets import av_mnist_build
-from confu.data.transforms import log_spectrogram
+from confu_paper.datasets.transforms import log_spectrogram
 calls = []
 def kill(waveforms):
     calls.append(1)

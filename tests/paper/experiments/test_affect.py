@@ -15,7 +15,7 @@ from confu_paper.protocols.ablation import PROBE, reproduce_lambda, reproduce_ma
 from confu_paper.protocols.linear_probe import reproduce_linear_probe
 from confu_paper.protocols.retrieval import reproduce_retrieval
 from confu_paper.sweeps.numbers import validation_metrics, with_means
-from data.affect_fixtures import write_affect
+from paper.datasets.affect_fixtures import write_affect
 
 SINGLES = {"audio -> vision", "text -> vision", "vision -> audio", "text -> audio", "vision -> text", "audio -> text"}
 FUSED = {"audio+text -> vision", "vision+text -> audio", "vision+audio -> text"}
@@ -130,7 +130,7 @@ def test_released_variants_read_the_last_of_fifty_steps(method, data, tmp_path):
 
 
 def test_rows_that_lack_a_modality_are_used_where_they_can_be(tmp_path):
-    from data.affect_fixtures import affect_content
+    from paper.datasets.affect_fixtures import affect_content
 
     content = affect_content("mosi", rows=ROWS)
     for split in content:

@@ -1,6 +1,8 @@
 """Sound: any file that libsndfile reads, or samples with their rate; as a mel spectrogram or as a waveform."""
 
+import math
 from collections.abc import Sequence
+from io import BufferedReader, BytesIO
 from typing import Any
 
 import numpy as np
@@ -8,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu.data.readers.source import Source, array_of, is_file, name_of, opened
-from confu.data.readers.stacking import padded, stacked
-from confu.data.wav import decode_sound, mono
+from confu.data.readers.source import Source, array_of, is_file, name_of, opened, padded, stacked
 from confu.nn.mel import mel_filters, mel_power, scaled_decibels
 
 LEAST_SECONDS = 0.1
 _FULL_SCALE = {"i1": 2**7, "i2": 2**15, "i4": 2**31}
+_SILENCE = 2 / 32768  # two steps of 16 bit: dither at most
+_RATES = (1_000, 1_000_000)  # Hz
+_UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # written by programs that stream and cannot know the length
 
 
 class MelReader:
@@ -32,8 +35,7 @@ class MelReader:
 
     Reference: A.1 of the ConFu paper, which does not state `low`, `high` and the scaling.
 
-    >>> reader = MelReader()
-    >>> reader.read((np.zeros(22050, np.float32), 22050)).shape
+    >>> MelReader().read((np.zeros(22050, np.float32), 22050)).shape
     torch.Size([1, 128, 431])
     """
 
@@ -58,22 +60,12 @@ class MelReader:
         }
         self._transform = (rate, window, hop, mels, float(low), rate / 2 if high is None else float(high))
         mel_filters(rate, window, mels, *self._transform[4:])  # an impossible band is an error here, not at a file
-        self.log = log
-        self.rate = rate
-        self.seconds = seconds
+        self.log, self.rate, self.seconds = log, rate, seconds
         self.shape = (1, mels, round(seconds * rate) // hop + 1)
 
     def read(self, source: Source) -> Float[Tensor, "1 mels frames"]:
-        """One sound's mel spectrogram.
-
-        Args:
-            source: a file or its bytes, or (samples, rate); see `read_sound`.
-
-        Raises:
-            ValueError: no such file, no sound, cut short, shorter than 0.1 s, with NaN.
-        """
-        waveform = read_sound(source, self.rate, self.seconds)
-        power = mel_power(waveform[None], *self._transform)
+        """One sound's mel spectrogram; sources and errors are those of `read_sound`."""
+        power = mel_power(read_sound(source, self.rate, self.seconds)[None], *self._transform)
         return scaled_decibels(power) if self.log else power
 
     def collate(self, items: Sequence[Tensor] | Float[Tensor, "n 1 mels frames"]) -> Float[Tensor, "n 1 mels frames"]:
@@ -96,24 +88,19 @@ class WaveformReader:
 
     def __init__(self, rate: int, seconds: float | None = None) -> None:
         _check_positive(rate=rate, seconds=1 if seconds is None else seconds)
-        self.settings: dict[str, Any] = {
-            "kind": "waveform", "rate": rate, "seconds": None if seconds is None else float(seconds),
-        }  # fmt: skip
-        self.rate = rate
-        self.seconds = seconds
-        self.stackable = seconds is not None
+        length = None if seconds is None else float(seconds)
+        self.settings: dict[str, Any] = {"kind": "waveform", "rate": rate, "seconds": length}
+        self.rate, self.seconds, self.stackable = rate, seconds, seconds is not None
 
     def read(self, source: Source) -> Float[Tensor, " samples"]:
-        """One waveform, full scale at 1; `source` and errors as for `MelReader`."""
+        """One waveform, full scale at 1; sources and errors are those of `read_sound`."""
         return read_sound(source, self.rate, self.seconds)
 
     def collate(
         self, items: Sequence[Tensor] | Float[Tensor, "n samples"]
     ) -> Float[Tensor, "n samples"] | dict[str, Tensor]:
         """What the encoder gets: (n, samples); without `seconds` that as `values`, and a `mask` of real samples."""
-        if self.seconds is None:
-            return padded(items)
-        return stacked(items, (round(self.seconds * self.rate),))
+        return padded(items) if self.seconds is None else stacked(items, (round(self.seconds * self.rate),))
 
 
 def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float[Tensor, " samples"]:
@@ -135,7 +122,7 @@ def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float
             waveform = decode_sound(file, name, rate, seconds)
     elif isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], int | float | np.number):
         name = f"sound ({name_of(source[0])}, {source[1]} Hz)"
-        waveform = mono(_samples(source[0], name), float(source[1]), name, rate, seconds)
+        waveform = _mono(_samples(source[0], name), float(source[1]), name, rate, seconds)
     else:
         raise ValueError(
             f"{name}: expected a sound's file, its bytes, or a tuple (samples, rate); got {type(source).__name__}"
@@ -147,16 +134,94 @@ def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float
     return torch.from_numpy(waveform)
 
 
+def decode_sound(
+    file: BufferedReader | BytesIO, name: str, rate: int, seconds: float | None = None, silent: bool = True
+) -> np.ndarray:
+    """Decode a file that libsndfile reads (WAV, FLAC, OGG, MP3 and others) as one channel at a given rate.
+
+    Args:
+        file: at its start; it can seek.
+        name: for messages.
+        rate: in Hz; another rate is resampled.
+        seconds: read no more than that from the start.
+        silent: whether silence is allowed.
+
+    Returns:
+        (samples,) float32, full scale at 1.
+
+    Raises:
+        ValueError: no sound, cut short, empty, with NaN, of an absurd rate, or silent.
+    """
+    import soundfile
+
+    _check_wav_complete(file, name)
+    try:
+        with soundfile.SoundFile(file) as sound:
+            file_rate = sound.samplerate
+            # A little more than asked for, so that resampling does not hear the cut.
+            limit = math.inf if seconds is None else math.ceil((seconds + 0.1) * file_rate)
+            expected = int(min(sound.frames, limit))
+            samples = sound.read(expected, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(
+            f"{name}: not readable as sound ({error}); WAV, FLAC, OGG and MP3 are, convert other files"
+        ) from error
+    if len(samples) < expected:
+        raise ValueError(f"{name}: cut short: {expected} samples expected, found {len(samples)}; fetch the file again")
+    waveform = _mono(samples, file_rate, name, rate, seconds)
+    if not silent and np.abs(samples.mean(axis=1)).max() < _SILENCE:
+        raise ValueError(f"{name}: is silent; remove the file")
+    return waveform
+
+
+def _mono(samples: np.ndarray, file_rate: float, name: str, rate: int, seconds: float | None) -> np.ndarray:
+    """(samples, channels) float32 with its channels averaged, resampled and cut."""
+    if not len(samples):
+        raise ValueError(f"{name}: holds no samples; remove the file")
+    if not _RATES[0] <= file_rate <= _RATES[1]:  # a damaged header; resampling could fill the memory
+        raise ValueError(f"{name}: expected a rate of {_RATES[0]} to {_RATES[1]} Hz; got {file_rate}")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{name}: holds NaN or infinity; remove or repair the file")
+    waveform = samples.mean(axis=1)
+    if file_rate != rate:
+        import soxr
+
+        waveform = soxr.resample(waveform, file_rate, rate)
+    waveform = waveform if seconds is None else waveform[: round(seconds * rate)]
+    return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+def _check_wav_complete(file: BufferedReader | BytesIO, name: str) -> None:
+    """Compare a WAV file's size with its header: libsndfile reads a file that was cut short without a word."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(12)
+    position, complete = 12, head[:4] != b"RIFF" or head[8:] != b"WAVE"  # RF64 and the like: left to soundfile
+    while not complete and position + 8 <= size:
+        file.seek(position)
+        chunk, length = file.read(4), int.from_bytes(file.read(4), "little")
+        position += 8
+        complete = chunk == b"data"
+        if complete and length not in _UNKNOWN_SIZE and position + length > size:
+            raise ValueError(
+                f"{name}: cut short: its header announces {length} bytes of sound, found {size - position}; "
+                "fetch the file again"
+            )
+        position += length + length % 2
+    if not complete:
+        raise ValueError(f"{name}: cut short: {size} bytes and no sound in them; fetch the file again")
+    file.seek(0)
+
+
 def _samples(source: Source, name: str) -> np.ndarray:
     """(samples, channels) float32."""
     samples = array_of(source)
     kind = samples.dtype.str[1:]
-    if samples.dtype.kind == "f":
-        values = samples.astype(np.float32)
-    elif kind in _FULL_SCALE:
-        values = samples.astype(np.float32) / _FULL_SCALE[kind]
-    else:
+    if samples.dtype.kind != "f" and kind not in _FULL_SCALE:
         raise ValueError(f"{name}: expected floats from -1 to 1, or int8, int16 or int32; got {samples.dtype}")
+    values = samples.astype(np.float32)
+    if samples.dtype.kind != "f":
+        values /= _FULL_SCALE[kind]
     if values.ndim == 1:
         return values[:, None]
     if values.ndim != 2:

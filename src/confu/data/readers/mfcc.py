@@ -2,21 +2,22 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from confu.data.readers.audio import read_sound
-from confu.data.readers.source import Source, name_of
-from confu.data.readers.stacking import padded
+from confu.data.readers.source import Source, name_of, padded
 
 _LEAST_POWER = 1e-10
 _RANGE_DB = 80.0
 
 
+@dataclass(frozen=True)
 class MfccReader:
     """Sounds as sequences of cepstral coefficients, standardised.
 
@@ -44,49 +45,44 @@ class MfccReader:
     torch.Size([21, 13])
     """
 
-    stackable = False
-    modality_kind = "audio"
+    rate: int = 8000
+    coefficients: int = 13
+    window: int = 400
+    hop: int = 200
+    mels: int = 128
+    mean: float | Sequence[float] = 0.0
+    std: float | Sequence[float] = 1.0
+    max_steps: int | None = None
+    trim: float | None = None
+    peak: float | None = None
 
-    def __init__(
-        self,
-        rate: int = 8000,
-        coefficients: int = 13,
-        window: int = 400,
-        hop: int = 200,
-        mels: int = 128,
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 1.0,
-        max_steps: int | None = None,
-        trim: float | None = None,
-        peak: float | None = None,
-    ) -> None:
-        sizes = {"rate": rate, "coefficients": coefficients, "window": window, "hop": hop, "mels": mels}
-        for name, size in {**sizes, "max_steps": max_steps or 1, "trim": trim or 1, "peak": peak or 1}.items():
-            if not 0 < size < math.inf:
-                raise ValueError(f"{name}: expected a positive number; got {size}")
-        if max_steps == 0 or trim == 0 or peak == 0:
-            raise ValueError("max_steps, trim and peak: expected a positive number, or None to do without; got 0")
-        if coefficients > mels:
-            raise ValueError(f"coefficients: expected at most mels ({mels}); got {coefficients}")
-        self.mean, self.std = _each("mean", mean, coefficients), _each("std", std, coefficients)
-        if (self.std <= 0).any():
-            raise ValueError(f"std: expected positive numbers; got {std}")
-        self.settings: dict[str, Any] = {
-            "kind": "mfcc", **sizes, "mean": _plain(mean), "std": _plain(std), "max_steps": max_steps, "trim": trim,
-            "peak": peak,
-        }  # fmt: skip
-        self.rate, self.coefficients, self.window, self.hop, self.mels = sizes.values()
-        self.max_steps, self.trim, self.peak = max_steps, trim, peak
+    stackable: ClassVar[bool] = False
+    modality_kind: ClassVar[str] = "audio"
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "coefficients", "window", "hop", "mels", "max_steps", "trim", "peak"):
+            size = getattr(self, name)
+            if size is not None and not 0 < size < math.inf:
+                optional = ", or None to do without" if name in ("max_steps", "trim", "peak") else ""
+                raise ValueError(f"{name}: expected a positive number{optional}; got {size}")
+        if self.coefficients > self.mels:
+            raise ValueError(f"coefficients: expected at most mels ({self.mels}); got {self.coefficients}")
+        self._per_coefficient("mean")
+        if (self._per_coefficient("std") <= 0).any():
+            raise ValueError(f"std: expected positive numbers; got {self.std}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See `Reader`."""
+        scaling = {name: getattr(self, name) for name in ("mean", "std")}
+        plain = {
+            name: [float(number) for number in value] if isinstance(value, Sequence) else float(value)
+            for name, value in scaling.items()
+        }
+        return {"kind": "mfcc", **asdict(self), **plain}
 
     def read(self, source: Source) -> Float[Tensor, "steps coefficients"]:
-        """One sound's coefficients, frame by frame.
-
-        Args:
-            source: a file or its bytes, or (samples, rate); see `read_sound`.
-
-        Raises:
-            ValueError: no such file, no sound, cut short, shorter than 0.1 s or than half a window, with NaN.
-        """
+        """One sound's coefficients, frame by frame; sources and errors are those of `read_sound`."""
         sound = read_sound(source, self.rate)
         if len(sound) <= self.window // 2:
             raise ValueError(f"{name_of(source)}: {len(sound)} samples; expected more than {self.window // 2}")
@@ -94,12 +90,19 @@ class MfccReader:
             sound = without_ends(sound, self.trim, self.window, self.hop)
         if self.peak is not None:
             sound = sound * (self.peak / sound.abs().max().clamp_min(1e-9))
-        found = mfcc(sound, self.rate, self.coefficients, self.window, self.hop, self.mels)
-        return (found[: self.max_steps] - self.mean) / self.std
+        values = mfcc(sound, self.rate, self.coefficients, self.window, self.hop, self.mels)
+        return (values[: self.max_steps] - self._per_coefficient("mean")) / self._per_coefficient("std")
 
     def collate(self, items: Sequence[Tensor]) -> dict[str, Tensor]:
         """What the encoder gets: `values` (n, longest, coefficients) with zeros at the ends, and a `mask`."""
         return padded(items, (self.coefficients,))
+
+    def _per_coefficient(self, name: str) -> Float[Tensor, " count"]:
+        numbers, count = getattr(self, name), self.coefficients
+        values = torch.tensor(list(numbers) if isinstance(numbers, Sequence) else [numbers] * count).float()
+        if values.shape != (count,) or not values.isfinite().all():
+            raise ValueError(f"{name}: expected a number, or one for each of {count} coefficients; got {numbers}")
+        return values
 
 
 def mfcc(
@@ -158,14 +161,3 @@ def _spectrum(waveform: Tensor, window: int, hop: int) -> Float[Tensor, "bins st
     hann = torch.hann_window(window)
     spectrum = torch.stft(waveform, window, hop, window=hann, center=True, pad_mode="reflect", return_complex=True)
     return spectrum.real.square() + spectrum.imag.square()
-
-
-def _each(name: str, numbers: float | Sequence[float], count: int) -> Float[Tensor, " count"]:
-    values = torch.tensor(list(numbers) if isinstance(numbers, Sequence) else [numbers] * count, dtype=torch.float32)
-    if values.shape != (count,) or not values.isfinite().all():
-        raise ValueError(f"{name}: expected a number, or one for each of {count} coefficients; got {numbers}")
-    return values
-
-
-def _plain(numbers: float | Sequence[float]) -> float | list[float]:
-    return [float(one) for one in numbers] if isinstance(numbers, Sequence) else float(numbers)

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu.data.readers.source import Source, array_of, is_file, name_of
-from confu.data.readers.stacking import padded, stacked
+from confu.data.readers.source import Source, array_of, is_file, name_of, padded, stacked
 
 
 class VectorReader:
@@ -32,10 +31,7 @@ class VectorReader:
         self.dim = dim
 
     def read(self, source: Source) -> Float[Tensor, " dim"]:
-        """One vector.
-
-        Args:
-            source: an array, a tensor, a list of numbers, or a file `.npy` or `.npz` of one array.
+        """One vector of an array, a tensor, a list of numbers, or a file `.npy` or `.npz` of one array.
 
         Raises:
             ValueError: another size, no numbers, NaN or infinity.
@@ -43,7 +39,7 @@ class VectorReader:
         array = array_of(source)
         if array.shape != (self.dim,):
             raise ValueError(f"{name_of(source)}: expected a vector of {self.dim} numbers; got shape {array.shape}")
-        return finite_floats(array, name_of(source))
+        return _finite_floats(array, source)
 
     def collate(self, items: Sequence[Tensor] | Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         """What the encoder gets: the vectors, stacked."""
@@ -69,8 +65,7 @@ class SequenceReader:
         _check_size("dim", dim)
         _check_size("max_steps", 1 if max_steps is None else max_steps)
         self.settings: dict[str, Any] = {"kind": "sequence", "dim": dim, "max_steps": max_steps}
-        self.dim = dim
-        self.max_steps = max_steps
+        self.dim, self.max_steps = dim, max_steps
 
     def read(self, source: Source) -> Float[Tensor, "steps dim"]:
         """One sequence.
@@ -82,13 +77,14 @@ class SequenceReader:
         Raises:
             ValueError: no step, another size of the steps, no numbers, NaN or infinity.
         """
-        name = name_of(source)
         array = array_of(source)
         if array.ndim == 1 and self.dim == 1:
             array = array[:, None]
         if array.shape[1:] != (self.dim,) or array.ndim != 2 or not len(array):
-            raise ValueError(f"{name}: expected (steps, {self.dim}) numbers, one step or more; got shape {array.shape}")
-        return finite_floats(array[: self.max_steps], name)
+            raise ValueError(
+                f"{name_of(source)}: expected (steps, {self.dim}) numbers, one step or more; got shape {array.shape}"
+            )
+        return _finite_floats(array[: self.max_steps], source)
 
     def collate(self, items: Sequence[Tensor]) -> dict[str, Tensor]:
         """What the encoder gets: `values` (n, longest, dim) with zeros at the ends, and `mask`, True at real steps."""
@@ -96,11 +92,7 @@ class SequenceReader:
 
 
 class NumberReader:
-    """Single numbers, standardised.
-
-    Args:
-        mean: subtracted.
-        std: divided by.
+    """Single numbers, standardised: `mean` is subtracted, then `std` divides.
 
     >>> reader = number_reader([1.0, None, 3.0])
     >>> reader.collate([reader.read(1), reader.read(4)]).tolist()
@@ -113,15 +105,11 @@ class NumberReader:
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         if not math.isfinite(mean) or not 0 < std < math.inf:
             raise ValueError(f"mean and std: expected finite numbers, std positive; got {mean} and {std}")
-        self.settings: dict[str, Any] = {"kind": "number", "mean": float(mean), "std": float(std)}
-        self.mean = float(mean)
-        self.std = float(std)
+        self.mean, self.std = float(mean), float(std)
+        self.settings: dict[str, Any] = {"kind": "number", "mean": self.mean, "std": self.std}
 
     def read(self, source: Source) -> Float[Tensor, "1"]:
-        """One number as it is.
-
-        Args:
-            source: a number, or an array that holds one.
+        """One number as it is, or that of an array of one.
 
         Raises:
             ValueError: a text or several numbers, NaN or infinity.
@@ -131,7 +119,7 @@ class NumberReader:
         array = array_of(source)
         if array.size != 1:
             raise ValueError(f"{name_of(source)}: expected one number; got shape {array.shape}")
-        return finite_floats(array.reshape(1), name_of(source))
+        return _finite_floats(array.reshape(1), source)
 
     def collate(self, items: Sequence[Tensor] | Float[Tensor, "n 1"]) -> Float[Tensor, "n 1"]:
         """What the encoder gets: `(number - mean) / std`."""
@@ -155,23 +143,15 @@ def number_reader(sources: Iterable[Source | None]) -> NumberReader:
     return NumberReader(float(numbers.mean()), float(numbers.std()))
 
 
-def finite_floats(array: np.ndarray, name: str) -> Float[Tensor, "*shape"]:
-    """A float32 copy.
-
-    Args:
-        array: numbers of any type.
-        name: for the message.
-
-    Raises:
-        ValueError: NaN, infinity, or a number that float32 cannot hold.
-    """
+def _finite_floats(array: np.ndarray, source: Source) -> Float[Tensor, "*shape"]:
+    """A float32 copy; ValueError for NaN, infinity, or a number that float32 cannot hold."""
     with np.errstate(over="ignore"):  # what overflows is found below
         values = torch.from_numpy(np.array(array, dtype=np.float32))
     bad = values.numel() - int(values.isfinite().sum())
     if bad:
         raise ValueError(
-            f"{name}: {bad} of {values.numel()} numbers are NaN, infinite or too large for float32; repair them, or "
-            "leave the cell empty if the value is missing"
+            f"{name_of(source)}: {bad} of {values.numel()} numbers are NaN, infinite or too large for float32; repair "
+            "them, or leave the cell empty if the value is missing"
         )
     return values
 

@@ -2,9 +2,11 @@
 
 A source is a file's address (a local path, or any that fsspec knows, such as "s3://bucket/a.png"), the bytes of a
 file, an array, tensor or list of numbers, a number, a picture, or a text. Each reader says which of them it takes.
+Tables are looked at without torch, so it is imported here only where tensors are made.
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +14,11 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
-import fsspec
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
 Source: TypeAlias = Any
 _IN_MEMORY = 32 * 2**20  # a longer file is read a second time rather than kept between hashing and decoding
+_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def name_of(source: Source) -> str:
         return f"{len(source)} bytes"
     if isinstance(source, np.ndarray):
         return f"{source.dtype} array {source.shape}"
-    if isinstance(source, Tensor):
+    if is_tensor(source):
         return f"{str(source.dtype).removeprefix('torch.')} tensor {tuple(source.shape)}"
-    if isinstance(source, Image.Image):
+    if is_picture(source):
         return f"{source.mode} picture {source.size}"
     if isinstance(source, list | tuple):
         return f"{type(source).__name__} of {len(source)}"
@@ -56,6 +56,16 @@ def name_of(source: Source) -> str:
 def is_file(source: Source) -> TypeGuard[str | Path | bytes | Content]:
     """Whether a source is a file: its address or its bytes."""
     return isinstance(source, str | Path | bytes | Content)
+
+
+def is_tensor(source: Source) -> bool:
+    """Whether a source is a tensor; without torch there are none."""
+    return "torch" in sys.modules and isinstance(source, sys.modules["torch"].Tensor)
+
+
+def is_picture(source: Source) -> bool:
+    """Whether a source is a Pillow image; without Pillow there are none."""
+    return "PIL.Image" in sys.modules and isinstance(source, sys.modules["PIL.Image"].Image)
 
 
 @contextmanager
@@ -77,7 +87,7 @@ def opened(source: str | Path | bytes | Content) -> Iterator[BufferedReader | By
         yield BytesIO(source if isinstance(source, bytes) else source.data)
         return
     if isinstance(source, str) and ("://" in source or "::" in source):
-        yield BytesIO(_fetched(source))
+        yield BytesIO(_fetch(source))
         return
     path = Path(source)
     try:
@@ -90,7 +100,9 @@ def opened(source: str | Path | bytes | Content) -> Iterator[BufferedReader | By
         yield file
 
 
-def _fetched(address: str) -> bytes:
+def _fetch(address: str) -> bytes:
+    import fsspec
+
     try:
         system, path = fsspec.url_to_fs(address)
         return system.cat_file(path)
@@ -113,8 +125,8 @@ def array_of(source: Source) -> np.ndarray:
     """
     name = name_of(source)
     if is_file(source):
-        array = _stored_array(source, name)
-    elif isinstance(source, Tensor):
+        array = _load_array(source, name)
+    elif is_tensor(source):
         source = source.detach().cpu()
         array = (source.float() if source.is_floating_point() and source.itemsize < 4 else source).numpy()
     elif isinstance(source, np.ndarray | np.generic | list | tuple | int | float):
@@ -129,18 +141,18 @@ def array_of(source: Source) -> np.ndarray:
     return array
 
 
-def _stored_array(source: str | Path | bytes | Content, name: str) -> np.ndarray:
+def _load_array(source: str | Path | bytes | Content, name: str) -> np.ndarray:
     with opened(source) as file:
         try:
             stored = np.load(file, allow_pickle=False)
-            if not isinstance(stored, np.ndarray):
-                names = stored.files
-                stored = stored[names[0]] if len(names) == 1 else names
+            if isinstance(stored, np.ndarray):
+                return stored
+            names = stored.files
+            if len(names) == 1:
+                return stored[names[0]]
         except Exception as error:  # a damaged file raises whatever the bytes lead to
             raise ValueError(f"{name}: not readable as .npy or .npz ({error})") from error
-    if isinstance(stored, list):
-        raise ValueError(f"{name}: expected one array in the .npz file; it holds {len(stored)} ({', '.join(stored)})")
-    return stored
+    raise ValueError(f"{name}: expected one array in the .npz file; it holds {len(names)} ({', '.join(names)})")
 
 
 def fingerprint(source: Source) -> tuple[str, Source]:
@@ -167,17 +179,47 @@ def fingerprint(source: Source) -> tuple[str, Source]:
                 return hasher.hexdigest(), Content(name_of(source), start)
             while block := file.read(2**20):
                 hasher.update(block)
-    elif isinstance(source, Image.Image):
-        palette = (source.getpalette() or [], source.info.get("transparency"), source.getexif().get(0x0112))
-        hasher.update(f"picture {source.mode} {source.size} {palette}\0".encode())
-        hasher.update(source.tobytes())
+        return hasher.hexdigest(), source
+    if is_picture(source):
+        palette = (source.getpalette() or [], source.info.get("transparency"), source.getexif().get(_EXIF_ORIENTATION))
+        header, content = f"picture {source.mode} {source.size} {palette}", source.tobytes()
     elif isinstance(source, tuple) and len(source) == 2 and not isinstance(source[0], int | float):
         array = array_of(source[0])
-        hasher.update(f"sound {array.dtype.str} {array.shape} {source[1]}\0".encode())
-        hasher.update(np.ascontiguousarray(array).data)
+        header, content = f"sound {array.dtype.str} {array.shape} {source[1]}", np.ascontiguousarray(array).data
     else:
         array = array_of(source)
-        kind = "tensor" if isinstance(source, Tensor) else "array"  # their axes may be read in another order
-        hasher.update(f"{kind} {array.dtype.str} {array.shape}\0".encode())
-        hasher.update(np.ascontiguousarray(array).data)
+        kind = "tensor" if is_tensor(source) else "array"  # their axes may be read in another order
+        header, content = f"{kind} {array.dtype.str} {array.shape}", np.ascontiguousarray(array).data
+    hasher.update(f"{header}\0".encode())
+    hasher.update(content)
     return hasher.hexdigest(), source
+
+
+def stacked(items: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    """Items of one shape as one tensor; no item gives (0, *shape) of a type, float32 if it is None."""
+    import torch
+
+    if isinstance(items, torch.Tensor):
+        return items
+    return torch.stack(list(items)) if len(items) else torch.zeros(0, *shape, dtype=dtype or torch.float32)
+
+
+def padded(items: Any, shape: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Items (length, *shape) that differ in length, with zeros to the longest.
+
+    Returns:
+        `values` (n, longest, *shape), and `mask` (n, longest), True at real steps.
+
+    >>> import torch
+    >>> padded([torch.ones(2), torch.ones(1)])["values"].tolist()
+    [[1.0, 1.0], [1.0, 0.0]]
+    """
+    import torch
+
+    lengths = [len(item) for item in items]
+    values = torch.zeros(len(lengths), max(lengths, default=0), *shape)
+    mask = torch.zeros(values.shape[:2], dtype=torch.bool)
+    for row, (item, length) in enumerate(zip(items, lengths)):
+        values[row, :length] = item
+        mask[row, :length] = True
+    return {"values": values, "mask": mask}

@@ -1,14 +1,107 @@
 """Text: words by a vocabulary of whole words, or a pretrained network's tokens."""
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from confu.data.readers.source import Source, name_of
-from confu.data.text import WordVocabulary, words
+
+PAD, CLS, UNK = "[PAD]", "[CLS]", "[UNK]"
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_LEAVE_EMPTY = "leave the cell empty if the text is missing"
+_INSTALL = 'tokens of pretrained networks need transformers: pip install "contrastive-fusion[hf]"'
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Whatever turns texts into the tensors that a text encoder takes as keywords."""
+
+    def encode(self, texts: Sequence[str], /) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, both (len(texts), longest)."""
+        ...
+
+
+def words(text: str) -> list[str]:
+    """The lower-cased words of a text, without punctuation.
+
+    >>> words("A photo of a Three!")
+    ['a', 'photo', 'of', 'a', 'three']
+    """
+    return _WORD.findall(text.lower())
+
+
+class WordVocabulary:
+    """Words by number: 0 is [PAD], 1 is [CLS], 2 is [UNK], then the words in the order given. It needs no download.
+
+    Args:
+        vocabulary: the words, lower-cased, each once.
+
+    Raises:
+        ValueError: a word twice, or one that `words` would cut or change, so that no text could ever reach it.
+
+    >>> vocabulary = WordVocabulary.from_texts(["a photo of a one", "a photo of a two"])
+    >>> vocabulary.to_list()
+    ['[PAD]', '[CLS]', '[UNK]', 'a', 'of', 'one', 'photo', 'two']
+    >>> vocabulary.encode(["a two", "three"])["input_ids"].tolist()
+    [[1, 3, 7], [1, 2, 0]]
+    """
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self._tokens = [PAD, CLS, UNK, *vocabulary]
+        self._number = {token: number for number, token in enumerate(self._tokens)}
+        if len(self._number) != len(self._tokens):
+            twice = next(token for token in self._tokens if self._tokens.count(token) > 1)
+            raise ValueError(f"vocabulary: each word may stand once; {twice!r} stands there several times")
+        for word in vocabulary:
+            if words(word) != [word]:
+                raise ValueError(f"vocabulary: expected single lower-cased words; got {word!r}")
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str]) -> "WordVocabulary":
+        """The vocabulary of these texts, in alphabetical order, whatever the order of the texts."""
+        return cls(sorted({word for text in texts for word in words(text)}))
+
+    @classmethod
+    def from_list(cls, tokens: Sequence[str]) -> "WordVocabulary":
+        """The vocabulary that `to_list` wrote."""
+        if list(tokens[:3]) != [PAD, CLS, UNK]:
+            raise ValueError(f"tokens: expected a list that starts with [PAD], [CLS], [UNK]; got {list(tokens[:3])}")
+        return cls(tokens[3:])
+
+    def to_list(self) -> list[str]:
+        """Every token in its order, the three special ones first."""
+        return list(self._tokens)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def encode(self, texts: Sequence[str], /) -> dict[str, Int[Tensor, "texts length"]]:
+        """Number the words of each text, [CLS] first, padded to the longest.
+
+        Args:
+            texts: at least one, each with at least one word.
+
+        Returns:
+            `input_ids` and `attention_mask` (1 at a token, 0 at padding).
+
+        Raises:
+            ValueError: no text, or a text without a word.
+        """
+        if not len(texts):
+            raise ValueError("texts: expected at least one text to encode; got none")
+        rows = [[1, *(self._number.get(word, 2) for word in words(text))] for text in texts]
+        for position, numbers in enumerate(rows):
+            if len(numbers) == 1:
+                raise ValueError(
+                    f"texts: text {position} holds no word ({texts[position]!r}); drop the row or mark its text as "
+                    "missing"
+                )
+        return _token_tensors(rows, pad=0)
 
 
 class WordsReader:
@@ -35,14 +128,14 @@ class WordsReader:
         Raises:
             ValueError: no text, or one without a word.
         """
-        text = checked_text(source)
+        text = _checked_text(source)
         if not words(text):
             raise ValueError(f"{name_of(text)!r}: holds no word; {_LEAVE_EMPTY}")
         return text
 
     def encode(self, texts: Sequence[str], /) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, both (texts, longest)."""
-        return self.vocabulary.encode(texts) if len(texts) else _no_tokens()
+        return self.vocabulary.encode(texts) if len(texts) else _token_tensors([], pad=0)
 
     def collate(self, items: Sequence[str]) -> dict[str, Tensor]:
         """What the encoder gets: as `encode`."""
@@ -66,9 +159,7 @@ class TokensReader:
     modality_kind = "text"
 
     def __init__(self, tokenizer: str, max_length: int = 128, pad: str | None = None) -> None:
-        self.settings: dict[str, Any] = {
-            "kind": "tokens", "tokenizer": tokenizer, "max_length": max_length, "pad": pad,
-        }  # fmt: skip
+        self.settings: dict[str, Any] = {"kind": "tokens", "tokenizer": tokenizer, "max_length": max_length, "pad": pad}
         pad_id = 0 if pad is None else self._tokenizer.token_to_id(pad)
         if pad_id is None:
             raise ValueError(f"pad: the tokenizer has no token {pad!r}")
@@ -98,7 +189,7 @@ class TokensReader:
         Raises:
             ValueError: no text, or a blank one.
         """
-        return checked_text(source)
+        return _checked_text(source)
 
     def encode(self, texts: Sequence[str], /) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, both (texts, longest), int64.
@@ -106,16 +197,11 @@ class TokensReader:
         Raises:
             ValueError: a text that gives no token.
         """
-        if not len(texts):
-            return _no_tokens()
-        encoded = [one.ids for one in self._tokenizer.encode_batch_fast(list(texts))]
-        for position, ids in enumerate(encoded):
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))] if len(texts) else []
+        for position, ids in enumerate(rows):
             if not ids:
                 raise ValueError(f"texts: text {position} gives no token ({texts[position]!r}); {_LEAVE_EMPTY}")
-        longest = max(map(len, encoded))
-        input_ids = torch.tensor([[*ids, *[self.pad_id] * (longest - len(ids))] for ids in encoded])
-        lengths = torch.tensor([len(ids) for ids in encoded])
-        return {"input_ids": input_ids, "attention_mask": (torch.arange(longest) < lengths[:, None]).long()}
+        return _token_tensors(rows, self.pad_id)
 
     def collate(self, items: Sequence[str]) -> dict[str, Tensor]:
         """What the encoder gets: as `encode`."""
@@ -153,15 +239,7 @@ def tokens_reader(pretrained: str, max_length: int | None = None) -> TokensReade
     return TokensReader(tokenizer.backend_tokenizer.to_str(), length, pad)
 
 
-def checked_text(source: Source) -> str:
-    """The text of a cell.
-
-    Raises:
-        ValueError: not a text, or a blank one.
-
-    >>> checked_text("a bird")
-    'a bird'
-    """
+def _checked_text(source: Source) -> str:
     if not isinstance(source, str):
         raise ValueError(f"{name_of(source)}: expected a text; got {type(source).__name__}")
     if not source.strip():
@@ -169,9 +247,11 @@ def checked_text(source: Source) -> str:
     return str(source)
 
 
-_LEAVE_EMPTY = "leave the cell empty if the text is missing"
-_INSTALL = 'tokens of pretrained networks need transformers: pip install "contrastive-fusion[hf]"'
-
-
-def _no_tokens() -> dict[str, Tensor]:
-    return {name: torch.zeros(0, 0, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+def _token_tensors(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
+    """Token numbers of each text, padded to the longest."""
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    longest = max(map(len, rows), default=0)
+    input_ids = torch.full((len(rows), longest), pad)
+    for position, row in enumerate(rows):
+        input_ids[position, : len(row)] = torch.tensor(row)
+    return {"input_ids": input_ids, "attention_mask": (torch.arange(longest) < lengths[:, None]).long()}

@@ -10,9 +10,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from confu.data.readers.picture import Fill, Picture, normalised, picture_from_array, pixels_of
-from confu.data.readers.source import Source, is_file, name_of, opened
-from confu.data.readers.stacking import stacked
+from confu.data.readers.image import Fill, Picture, normalised, picture_from_array, pixels_of
+from confu.data.readers.source import Source, is_file, name_of, opened, stacked
 
 
 class VideoReader:
@@ -22,8 +21,7 @@ class VideoReader:
         frames: segments.
         size: like all others, see `Picture`. The default mean and std of 0.5 give numbers from -1 to 1.
 
-    >>> reader = VideoReader(frames=2, size=4)
-    >>> reader.read(np.zeros((10, 6, 6, 3), dtype=np.uint8)).shape
+    >>> VideoReader(frames=2, size=4).read(np.zeros((10, 6, 6, 3), dtype=np.uint8)).shape
     torch.Size([2, 3, 4, 4])
     """
 
@@ -96,10 +94,6 @@ def decoded_frames(source: Source, segments: int) -> list[Image.Image]:
     packets are counted first, which costs little; if the decoder gives another number of frames, the choice is made
     again with that number.
 
-    Args:
-        source: the file or its bytes.
-        segments: how many frames to take.
-
     Raises:
         ImportError: PyAV is not installed.
         ValueError: no such file, no video, cut short, or without a frame.
@@ -107,17 +101,13 @@ def decoded_frames(source: Source, segments: int) -> list[Image.Image]:
     name = name_of(source)
     with opened(source) as file:
         packets, announced = _count_packets(file, name)
-        wanted = middle_frames(packets, segments)
-        chosen, count = _decode(file, name, set(wanted))
-        if count == 0:
-            raise ValueError(f"{name}: a video without a frame, or cut short; remove it or fetch it again")
-        # Edits and broken last packets cost a few frames; a download that stopped costs more.
-        if count < announced - max(2, announced // 50):
-            raise ValueError(f"{name}: cut short: {announced} frames announced, found {count}; fetch the file again")
+        indices = middle_frames(packets, segments)
+        chosen, count = _decode(file, name, set(indices))
+        check_frame_count(name, count, announced)
         if count != packets:
-            wanted = middle_frames(count, segments)
-            chosen, _ = _decode(file, name, set(wanted))
-    return [chosen[index] for index in wanted]
+            indices = middle_frames(count, segments)
+            chosen, _ = _decode(file, name, set(indices))
+    return [chosen[index] for index in indices]
 
 
 def _count_packets(file: Any, name: str) -> tuple[int, int]:
@@ -127,22 +117,21 @@ def _count_packets(file: Any, name: str) -> tuple[int, int]:
         try:
             return sum(packet.size > 0 for packet in container.demux(stream)), stream.frames
         except Exception as error:
-            raise ValueError(unreadable(name, error)) from error
+            raise unreadable(name, error) from error
 
 
-def _decode(file: Any, name: str, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
-    """The wanted frames by index, and the number of all frames."""
+def _decode(file: Any, name: str, indices: set[int]) -> tuple[dict[int, Image.Image], int]:
+    """These frames by index, and the number of all frames."""
     chosen: dict[int, Image.Image] = {}
     count = 0
     with open_container(file, name) as container:
         stream = video_stream(container, name)
         try:
             for count, frame in enumerate(container.decode(stream), start=1):
-                if count - 1 in wanted:
-                    image = frame.to_image()
-                    chosen[count - 1] = image.rotate(frame.rotation, expand=True) if frame.rotation else image
+                if count - 1 in indices:
+                    chosen[count - 1] = image_of(frame)
         except Exception as error:
-            raise ValueError(unreadable(name, error)) from error
+            raise unreadable(name, error) from error
     return chosen, count
 
 
@@ -156,7 +145,7 @@ def open_container(file: Any, name: str) -> Any:
     try:
         return av.open(file, mode="r")
     except Exception as error:
-        raise ValueError(unreadable(name, error)) from error
+        raise unreadable(name, error) from error
 
 
 def video_stream(container: Any, name: str) -> Any:
@@ -166,6 +155,23 @@ def video_stream(container: Any, name: str) -> Any:
     return container.streams.video[0]
 
 
-def unreadable(name: str, error: Exception) -> str:
-    """What to say of a file that PyAV gave up on."""
-    return f"{name}: damaged or cut short, not readable as a video ({type(error).__name__}: {error})"
+def image_of(frame: Any) -> Image.Image:
+    """A decoded frame, upright."""
+    image = frame.to_image()
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+def check_frame_count(name: str, count: int, announced: int) -> None:
+    """ValueError for a video without frames, or cut short.
+
+    Edits and broken last packets cost a few of the frames that are announced; a download that stopped costs more.
+    """
+    if count == 0:
+        raise ValueError(f"{name}: a video without a frame, or cut short; remove it or fetch it again")
+    if count < announced - max(2, announced // 50):
+        raise ValueError(f"{name}: cut short: {announced} frames announced, found {count}; fetch the file again")
+
+
+def unreadable(name: str, error: Exception) -> ValueError:
+    """What to raise for a file that PyAV gave up on."""
+    return ValueError(f"{name}: damaged or cut short, not readable as a video ({type(error).__name__}: {error})")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from confu.data.unpickling import read_numpy_pickle
+from confu_paper.datasets.unpickling import read_numpy_pickle
 
 ARRAYS = {
     "plain": np.arange(6.0).reshape(2, 3),

@@ -9,10 +9,16 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from confu.data.readers.picture import Picture, normalised, pixels_of
-from confu.data.readers.source import Source, is_file, name_of, opened
-from confu.data.readers.stacking import stacked
-from confu.data.readers.video import decoded_frames, open_container, unreadable, video_stream
+from confu.data.readers.image import Picture, normalised, pixels_of
+from confu.data.readers.source import Source, is_file, name_of, opened, stacked
+from confu.data.readers.video import (
+    check_frame_count,
+    decoded_frames,
+    image_of,
+    open_container,
+    unreadable,
+    video_stream,
+)
 
 _SLACK = 1e-3  # s; times in a file are rounded to its clock
 
@@ -96,21 +102,13 @@ def frames_at(source: Source, seconds: Sequence[float]) -> list[Image.Image]:
                 time = float(frame.time) if frame.time is not None else (count - 1) / rate
                 begin = time if count == 1 else begin
                 while shown is not None and order and seconds[order[0]] < time - begin - _SLACK:
-                    found[order.pop(0)] = _image(shown)
+                    found[order.pop(0)] = image_of(shown)
                 if not order:
                     break
                 shown = frame
         except Exception as error:
-            raise ValueError(unreadable(name, error)) from error
-        if shown is None:
-            raise ValueError(f"{name}: a video without a frame, or cut short; remove it or fetch it again")
-        # As `decoded_frames` has it: a few frames may be lost at the end of a whole file, not more.
-        if order and count < announced - max(2, announced // 50):
-            raise ValueError(f"{name}: cut short: {announced} frames announced, found {count}; fetch the file again")
-        last = _image(shown) if order else None
+            raise unreadable(name, error) from error
+        if order or shown is None:
+            check_frame_count(name, count, announced)
+        last = image_of(shown) if order else None
     return [found.get(position) or last for position in range(len(seconds))]  # pyright: ignore[reportReturnType]
-
-
-def _image(frame: Any) -> Image.Image:
-    image = frame.to_image()
-    return image.rotate(frame.rotation, expand=True) if frame.rotation else image

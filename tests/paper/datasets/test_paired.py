@@ -5,7 +5,7 @@ import torch
 
 from confu.data import ArrayDataset, CaptionColumn, Dataset, TensorColumn, WordVocabulary
 from confu.data.gaps import IncompleteDataset
-from confu.data.paired import paired_by_class
+from confu_paper.datasets.paired import paired_by_class
 
 CAPTIONS = ["a one", "a two", "a three", "a four", "a five", "a six"]
 LABELS = torch.tensor([0, 1, 0, 1, 0, 3])

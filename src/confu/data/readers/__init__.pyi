@@ -1,0 +1,28 @@
+from .audio import MelReader, WaveformReader
+from .image import ImageReader
+from .mfcc import MfccReader
+from .numbers import NumberReader, SequenceReader, VectorReader, number_reader
+from .reader import READERS, Reader, build_reader
+from .source import Source
+from .text import TokensReader, WordsReader, tokens_reader, words_reader_from_texts
+from .video import VideoReader
+
+__all__ = [
+    "READERS",
+    "ImageReader",
+    "MelReader",
+    "MfccReader",
+    "NumberReader",
+    "Reader",
+    "SequenceReader",
+    "Source",
+    "TokensReader",
+    "VectorReader",
+    "VideoReader",
+    "WaveformReader",
+    "WordsReader",
+    "build_reader",
+    "number_reader",
+    "tokens_reader",
+    "words_reader_from_texts",
+]

@@ -1,0 +1,90 @@
+"""What a reader is, and the readers by name.
+
+A reader is rebuilt from its `settings` on any machine, so that a trained model takes new files as it took those of its
+training.
+"""
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
+
+from confu.checks import check_known
+from confu.data.readers.source import Source
+
+READERS = {
+    "image": "image.ImageReader",
+    "mel": "audio.MelReader",
+    "mfcc": "mfcc.MfccReader",
+    "waveform": "audio.WaveformReader",
+    "video": "video.VideoReader",
+    "words": "text.WordsReader",
+    "tokens": "text.TokensReader",
+    "vector": "numbers.VectorReader",
+    "sequence": "numbers.SequenceReader",
+    "number": "numbers.NumberReader",
+}
+"""Each kind of reader with its module here and its class; loaded when it is built."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """How one modality is read."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON-able: "kind", a name in `READERS`, and every argument of its constructor."""
+        ...
+
+    @property
+    def stackable(self) -> bool:
+        """Whether `read` gives one shape for all sources."""
+        ...
+
+    @property
+    def modality_kind(self) -> str:
+        """The kind of column that it reads, one of `KINDS`."""
+        ...
+
+    def read(self, source: Source, /) -> Any:
+        """One item as a tensor, as it is stored, e.g. pixels as uint8; of a text, the text itself.
+
+        Raises:
+            ValueError: naming the source and what is wrong with it.
+        """
+        ...
+
+    def collate(self, items: Any, /) -> Any:
+        """The tensor, or dict of tensors, that the encoder gets for a sequence of items, which may be empty.
+
+        Stackable items may come as one tensor.
+        """
+        ...
+
+
+def build_reader(settings: Mapping[str, Any]) -> Reader:
+    """A reader from its settings.
+
+    >>> build_reader({"kind": "vector", "dim": 5}).settings
+    {'kind': 'vector', 'dim': 5}
+
+    Args:
+        settings: "kind", a name in `READERS`, and the arguments of that class.
+
+    Raises:
+        ValueError: for no kind, an unknown one, or arguments that it lacks or does not know.
+    """
+    arguments = dict(settings)
+    if "kind" not in arguments:
+        raise ValueError(f"a reader's settings must name its kind, one of {', '.join(READERS)}; got {arguments}")
+    kind = arguments.pop("kind")
+    check_known("reader kind", kind, READERS)
+    module, name = READERS[kind].split(".")
+    reader = getattr(import_module(f"confu.data.readers.{module}"), name)
+    parameters = inspect.signature(reader).parameters
+    for argument in arguments:
+        check_known(f"setting of the {kind!r} reader", argument, parameters)
+    for argument, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and argument not in arguments:
+            raise ValueError(f"the {kind!r} reader needs the setting {argument!r}; got {dict(settings)}")
+    return reader(**arguments)
