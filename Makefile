@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint docs bench browser clean
+.PHONY: help demo test test-all lint docs bench browser clean
 
 help:
 	@echo "make demo   train ConFu on small real images, sounds and words; write an HTML report and an index to search"
 	@echo "make test   lint, types, layers, tests and doctests"
+	@echo "make test-all  the same with the heavy repetitions: twenty kills in place of three, every benchmark"
 	@echo "make docs   build the documentation into site/"
 	@echo "make bench  one table of ratios against named peers; some 25 minutes on two quiet cores, 15 GiB"
 	@echo "make clean  remove .venv and what the tools left behind"
@@ -16,6 +17,9 @@ demo: .venv/demo.stamp
 	$(BIN)/confu demo
 
 test: lint browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not heavy"
+
+test-all: lint browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev.stamp
