@@ -71,6 +71,18 @@ def test_the_batch_size_changes_nothing(batch_size):
         assert torch.equal(parts.complete[subset], whole.complete[subset])
 
 
+def test_batches_are_embedded_as_a_data_set_is():
+    data, model, rows = TinyData(), TinyModel(), []
+    batches = (data.batch(part) for part in torch.arange(23).split(10))
+    table, whole = embed(model, batches, [IMAGE, "audio+image"], advance=rows.append), embed(model, data)
+    assert table.ids == whole.ids and rows == [10, 10, 3] and table.subsets == (IMAGE, BOTH)
+    torch.testing.assert_close(table[BOTH], whole[BOTH], atol=1e-6, rtol=0)
+    assert torch.equal(table.complete[BOTH], whole.complete[BOTH]) and torch.equal(table.labels, whole.labels)
+    assert len(embed(model, [], [IMAGE])) == 0
+    with pytest.raises(ValueError, match="subsets must be given for batches"):
+        embed(model, [data.batch(torch.arange(3))])
+
+
 def test_rows_without_a_modality_are_not_complete():
     table = embed(TinyModel(), TinyData())
     has_audio = torch.arange(23) % 3 != 0

@@ -1,20 +1,24 @@
 """Model folders: what is saved gives the same embeddings, whole or not at all, with a card that tells of the data."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
 import yaml
 
 from confu.inference import Embedder, load
-from confu.inference.card import model_card
-from confu.inference.facts import Facts, facts_of_run
+from confu.inference.card import Facts, facts_of_run, model_card
 from confu.models import save_model
 from confu.plan import pairwise_plan
 
 from .parts import NAMES, embedder, items, model, run_folder, write_report
 
 FILES = ["README.md", "inputs.json", "model.json", "model.safetensors"]
+
+
+def card_of(made):
+    return made.model, made.readers, made.parts.facts
 
 
 def names_in(folder):
@@ -55,6 +59,35 @@ def test_saving_into_a_folder_replaces_the_model_and_leaves_the_rest(tmp_path):
     assert load(tmp_path).supports("sensor+text")
 
 
+def test_a_saved_fingerprint_is_not_computed_again(tmp_path, monkeypatch):
+    made = embedder()
+    made.save_pretrained(tmp_path / "a")
+    other = embedder(pairwise_plan(NAMES))
+    other.save_pretrained(tmp_path / "b")
+    assert load(tmp_path / "a").parts.fingerprint() == made.parts.fingerprint()
+    part = load(tmp_path / "a", modalities=["text", "sensor"])
+    assert part.parts.fingerprint() != made.parts.fingerprint()
+    # The weights of another model were copied over those that the fingerprint is of.
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
+    assert load(tmp_path / "a").parts.fingerprint() == other.parts.fingerprint()
+    again = load(tmp_path / "b")
+    monkeypatch.setattr("hashlib.sha256", None)
+    assert again.parts.fingerprint() == again.parts.fingerprint() == other.parts.fingerprint()
+
+
+def test_a_folder_without_a_fingerprint_computes_it_once(tmp_path, monkeypatch):
+    embedder().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "inputs.json").read_text())
+    del content["fingerprint"], content["checked"]
+    (tmp_path / "inputs.json").write_text(json.dumps(content))
+    made = load(tmp_path)
+    first = made.parts.fingerprint()
+    assert first == embedder().parts.fingerprint()
+    monkeypatch.setattr("hashlib.sha256", None)
+    assert made.parts.fingerprint() == first
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_failed_save_leaves_what_was_there(there, tmp_path, monkeypatch):
     folder = tmp_path / "model"
@@ -85,8 +118,8 @@ def test_the_facts_of_a_run_count_rows_and_tell_nothing_of_the_machine(tmp_path)
     assert facts.columns == {"sensor": "sensor", "steps": "steps", "text": "caption"}
     assert (facts.method, facts.seed, facts.manifest) == ("confu", 3, "clips.parquet")
     assert facts.numbers[0]["value"] == 0.625
-    assert "private" not in json.dumps(facts.to_dict()) and "Secret" not in json.dumps(facts.to_dict())
-    assert Facts.from_dict({**facts.to_dict(), "later": 1}) == facts
+    assert "private" not in json.dumps(asdict(facts)) and "Secret" not in json.dumps(asdict(facts))
+    assert Facts.from_dict({**asdict(facts), "later": 1}) == facts
     assert facts_of_run(tmp_path / "best", []) == Facts()
 
 
@@ -100,7 +133,7 @@ def test_damaged_files_of_a_run_are_named(name, tmp_path):
 
 def test_the_card_is_filled_in(tmp_path):
     write_report(run_folder(tmp_path))
-    card = model_card(load(tmp_path).parts, licence="mit", name="anna/birds")
+    card = model_card(*card_of(load(tmp_path)), licence="mit", name="anna/birds")
     header = yaml.safe_load(card.split("---")[1])
     assert header["license"] == "mit" and header["library_name"] == "confu" and "text" in header["tags"]
     for text in (
@@ -117,7 +150,7 @@ def test_the_card_is_filled_in(tmp_path):
 
 
 def test_a_card_of_a_model_of_which_nothing_is_known(tmp_path):
-    card = model_card(embedder(pairwise_plan(NAMES), score="volume").parts, name="evil\n---\n# heading")
+    card = model_card(*card_of(embedder(pairwise_plan(NAMES), score="volume")), name="evil\n---\n# heading")
     header = yaml.safe_load(card.split("---")[1])
     assert header["license"] == "unknown" and "has not stated under which licence" in card
     assert "# evil --- # heading\n" in card and "\n# heading" not in card

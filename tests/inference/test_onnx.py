@@ -8,8 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from confu.inference.onnx import export_onnx
-from confu.inference.onnx_graph import Tower
+from confu.inference.onnx import Tower, export_onnx
 from confu.nn import fusion_inputs
 from confu.nn.encoders import MLPEncoder
 from confu.plan import Plan

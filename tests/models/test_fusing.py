@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from confu.inference.onnx_graph import Tower
+from confu.inference.onnx import Tower
 from confu.losses import ConFuLoss
 from confu.models import MultimodalModel, load_model, save_model
 from confu.models.fusing import SharedFusers

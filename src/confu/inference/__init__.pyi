@@ -1,6 +1,5 @@
-from .embedder import Embedder, load
+from .embedder import Embedder, Encoded, load
 from .embedding import embed
-from .encoded import Encoded
 from .shards import load_shards
 
 __all__ = [

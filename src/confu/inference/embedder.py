@@ -1,25 +1,39 @@
-"""A trained model in use: embed what is there of each item, compare, and name classes by their prompts."""
+"""A trained model in use: embed the modalities that each item has, compare, and name classes by their prompts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from confu.data.readers import Reader
-from confu.inference.availability import batches_by_subset, check_columns, choose_subsets, present_sets
-from confu.inference.embedding import evaluating
-from confu.inference.encoded import Encoded, class_means, cosines
-from confu.inference.facts import Facts
-from confu.inference.hub import located, uploaded
-from confu.inference.model_folder import read_parts, write_parts
-from confu.inference.parts import ModelParts
-from confu.inference.reading import SourceReading, Sources, collate
+from confu.inference.card import Facts
+from confu.inference.embedding import embed_batch
+from confu.inference.hub import download, upload
+from confu.inference.model_folder import ModelParts, read_parts, write_parts
+from confu.inference.reading import Sources, check_columns, choose_subsets, read_batches
 from confu.models import MultimodalModel
 from confu.plan import Subset
-from confu.types import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Embeddings of some items, each by the modalities that it has.
+
+    Attributes:
+        vectors: (n, dim) float32 on the CPU, of length one.
+        subsets: one an item: which modalities made its vector.
+    """
+
+    vectors: Float[Tensor, "n dim"]
+    subsets: list[Subset]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
 
 
 class Embedder:
@@ -44,11 +58,11 @@ class Embedder:
         class_names: Sequence[str] | None = None,
         facts: Facts | None = None,
     ) -> None:
-        if lacking := [name for name in model.encoders if name not in readers]:
-            raise ValueError(f"readers must name one for every modality of the model; it lacks {', '.join(lacking)}")
+        if missing := [name for name in model.encoders if name not in readers]:
+            raise ValueError(f"readers must name one for every modality of the model; it lacks {', '.join(missing)}")
+        classes = None if class_names is None else tuple(class_names)
         self.model = model.eval()
         self.readers = {name: readers[name] for name in model.encoders}
-        classes = None if class_names is None else tuple(class_names)
         self.parts = ModelParts(self.model, self.readers, classes, facts or Facts())
         self.modalities = self.parts.modalities
 
@@ -77,8 +91,10 @@ class Embedder:
         Raises:
             ValueError: if there is no such model, a file is damaged, a modality unknown, or an encoder has to be given.
         """
-        parts = read_parts(located(name, revision, token), modalities, device, encoders, allow_custom)
-        return cls(parts.model, parts.readers, parts.class_names, parts.facts)
+        parts = read_parts(download(name, revision, token), modalities, device, encoders, allow_custom)
+        embedder = cls(parts.model, parts.readers, parts.class_names, parts.facts)
+        embedder.parts = parts  # knows its fingerprint
+        return embedder
 
     @property
     def dim(self) -> int:
@@ -126,24 +142,24 @@ class Embedder:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         columns = check_columns({**(sources or {}), **by_name}, self.modalities)
-        chosen = choose_subsets(present_sets(columns, self.modalities), self.subsets, use, self.model.score)
-        vectors = torch.zeros(len(chosen), self.dim)
-        parts = list(batches_by_subset(chosen, batch_size))
-        with SourceReading(self.readers, workers) as reading, evaluating(self.model):
-            for (subset, positions), read in zip(
-                parts,
-                reading.ahead(
-                    ({name: [columns[name][p] for p in positions] for name in subset} for subset, positions in parts)
-                ),
-            ):
-                if read.broken:
-                    first = read.broken[0]
-                    raise ValueError(f"{first.modality}[{positions[first.position]}]: {first.what}")
-                inputs = {name: collate(self.readers[name], items) for name, items in read.items.items()}
-                batch = Batch(inputs, [str(position) for position in positions])
-                made = self.model(batch.to(next(self.model.parameters()).device), [subset])[subset]
-                vectors[positions] = made.float().cpu()
-        return Encoded(vectors, chosen)
+        subsets = choose_subsets(columns, self.modalities, self.subsets, use, self.model.score)
+        by_subset: dict[Subset, list[int]] = {}
+        for row, subset in enumerate(subsets):
+            by_subset.setdefault(subset, []).append(row)
+        groups = [
+            (subset, rows[start : start + batch_size])
+            for subset, rows in by_subset.items()
+            for start in range(0, len(rows), batch_size)
+        ]
+
+        def refuse(row: int, modality: str, reason: str) -> None:
+            raise ValueError(f"{modality}[{row}]: {reason}")
+
+        vectors = torch.zeros(len(subsets), self.dim)
+        batches = read_batches(self.readers, columns, groups, refuse, workers=workers)
+        for batch, (subset, rows) in zip(batches, groups):
+            vectors[rows] = embed_batch(self.model, batch, [subset])[subset][0]
+        return Encoded(vectors, subsets)
 
     def similarity(self, a: Encoded | Tensor, b: Encoded | Tensor) -> Float[Tensor, "n m"]:
         """The cosine of every item of `a` with every one of `b`, as `encode` gives them or as (n, dim) unit vectors.
@@ -151,7 +167,15 @@ class Embedder:
         Raises:
             ValueError: if the model's method does not compare two embeddings (Symile, GRAM, TRIANGLE).
         """
-        return cosines(a, b, self.model.score)
+        if (score := self.model.score) != "cosine":
+            raise ValueError(
+                f"this model's method compares the embeddings of all modalities at once, by {score}, so that two of "
+                "them have no similarity. Encode each modality by itself, and compare with "
+                f"confu.evaluation.pair_scores({score!r}, [vectors of each modality that asks], [vectors of the "
+                "target])"
+            )
+        left, right = (one.vectors if isinstance(one, Encoded) else one for one in (a, b))
+        return left @ right.T
 
     def zero_shot(
         self, queries: Encoded | Tensor | Sources, classes: Mapping[str, Sequence[Any]], target: str | None = None
@@ -179,11 +203,9 @@ class Embedder:
                 "classes must name at least one class, and give each a list of at least one prompt, such as "
                 f"{{'dog': ['a photo of a dog']}}; got {dict(classes)}"
             )
-        prompts = [prompt for one in classes.values() for prompt in one]
-        sizes = [len(one) for one in classes.values()]
-        asking = self.encode(queries) if isinstance(queries, Mapping) else queries
-        means = class_means(self.encode({target or texts[0]: prompts}), sizes)
-        scores = self.similarity(asking, means)
+        prompts = self.encode({target or texts[0]: [prompt for one in classes.values() for prompt in one]})
+        means = class_means(prompts, [len(one) for one in classes.values()])
+        scores = self.similarity(self.encode(queries) if isinstance(queries, Mapping) else queries, means)
         names = list(classes)
         return [names[best] for best in scores.argmax(dim=1).tolist()], scores
 
@@ -203,9 +225,18 @@ class Embedder:
         Args:
             repo_id: `owner/name`; made if it is not there.
             licence: as in `save_pretrained`.
-            options: private, token, revision, message and api of `confu.inference.hub.uploaded`.
+            options: private, token, revision, message and api of `confu.inference.hub.upload`.
         """
-        return uploaded(lambda folder: self.save_pretrained(folder, licence, repo_id), repo_id, **options)
+        return upload(lambda folder: self.save_pretrained(folder, licence, repo_id), repo_id, **options)
+
+
+def class_means(prompts: Encoded, sizes: Sequence[int]) -> Float[Tensor, "classes dim"]:
+    """One unit vector a class, the re-normalised mean of its prompts; those of a class stand together.
+
+    >>> class_means(Encoded(torch.eye(2), [Subset("text")] * 2), [1, 1]).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return normalize(torch.stack([part.mean(dim=0) for part in prompts.vectors.split(list(sizes))]), dim=-1)
 
 
 load = Embedder.from_pretrained

@@ -1,8 +1,6 @@
-"""Models on the Hugging Face hub.
+"""Models on the Hugging Face hub: a model folder is downloaded or uploaded as it is.
 
-`huggingface_hub.PyTorchModelHubMixin` is for a module whose constructor takes plain arguments: it stores these in
-`config.json`, would have to be a base class (so that confu could not be imported without the package), and writes a
-card of its own. Here a folder is downloaded or uploaded as it is.
+Not by `PyTorchModelHubMixin`: it would have to be a base class of the model, and writes a card of its own.
 """
 
 import tempfile
@@ -24,34 +22,22 @@ def is_repository_id(name: str) -> bool:
     return bool(slash) and plain and "/" not in rest
 
 
-def located(name: Path | str, revision: str | None = None, token: str | None = None) -> Path:
-    """The folder of a model: a folder that is there, or else a repository of the hub, downloaded.
-
-    Raises:
-        ValueError: if it is neither.
-    """
-    here = Path(name).exists() or not is_repository_id(str(name))
-    return Path(name) if here else fetched(str(name), revision, token)
-
-
-def fetched(repo_id: str, revision: str | None = None, token: str | None = None) -> Path:
-    """Download the model folder of a repository, or take it from the cache, and say where it lies.
-
-    Raises:
-        ValueError: if it cannot be had.
-    """
+def download(name: Path | str, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder of a model: one that exists here, else a repository of the hub, downloaded or from its cache."""
+    if Path(name).exists() or not is_repository_id(str(name)):
+        return Path(name)
     hub = _hub()
     try:
-        return Path(hub.snapshot_download(repo_id, revision=revision, token=token, allow_patterns=list(MODEL_FILES)))
+        return Path(hub.snapshot_download(str(name), revision=revision, token=token, allow_patterns=list(MODEL_FILES)))
     except Exception as error:  # errors of the hub, of the network, of the disk: all mean that it cannot be had
-        told = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{repo_id}: there is no such folder here, and it cannot be had from the Hugging Face hub "
-            f"({type(error).__name__}: {told})"
+            f"{name}: there is no such folder here, and it cannot be had from the Hugging Face hub "
+            f"({type(error).__name__}: {reason})"
         ) from error
 
 
-def uploaded(
+def upload(
     write: Callable[[Path], None],
     repo_id: str,
     private: bool | None = None,
@@ -73,27 +59,24 @@ def uploaded(
 
     Returns:
         the address of the commit.
-
-    Raises:
-        ValueError: if `repo_id` cannot be one.
     """
     if not is_repository_id(repo_id):
         raise ValueError(f"repo_id must be 'owner/name' on the Hugging Face hub; got {repo_id!r}")
     api = _hub().HfApi(token=token) if api is None else api
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "model"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
         write(folder)  # before anything is made on the hub
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        done = api.upload_folder(
+        commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=str(folder),
             revision=revision,
             commit_message=message,
             allow_patterns=list(MODEL_FILES),
         )
-    return str(done)
+    return str(commit)
 
 
 def _hub() -> Any:

@@ -46,21 +46,23 @@ def claim_shards(folder: Path, settings: Mapping[str, Any], process: int = 0) ->
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / SETTINGS
-    wanted = json.loads(json.dumps({"format": FORMAT, **settings}))
+    expected = json.loads(json.dumps({"format": FORMAT, **settings}))
     # Looked for first: another process may write the settings and then its first shard just now.
     has_shards = any(folder.glob("part-*.parquet"))
     if not file.exists():
         if has_shards:
             raise ValueError(f"{folder} holds shards but no {SETTINGS} that says what made them; choose another folder")
-        replace_json(file, wanted, process)
+        # Processes that write at once write the same content; `write_json` alone would have them share one file.
+        own = file.with_name(f".{file.name}.{process}")
+        write_json(own, expected)
+        os.replace(own, file)  # noqa: PTH105
         return
-    found = read_settings(folder)
-    differ = [
-        f"{name} is {_short(found.get(name))} there and {_short(wanted.get(name))} here"
-        for name in dict.fromkeys([*found, *wanted])
-        if found.get(name) != wanted.get(name)
-    ]
-    if differ:
+    existing = read_settings(folder)
+    if differ := [
+        f"{name} is {_short(existing.get(name))} there and {_short(expected.get(name))} here"
+        for name in dict.fromkeys([*existing, *expected])
+        if existing.get(name) != expected.get(name)
+    ]:
         raise ValueError(
             f"{folder} holds shards that were made otherwise: {'; '.join(differ)}. Choose another folder, or delete "
             "this one to start again"
@@ -77,12 +79,12 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{folder}: holds no {SETTINGS}; expected a folder that `confu embed` wrote")
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        settings = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: not whole JSON ({error}); delete the folder and embed again") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
         raise ValueError(f"{file}: not of format {FORMAT}, which this version of confu reads; embed again")
-    return found
+    return settings
 
 
 def missing_shards(folder: Path, shards: int) -> list[int]:
@@ -121,13 +123,6 @@ def load_shards(folder: Path | str) -> EmbeddingTable:
         first.plan,
         first.score,
     )
-
-
-def replace_json(file: Path, content: Any, process: int) -> None:
-    """Write a file that several processes may write at once, all with the same content."""
-    own = file.with_name(f".{file.name}.{process}")  # `write_json` alone would have them share a temporary file
-    write_json(own, content)
-    os.replace(own, file)  # noqa: PTH105
 
 
 def _short(value: Any) -> str:

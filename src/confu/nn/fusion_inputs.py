@@ -21,8 +21,9 @@ def check_features(features: Sequence[Tensor], in_dims: Sequence[int]) -> None:
         ValueError: for another number of tensors, another size, or batches of different sizes.
     """
     shapes = [tuple(h.shape) for h in features]
-    batches = {shape[0] for shape in shapes if shape}
-    if [shape[1:] for shape in shapes] != [(in_dim,) for in_dim in in_dims] or len(batches) != 1:
+    if [shape[1:] for shape in shapes] != [(in_dim,) for in_dim in in_dims] or any(
+        shape[0] != shapes[0][0] for shape in shapes
+    ):
         raise ValueError(
             f"features must be {len(in_dims)} tensors (batch, in_dim) with in_dim {list(in_dims)} and one batch size; "
             f"got shapes {shapes}"

@@ -1,10 +1,8 @@
 """A trained run opened again: its model, its readers and its data, split as they were."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +10,7 @@ from torch import nn
 from confu.data import Splits
 from confu.data.manifest import Manifest, Problem
 from confu.data.readers import Reader, build_reader
-from confu.files import write_json
+from confu.inference.model_folder import INPUTS, load_inputs
 from confu.models import MultimodalModel, load_model
 from confu.runs.preparing.datasets import build_splits
 from confu.runs.preparing.rows import ROWS, RowTable
@@ -20,8 +18,7 @@ from confu.runs.preparing.table import open_manifest
 from confu.runs.run_files.reading import read_run_file
 from confu.runs.run_files.run_file import RunFile
 
-RUN, INPUTS = "run.yaml", "inputs.json"
-FORMAT = 1
+RUN = "run.yaml"
 
 
 @dataclass(frozen=True)
@@ -107,30 +104,9 @@ def check_same_rows(folder: Path, run: RunFile, manifest: Manifest, rows: RowTab
             raise ValueError(f"{manifest.where(row, modality.column)}: the cell was {was} and is not now; {advice}")
 
 
-def write_inputs(folder: Path, run: RunFile, readers: Mapping[str, Reader], class_names: Any) -> None:
-    """Write `inputs.json`: what turns sources into the model's inputs, and what its labels mean."""
-    content = {
-        "format": FORMAT,
-        "readers": {name: reader.settings for name, reader in readers.items()},
-        "kinds": {name: modality.kind for name, modality in run.modalities.items()},
-        "class_names": None if class_names is None else list(class_names),
-    }
-    write_json(folder / INPUTS, content)
-
-
 def read_inputs(folder: Path) -> tuple[dict[str, Reader], tuple[str, ...] | None]:
-    """The readers and the class names that `write_inputs` wrote.
-
-    Raises:
-        ValueError: if the file is missing, damaged, or of another version.
-    """
-    file = folder / INPUTS
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"{file}: format {content['format']!r}; this version of confu reads format {FORMAT}")
-        names = content["class_names"]
-        readers = {name: build_reader(settings) for name, settings in content["readers"].items()}
-        return readers, None if names is None else tuple(names)
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: damaged or missing ({error}); train again") from error
+    """The readers and the class names of `inputs.json`."""
+    inputs = load_inputs(folder)
+    names = inputs.get("class_names")
+    readers = {name: build_reader(settings) for name, settings in inputs["readers"].items()}
+    return readers, None if names is None else tuple(names)

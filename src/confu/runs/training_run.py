@@ -14,9 +14,10 @@ from confu.data.coverage import coverage
 from confu.data.manifest import Manifest
 from confu.data.readers import Reader
 from confu.distributed import rank
+from confu.inference.model_folder import save_inputs
 from confu.runs.disk import room_on_disk
 from confu.runs.objective import run_objective, run_train_settings
-from confu.runs.opened import RUN, check_same_rows, read_inputs, write_inputs
+from confu.runs.opened import RUN, check_same_rows, read_inputs
 from confu.runs.preparing.classes import class_names_of
 from confu.runs.preparing.datasets import build_splits
 from confu.runs.preparing.parts import build_parts
@@ -120,7 +121,7 @@ def _prepared(
     check_sizes(run, rows)
     names = _class_names(manifest, rows, console)
     folder.mkdir(parents=True, exist_ok=True)
-    write_inputs(folder, run, readers, names)
+    save_inputs(folder, readers, names)
     write_run_file(run, folder / RUN)
     rows.save(folder)
     claim_folder(folder, settings)  # last: where it is, the others are

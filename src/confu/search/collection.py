@@ -18,8 +18,8 @@ from confu.index import Index
 from confu.index.conditions import Condition
 from confu.index.items import Hit
 from confu.inference import Embedder
-from confu.inference.embedding import evaluating
-from confu.inference.encoded import class_means
+from confu.inference.embedder import class_means
+from confu.inference.embedding import embed_batch
 from confu.inference.reading import Item, collate
 from confu.plan import Subset
 from confu.search.plane import Plane, places_of, plane_of
@@ -336,11 +336,8 @@ def _embed_batch(embedder: Embedder, queries: Sequence[Query]) -> list[dict[Subs
     names = [name for name in embedder.modalities if any(name in subset for subset in needed)]
     inputs = {name: collate(embedder.readers[name], [query.items.get(name) for query in queries]) for name in names}
     batch = Batch(inputs, [str(row) for row in range(len(queries))])
-    # Setting evaluation mode for every module costs more than a small model does.
-    with evaluating(embedder.model) if embedder.model.training else torch.inference_mode():
-        output = embedder.model(batch.to(next(embedder.model.parameters()).device), needed)
-        vectors = {subset: output[subset].float().cpu() for subset in needed}
-    return [{subset: vectors[subset][row].clone() for subset in several} for row, several in enumerate(subsets)]
+    vectors = {subset: rows for subset, (rows, _) in embed_batch(embedder.model, batch, needed).items()}
+    return [{subset: vectors[subset][row] for subset in several} for row, several in enumerate(subsets)]
 
 
 def _query_vectors(query: Query, vectors: Mapping[Subset, Tensor]) -> Float[Tensor, "sides dim"]:

@@ -7,7 +7,7 @@ import torch
 from confu.data.readers import ImageReader, MfccReader, words_reader_from_texts
 from confu.evaluation import Report, versions
 from confu.inference import Embedder
-from confu.inference.facts import Facts
+from confu.inference.card import Facts
 from confu.models import MultimodalModel, load_model
 from confu.nn.encoders.mlp import MLPEncoder
 from confu_paper.datasets import DigitSources, digit_prompts

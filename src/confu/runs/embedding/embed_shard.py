@@ -3,19 +3,20 @@
 import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from confu.data.manifest import Problem
 from confu.files import written_whole
-from confu.inference.parts import ModelParts
-from confu.inference.reading import Broken
+from confu.inference import embed
+from confu.inference.model_folder import ModelParts
+from confu.inference.reading import read_batches
 from confu.inference.shards import shard_name
-from confu.inference.table import embed_rows
 from confu.plan import Subset
 from confu.runs.embedding.embed_source import ManifestShards
 
@@ -86,18 +87,23 @@ class ShardWork:
         use = [row for row in rows if row not in bad]
         chosen = {name: [column[row - rows.start] for row in use] for name, column in sources.items()}
 
-        def on_broken(broken: Broken) -> None:
-            source = chosen[broken.modality][broken.position]
-            problem = self.source.problem(use[broken.position], broken.modality, source, broken.what)
+        def on_broken(position: int, modality: str, reason: str) -> None:
+            problem = self.source.problem(use[position], modality, chosen[modality][position], reason)
             if self.stop:
                 raise _stopped(problem)
             problems.append(problem)
 
-        self.advance(len(rows) - len(use))
-        table = embed_rows(
-            self.parts, chosen, [self.source.manifest.ids[row] for row in use], self.subsets, on_broken,
-            None if self.labels is None else self.labels[use], self.batch_size, self.workers, self.name, self.advance,
-        )  # fmt: skip
+        names = list(dict.fromkeys(name for subset in self.subsets for name in subset))
+        positions = range(len(use))
+        groups = [(names, positions[i : i + self.batch_size]) for i in range(0, len(use), self.batch_size)]
+        ids = [self.source.manifest.ids[row] for row in use]
+        batches = read_batches(self.parts.readers, chosen, groups, on_broken, ids, self.workers)
+        table = embed(self.parts.model, batches, self.subsets, model_name=self.name, advance=self.advance)
+        if self.labels is not None:
+            row_of = dict(zip(ids, use))
+            kept = torch.tensor([row_of[id] for id in table.ids], dtype=torch.long)
+            table = replace(table, labels=self.labels[kept])
+        self.advance(len(rows) - len(table))
         file = self.folder / shard_name(shard)
         try:
             _write_problems(_beside(file), sorted(problems, key=lambda one: one.row))
