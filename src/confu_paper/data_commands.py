@@ -79,19 +79,26 @@ def data_bird_mml(
     recordings, clips and sections need a network; image_captions, summaries, captions and manifest want a GPU.
     Recordings need your key of xeno-canto in the environment variable XENO_CANTO_KEY.
     """
-    from confu_paper.collecting.bird_mml import collect_bird_mml, done_table
-    from confu_paper.collecting.jobs import Models
+    from confu_paper.collecting.bird_mml import Collection, Models, collect_bird_mml, done_table
 
     print_wide(done_table(out))
     if show:
         return
     usual = Models()
-    models = Models(image_model or usual.image, language_model or usual.language, device, batch_size)
-    file = collect_bird_mml(
-        taxa, out, per_species, os.environ.get("XENO_CANTO_KEY"), contact,
-        steps=None if steps is None else names(steps), models=models, summaries=summaries, seed=seed, name=name,
-        photo_size=photo_size, progress=progress,
-    )  # fmt: skip
+    collection = Collection(
+        taxa_file=taxa,
+        out=out,
+        per_species=per_species,
+        summaries=summaries,
+        seed=seed,
+        name=name,
+        key=os.environ.get("XENO_CANTO_KEY"),
+        contact=contact,
+        photo_size=photo_size,
+        models=Models(image_model or usual.image, language_model or usual.language, device, batch_size),
+        progress=progress,
+    )
+    file = collect_bird_mml(collection, None if steps is None else names(steps))
     print_wide(done_table(out))
     if file.is_file():
         console.print(f"Next: confu init {file} --columns photo_file,audio_file,combined_caption", soft_wrap=True)

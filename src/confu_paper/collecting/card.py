@@ -6,13 +6,12 @@ from typing import Any
 
 import yaml
 
-from confu_paper.collecting.answers import num_words
+from confu_paper.collecting.captions import REQUESTED_WORDS
 from confu_paper.collecting.manifest import COLUMNS, Written
-from confu_paper.collecting.merged import ASKED_WORDS
 from confu_paper.collecting.taxa import Taxon
 from confu_paper.collecting.triplets import Pairing
 
-_NAMED = 20  # items that were left out and are named one by one
+_MAX_NAMED = 20  # items that were left out and are named one by one
 _LIMITS = (
     "Photo and sound of a row are of one species, and of nothing else in common: they were put together by chance.",
     "The captions were written by models and checked by nobody. They may claim what is wrong; they are no source on "
@@ -100,22 +99,13 @@ def _species(taxa: Mapping[str, Taxon], pairing: Pairing, rows: Iterable[Mapping
     for row in rows:
         written[row["taxon_id"]] += 1
         reused[row["taxon_id"]] += row["reused"]
-    lines = [
-        (*_names(taxa[taxon]), written[taxon], counts["photos"], counts["recordings"], counts["clips"], reused[taxon],
-         counts["summaries"])
-        for taxon, counts in pairing.counts.items()
-    ]  # fmt: skip
-    head = (
-        "species",
-        "common name",
-        "rows",
-        "photos",
-        "recordings",
-        "clips",
-        "rows with a clip used again",
-        "summaries",
-    )
-    return _table(head, lines)
+    lines = []
+    for taxon, counts in pairing.counts.items():
+        before, after = (counts[name] for name in ("photos", "recordings")), counts["clips"]
+        names = _names(taxa[taxon])
+        lines.append((*names, written[taxon], *before, after, reused[taxon], counts["summaries"]))
+    head = "species|common name|rows|photos|recordings|clips|rows with a clip used again|summaries"
+    return _table(head.split("|"), lines)
 
 
 def _licences(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -144,27 +134,29 @@ def _left_out(
 ) -> str:
     steps = []
     for step, counts in outcomes.items():
-        shown = list(counts.items())[:_NAMED]
-        steps += [(step, outcome, count) for outcome, count in shown]
-        if more := sum(counts.values()) - sum(count for _, count in shown):
+        first = list(counts.items())[:_MAX_NAMED]
+        steps += [(step, outcome, count) for outcome, count in first]
+        if more := sum(counts.values()) - sum(count for _, count in first):
             steps.append((step, f"other reasons, in {step}.jsonl", more))
     lines = [_table(("step", "outcome", "items"), steps)]
     if pairing.lacking or unknown:
-        named = [f"- {' / '.join(filter(None, _names(taxa[taxon])))}: no {', no '.join(lacking)}"
-                 for taxon, lacking in pairing.lacking.items()]  # fmt: skip
+        named = [
+            f"- {' / '.join(filter(None, _names(taxa[taxon])))}: no {', no '.join(lacking)}"
+            for taxon, lacking in pairing.lacking.items()
+        ]
         named += [f"- {name}: unknown to iNaturalist" for name in unknown]
         lines.append(f"Species without a row ({len(named)}):\n\n" + "\n".join(named))
-    if written.named:
-        named = [f"- photo {_line(photo)}: {_line(why)}" for photo, why in written.named[:_NAMED]]
-        more = len(written.named) - _NAMED
-        rest = [f"- and {more:,} more, in `captions.jsonl`"] if more > 0 else []
-        lines.append(f"Triplets that are no row ({len(written.named):,}):\n\n" + "\n".join(named + rest))
+    if written.left_out:
+        named = [f"- photo {_line(photo)}: {_line(reason)}" for photo, reason in written.left_out[:_MAX_NAMED]]
+        if (more := len(written.left_out) - _MAX_NAMED) > 0:
+            named.append(f"- and {more:,} more, in `captions.jsonl`")
+        lines.append(f"Triplets that are no row ({len(written.left_out):,}):\n\n" + "\n".join(named))
     return "\n\n".join(lines)
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    fewest, most = ASKED_WORDS
-    outside = sum(not fewest <= num_words(row["combined_caption"]) <= most for row in rows)
+    fewest, most = REQUESTED_WORDS
+    outside = sum(not fewest <= len(row["combined_caption"].split()) <= most for row in rows)
     distinct = len({row["combined_caption"] for row in rows})
     forbidden = sum("nd" in str(row["audio_licence"]).lower().replace("/", "-").split("-") for row in rows)
     return [
@@ -179,8 +171,8 @@ def _names(taxon: Taxon) -> tuple[str, str]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    shown = [[f"{cell:,}" if isinstance(cell, int) else _line(str(cell)) for cell in row] for row in rows]
-    lines = [list(head), ["---"] * len(head), *shown]
+    cells = [[f"{cell:,}" if isinstance(cell, int) else _line(str(cell)) for cell in row] for row in rows]
+    lines = [list(head), ["---"] * len(head), *cells]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 

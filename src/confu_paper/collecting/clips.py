@@ -1,4 +1,4 @@
-"""Recordings cut into clips of equal length: mono, one rate, the last one filled with silence."""
+"""Recordings cut into clips of 10 s: mono, 22,050 Hz, the last one filled with silence."""
 
 import math
 import re
@@ -7,32 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from confu.data.parallel import in_threads
 from confu.data.readers.audio import decode_sound
 from confu.files import written_whole
-from confu_paper.collecting.asking import progress_bar
 from confu_paper.collecting.downloads import clear_partial
-from confu_paper.collecting.steps import StepLog, read_records
+from confu_paper.collecting.step_log import StepLog, progress_bar, read_records
 
 RATE = 22_050
 SECONDS = 10.0
 SHORTEST = 0.1
-_KEPT = (
-    "taxon_id", "recording", "scientific_name", "common_name", "tags", "quality", "licence", "licence_url",
-    "attribution", "source_url", "page_url",
-)  # fmt: skip
+_COPIED = ("taxon_id", "recording", "scientific_name", "common_name", "tags", "quality")
+_COPIED += ("licence", "licence_url", "attribution", "source_url", "page_url")
 
 
-def cut_clips(
-    out: Path,
-    seconds: float = SECONDS,
-    rate: int = RATE,
-    per_recording: int | None = None,
-    workers: int = 2,
-    progress: bool = True,
-) -> StepLog:
+def cut_clips(out: Path, workers: int = 2, progress: bool = True) -> StepLog:
     """Cut the recordings of `recordings.jsonl` to `audio/GENUS_SPECIES/COMMON_NAME_ID_clipK.wav`, 16 bit.
 
     Clips follow one another from the start. The last one is filled with zeros, and left out if it is shorter than
@@ -40,9 +29,6 @@ def cut_clips(
 
     Args:
         out: the collection's folder.
-        seconds: of a clip.
-        rate: in Hz.
-        per_recording: the most clips of one recording; None is all.
         workers: threads that decode.
         progress: show a bar on the terminal.
 
@@ -53,34 +39,28 @@ def cut_clips(
     Raises:
         ValueError: no recordings.jsonl; settings other than those of an earlier run.
     """
-    log = StepLog(out / "clips.jsonl", {"seconds": float(seconds), "rate": rate, "per_recording": per_recording})
+    log = StepLog(out / "clips.jsonl", {"seconds": SECONDS, "rate": RATE, "per_recording": None})
     clear_partial(out / "audio")
     recordings = [record for record in read_records(out / "recordings.jsonl") if record["outcome"] == "kept"]
     waiting = [record for record in recordings if not _finished(log, record["key"])]
 
     def decode(record: Mapping[str, Any]) -> np.ndarray | str:
-        return _decoded(out, record, rate)
+        return _decoded(out / record["file"])
 
     with progress_bar("clips", progress) as bar:
-        shown = bar.add_task("clips", total=len(recordings), completed=len(recordings) - len(waiting))
+        task = bar.add_task("clips", total=len(recordings), completed=len(recordings) - len(waiting))
         for record, waveform in zip(waiting, in_threads(decode, waiting, workers)):
-            about = {name: record.get(name) for name in _KEPT}
+            about = {name: record.get(name) for name in _COPIED}
             if isinstance(waveform, str):
                 log.add(record["key"], {"outcome": waveform, **about, "recording_file": record["file"]})
             else:
-                _write(waveform, record, about, out, log, seconds, rate, per_recording)
-            bar.advance(shown)
+                _write(waveform, record, about, out, log)
+            bar.advance(task)
     return log
 
 
-def cut(waveform: np.ndarray, length: int, shortest: int, most: int | None = None) -> list[np.ndarray]:
-    """A sound in pieces of equal length, the last one filled with zeros, or left out if it is too short for one.
-
-    Args:
-        waveform: (samples,).
-        length: samples of a piece.
-        shortest: samples that a last piece has at least; a sound that has but one keeps it.
-        most: pieces.
+def cut(waveform: np.ndarray, length: int, shortest: int) -> list[np.ndarray]:
+    """A sound in pieces of `length` samples, the last one filled with zeros, or left out if shorter than `shortest`.
 
     >>> [piece.tolist() for piece in cut(np.ones(5), length=3, shortest=2)]
     [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]
@@ -90,7 +70,7 @@ def cut(waveform: np.ndarray, length: int, shortest: int, most: int | None = Non
     pieces = [waveform[start : start + length] for start in range(0, len(waveform), length)]
     if len(pieces) > 1 and len(pieces[-1]) < shortest:
         pieces.pop()
-    return [np.pad(piece, (0, length - len(piece))) for piece in pieces[:most]]
+    return [np.pad(piece, (0, length - len(piece))) for piece in pieces]
 
 
 def clip_name(record: Mapping[str, Any], number: int) -> str:
@@ -105,46 +85,38 @@ def clip_name(record: Mapping[str, Any], number: int) -> str:
 
 
 def _finished(log: StepLog, key: str) -> bool:
-    """Whether a recording was refused or has all of its clips: each of them says how many they are."""
-    if log.done(key):
-        return True
+    """Whether a recording was refused or has all of its clips, each of which says how many they are."""
     first = f"{key}/0"
-    return log.done(first) and all(log.done(f"{key}/{number}") for number in range(log.get(first)["of"]))
+    if log.done(key) or not log.done(first):
+        return log.done(key)
+    return all(log.done(f"{key}/{number}") for number in range(log.get(first)["of"]))
 
 
-def _decoded(out: Path, record: Mapping[str, Any], rate: int) -> np.ndarray | str:
+def _decoded(file: Path) -> np.ndarray | str:
     """The sound, or why there is none."""
-    file = out / record["file"]
     if not file.is_file():
         return "the recording's file is gone"
     try:
         with file.open("rb") as opened:
-            waveform = decode_sound(opened, file.name, rate)
+            waveform = decode_sound(opened, file.name, RATE)
     except ValueError as error:
         return str(error)
-    if len(waveform) < SHORTEST * rate:
-        return f"{file.name}: {len(waveform) / rate:.3f} s long, shorter than {SHORTEST} s"
+    if len(waveform) < SHORTEST * RATE:
+        return f"{file.name}: {len(waveform) / RATE:.3f} s long, shorter than {SHORTEST} s"
     return waveform
 
 
-def _write(
-    waveform: np.ndarray,
-    record: Mapping[str, Any],
-    about: Mapping[str, Any],
-    out: Path,
-    log: StepLog,
-    seconds: float,
-    rate: int,
-    per_recording: int | None,
-) -> None:
-    pieces = cut(waveform, round(seconds * rate), math.ceil(SHORTEST * rate), per_recording)
+def _write(waveform: np.ndarray, record: Mapping[str, Any], about: Mapping[str, Any], out: Path, log: StepLog) -> None:
+    import soundfile
+
+    pieces = cut(waveform, round(SECONDS * RATE), math.ceil(SHORTEST * RATE))
     for number, piece in enumerate(pieces):
         key = f"{record['key']}/{number}"
         if log.done(key):
             continue
         file = f"audio/{clip_name(record, number)}"
         with written_whole(out / file) as temporary:
-            soundfile.write(temporary, np.clip(piece, -1, 1), rate, subtype="PCM_16", format="WAV")
-        start = number * seconds
-        place = {"of": len(pieces), "start": start, "sounding": round(min(seconds, len(waveform) / rate - start), 3)}
+            soundfile.write(temporary, np.clip(piece, -1, 1), RATE, subtype="PCM_16", format="WAV")
+        start = number * SECONDS
+        place = {"of": len(pieces), "start": start, "sounding": round(min(SECONDS, len(waveform) / RATE - start), 3)}
         log.add(key, {"outcome": "kept", "file": file, **place, **about})

@@ -1,4 +1,4 @@
-"""Files that are fetched one after another, each noted in a step's log with its source, licence and author."""
+"""Files and API answers, each fetched once and noted in a step's log with its source, licence and author."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -6,22 +6,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confu_paper.collecting.content import Kind
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.received import Download, Refused, Unavailable, found
-from confu_paper.collecting.steps import StepLog
+from confu_paper.collecting.body import FileLimits, Refused, Unavailable, find_download
+from confu_paper.collecting.client import Client
+from confu_paper.collecting.step_log import StepLog
 
-_IN_A_ROW = 5  # failures, after which it is the host that is down and not this file
+_FAILURES_IN_A_ROW = 5  # after which it is the host that is down and not this file
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FileRequest:
     """A file to fetch.
 
     Attributes:
         key: in the log.
         url: of the file.
-        stem: where it shall lie under the collection's folder, without the suffix.
+        stem: its path under the collection's folder, without the suffix.
         record: what is noted of it, besides `file`, `bytes`, `sha256`, `source_url` and `outcome`.
     """
 
@@ -32,58 +31,40 @@ class Wanted:
 
 
 class Downloads:
-    """Fetches files into a collection and notes how each ended.
+    """Fetches files into a collection's folder and notes how each ended.
 
     A file that failed after every try is noted as lost once others come through again; as long as none does, the host
-    is down: nothing is noted, and the next run asks for it again.
-
-    Args:
-        client: asks.
-        log: notes.
-        out: the collection's folder.
-        kind: what the files must be.
-        most: bytes of one; larger ones are left out.
-        check: raises a `ValueError` on a file that is not readable after all.
+    is down: nothing is noted, and the next run requests it again.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        log: StepLog,
-        out: Path,
-        kind: Kind,
-        most: int,
-        check: Callable[[Path], None] | None = None,
-    ) -> None:
-        self._client, self._log, self._out = client, log, out
-        self._kind: Kind = kind
-        self._most, self._check = most, check
-        self._failed: list[tuple[Wanted, str]] = []
+    def __init__(self, client: Client, log: StepLog, out: Path, limits: FileLimits) -> None:
+        self._client, self._log, self._out, self._limits = client, log, out, limits
+        self._failed: list[tuple[FileRequest, str]] = []
         self._any_kept = False
 
-    def keep(self, wanted: Wanted) -> bool:
+    def keep(self, request: FileRequest) -> bool:
         """Whether this file is there now, from this run or an earlier one.
 
         Raises:
             Unavailable: this and four before it could not be had.
         """
-        if self._log.done(wanted.key):
-            return self._log.get(wanted.key)["outcome"] == "kept"
-        stem = self._out / wanted.stem
+        if self._log.done(request.key):
+            return self._log.get(request.key)["outcome"] == "kept"
+        stem = self._out / request.stem
         try:
-            # A process that was killed between the file and the note on it left the file: it is not fetched again.
-            download = found(stem) or self._client.download(wanted.url, stem, self._kind, self._most, self._check)
+            # A process that was killed between the file and its note left the file: it is not fetched again.
+            download = find_download(stem) or self._client.download(request.url, stem, self._limits)
         except Refused as refused:
-            self._note(wanted, refused.reason, {})
+            self._note(request, refused.reason)
             return False
         except Unavailable as error:
-            self._failed.append((wanted, error.reason))
-            if len(self._failed) >= _IN_A_ROW:
+            self._failed.append((request, error.reason))
+            if len(self._failed) >= _FAILURES_IN_A_ROW:
                 raise
             return False
         self._any_kept = True
         self._note_failed()
-        self._note(wanted, "kept", _facts(download, self._out))
+        self._note(request, "kept", download.facts(self._out))
         return True
 
     def finish(self) -> None:
@@ -93,40 +74,36 @@ class Downloads:
             Unavailable: none came in this run: the host is down.
         """
         if self._failed and not self._any_kept:
-            wanted, reason = self._failed[0]
-            names = ", ".join(one.key for one, _ in self._failed)
-            raise Unavailable(f"{reason}; nothing could be had, not {names}", wanted.url)
+            request, reason = self._failed[0]
+            keys = ", ".join(failed.key for failed, _ in self._failed)
+            raise Unavailable(f"{reason}; nothing could be had, not {keys}", request.url)
         self._note_failed()
 
     def _note_failed(self) -> None:
-        for wanted, reason in self._failed:
-            self._note(wanted, f"lost: {reason}", {})
+        for request, reason in self._failed:
+            self._note(request, f"lost: {reason}")
         self._failed.clear()
 
-    def _note(self, wanted: Wanted, outcome: str, facts: Mapping[str, Any]) -> None:
-        self._log.add(wanted.key, {"outcome": outcome, **wanted.record, "source_url": wanted.url, **facts})
+    def _note(self, request: FileRequest, outcome: str, facts: Mapping[str, Any] | None = None) -> None:
+        record = {"outcome": outcome, **request.record, "source_url": request.url, **(facts or {})}
+        self._log.add(request.key, record)
 
 
-def _facts(download: Download, out: Path) -> dict[str, Any]:
-    file = download.file.relative_to(out).as_posix()
-    return {"file": file, "bytes": download.bytes, "sha256": download.sha256}
-
-
-def clear_partial(folder: Path) -> int:
-    """Remove what a killed process had half written under a folder, and say how many files that were."""
-    partial = list(folder.rglob(".*.partial")) if folder.is_dir() else []
-    for file in partial:
+def clear_partial(folder: Path) -> None:
+    """Remove what a killed process had half written under a folder."""
+    for file in list(folder.rglob(".*.partial")) if folder.is_dir() else ():
         file.unlink()
-    return len(partial)
 
 
-def answered(log: StepLog, key: str, ask: Callable[[], Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, Any]:
-    """What a source answered to one request, from the log if it was asked before.
+def logged_answer(
+    log: StepLog, key: str, ask: Callable[[], Mapping[str, Any]], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a source answered to one request, from the log if it was sent before.
 
     Args:
         log: of the answers.
         key: of the request.
-        ask: asks, and gives what is to be kept of the answer, with an `outcome`.
+        ask: sends it, and returns what is to be kept of the answer, with an `outcome`.
         about: is noted beside it.
 
     Returns:
@@ -148,7 +125,7 @@ def answered(log: StepLog, key: str, ask: Callable[[], Mapping[str, Any]], about
 
 @contextmanager
 def expected_shape(where: str) -> Iterator[None]:
-    """Say of an answer in JSON that lacks what its API promises where it came and what was missing."""
+    """Turn the error of a JSON answer that lacks what its API promises into one that says where and what."""
     try:
         yield
     except (KeyError, IndexError, TypeError, AttributeError) as error:

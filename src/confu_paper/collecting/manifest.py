@@ -10,37 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from confu.files import written_whole
-from confu_paper.collecting.merged import merge_question, tags_text
+from confu_paper.collecting.captions import merge_question, tags_text
 from confu_paper.collecting.taxa import Taxon
 from confu_paper.collecting.triplets import Triplet
 
-COLUMNS = {
-    "id": pa.string(), "scientific_name": pa.string(), "audio_file": pa.string(), "photo_file": pa.string(),
-    "combined_caption": pa.string(), "common_name": pa.string(), "taxon_id": pa.string(), "label": pa.string(),
-    "group": pa.string(), "image_caption": pa.string(), "species_caption": pa.string(), "tags": pa.string(),
-    "reused": pa.bool_(), "photo_licence": pa.string(), "photo_attribution": pa.string(), "photo_url": pa.string(),
-    "audio_licence": pa.string(), "audio_licence_url": pa.string(), "audio_attribution": pa.string(),
-    "audio_url": pa.string(), "text_licence": pa.string(), "text_licence_url": pa.string(),
-    "text_attribution": pa.string(), "text_url": pa.string(),
-}  # fmt: skip
+_NAMES = (
+    "id scientific_name audio_file photo_file combined_caption common_name taxon_id label group image_caption "
+    "species_caption tags reused photo_licence photo_attribution photo_url audio_licence audio_licence_url "
+    "audio_attribution audio_url text_licence text_licence_url text_attribution text_url"
+)
+COLUMNS = {name: pa.bool_() if name == "reused" else pa.string() for name in _NAMES.split()}
 """Those of the published csv (scientific_name, audio_file, photo_file, combined_caption), and ours."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of the triplets.
+    """The rows of a manifest, and the id and the reason of each triplet that is none."""
 
-    Attributes:
-        file: the manifest.
-        rows: its rows.
-        left_out: why triplets are not among them, and how many.
-        named: the id and the reason of each that was left out.
-    """
-
-    file: Path
     rows: list[dict[str, Any]]
-    left_out: dict[str, int] = field(default_factory=dict)
-    named: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
 def write_manifest(
@@ -61,21 +49,21 @@ def write_manifest(
         ValueError: no row is left.
     """
     names = label_names(taxa)
-    written = Written(file, [])
-    heard: set[str] = set()
+    written = Written([])
+    used_clips: set[str] = set()
     for triplet in triplets:
         record = captions.get(merge_question(triplet).key)
-        why = _lacking(triplet, record, file.parent)
-        if record is None or why is not None:
-            written.named.append((triplet.photo["key"], str(why)))
+        reason = _reason_to_skip(triplet, record, file.parent)
+        if record is None or reason is not None:
+            written.left_out.append((triplet.photo["key"], str(reason)))
             continue
         row = _row(triplet, taxa[triplet.taxon_id], names[triplet.taxon_id], record["text"])
-        row["reused"] = row["audio_file"] in heard
-        heard.add(row["audio_file"])
+        row["reused"] = row["audio_file"] in used_clips
+        used_clips.add(row["audio_file"])
         written.rows.append(row)
-    written.left_out.update(Counter(why for _, why in written.named))
     if not written.rows:
-        reasons = ", ".join(f"{count} {why}" for why, count in written.left_out.items()) or "there is no triplet"
+        counts = Counter(reason for _, reason in written.left_out)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "there is no triplet"
         raise ValueError(f"{file}: no row is left ({reasons}); run the steps before this one")
     with written_whole(file) as temporary:
         parquet.write_table(pa.Table.from_pylist(written.rows, schema=pa.schema(COLUMNS)), temporary)
@@ -96,13 +84,13 @@ def label_names(taxa: Mapping[str, Taxon]) -> dict[str, str]:
     }
 
 
-def _lacking(triplet: Triplet, caption: Mapping[str, Any] | None, folder: Path) -> str | None:
+def _reason_to_skip(triplet: Triplet, caption: Mapping[str, Any] | None, folder: Path) -> str | None:
     if caption is None:
         return "caption not made yet"
     if caption["outcome"] != "kept":
         return f"caption: {caption['outcome']}"
-    gone = [what for what, record in (("photo", triplet.photo), ("clip", triplet.clip))
-            if not (folder / record["file"]).is_file()]  # fmt: skip
+    media = (("photo", triplet.photo), ("clip", triplet.clip))
+    gone = [name for name, record in media if not (folder / record["file"]).is_file()]
     return f"{' and '.join(gone)} gone from the disk" if gone else None
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from confu_paper.collecting.asking import progress_bar
+from confu_paper.collecting.client import Client
 from confu_paper.collecting.downloads import expected_shape
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.steps import StepLog, read_records
+from confu_paper.collecting.step_log import StepLog, progress_bar, read_records
 
 INATURALIST = "https://api.inaturalist.org/v1"
 # Genus and species, a subspecies if there is one; hyphens stand in some (Corvus corone-pica).
@@ -38,11 +37,7 @@ class Taxon:
 
     @property
     def folder(self) -> str:
-        """Its name as that of a folder.
-
-        >>> Taxon("Ardea alba").folder
-        'Ardea_alba'
-        """
+        """Its name as that of a folder, e.g. Ardea_alba."""
         return self.scientific_name.replace(" ", "_")
 
 
@@ -86,13 +81,6 @@ def resolve_taxa(
     Asks `GET /taxa?q=NAME&rank=species,subspecies` and takes the active taxon of exactly this name, else the only one
     that the name is a synonym of (its `matched_term`); fields as in iNaturalist's API v1 documentation.
 
-    Args:
-        taxa: see `read_taxa`.
-        out: the collection's folder.
-        client: asks.
-        api: address of the API.
-        progress: show a bar on the terminal.
-
     Returns:
         the log; records have taxon_id, scientific_name, common_name, and as outcome "kept", "unknown to iNaturalist"
         or "the same species as ...".
@@ -124,23 +112,19 @@ def resolve_taxa(
 
 
 def resolved_taxa(taxa: Sequence[Taxon], out: Path) -> list[Taxon]:
-    """Those of the species that are known, with their numbers and common names, for the steps that follow.
-
-    Args:
-        taxa: as given to `resolve_taxa`.
-        out: the collection's folder.
-    """
+    """Those of the species that `resolve_taxa` found, with their numbers and common names."""
     records = {record["key"]: record for record in read_records(out / "taxa.jsonl")}
-    found = [(taxon, records.get(_key(taxon), {"outcome": "not looked up"})) for taxon in taxa]
-    return [
-        replace(taxon, taxon_id=record["taxon_id"], common_name=record["common_name"] or None)
-        for taxon, record in found
-        if record["outcome"] == "kept"
-    ]
+    resolved = []
+    for taxon in taxa:
+        record = records.get(_key(taxon))
+        if record is not None and record["outcome"] == "kept":
+            common_name = record["common_name"] or None
+            resolved.append(replace(taxon, taxon_id=record["taxon_id"], common_name=common_name))
+    return resolved
 
 
 def _key(taxon: Taxon) -> str:
-    """Of the log: a species whose number is corrected in the list is another item."""
+    """In the log: a species whose number is corrected in the list is another item."""
     return f"{taxon.scientific_name} ({taxon.taxon_id})" if taxon.taxon_id else taxon.scientific_name
 
 
@@ -162,8 +146,8 @@ def _of_text(text: str) -> list[tuple[int, dict[str, str]]]:
 def _of_csv(file: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     rows = csv.DictReader(text.splitlines())
     if "scientific_name" not in (rows.fieldnames or ()):
-        found = ", ".join(rows.fieldnames or ()) or "nothing"
-        raise ValueError(f"{file}: expected a column scientific_name; found {found}")
+        columns = ", ".join(rows.fieldnames or ()) or "nothing"
+        raise ValueError(f"{file}: expected a column scientific_name; found {columns}")
     return [(rows.line_num, {name: value or "" for name, value in row.items() if name}) for row in rows]
 
 

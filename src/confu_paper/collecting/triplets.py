@@ -1,11 +1,11 @@
-"""Which photo, clip and summary belong together: the same number of each species, clips used again where they lack."""
+"""Triplets of photo, clip and summary: as many as photos of each species, clips reused where there are fewer."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confu_paper.collecting.seeds import chance
+from confu_paper.collecting.seeds import generator_of
 
 Record = Mapping[str, Any]
 
@@ -83,23 +83,25 @@ def pair(
     captioned = {record["key"]: record for record in image_captions if record["outcome"] == "kept"}
     # Photos as they came, so that further ones change nothing of the first; others need an order that is always there.
     photos_of = _by_species(photo for photo in photos if photo["key"] in captioned)
-    clips_of, summaries_of = (_by_species(sorted(some, key=lambda one: one["key"])) for some in (clips, summaries))
+    clips_of, summaries_of = (
+        _by_species(sorted(records, key=lambda record: record["key"])) for records in (clips, summaries)
+    )
     pairing = Pairing([])
     for taxon in taxa:
         pictures, sounds, texts = photos_of[taxon][:per_species], clips_of[taxon], summaries_of[taxon]
-        found = {"photos": len(photos_of[taxon]), "clips": len(sounds), "summaries": len(texts)}
-        if lacking := [name for name, number in found.items() if not number]:
+        counts = {"photos": len(photos_of[taxon]), "clips": len(sounds), "summaries": len(texts)}
+        if lacking := [name for name, number in counts.items() if not number]:
             pairing.lacking[taxon] = lacking
             pictures = []
         order = _spread(sounds, taxon, seed)
         for place, photo in enumerate(pictures):
-            text = texts[int(chance(seed, "summary", taxon, photo["key"]).integers(len(texts)))]
+            text = texts[int(generator_of(seed, "summary", taxon, photo["key"]).integers(len(texts)))]
             clip = order[place % len(order)]
             pairing.triplets.append(
                 Triplet(taxon, photo, clip, captioned[photo["key"]], text, reused=place >= len(order))
             )
         pairing.counts[taxon] = {
-            **found,
+            **counts,
             "recordings": len({clip["recording"] for clip in sounds}),
             "triplets": len(pictures),
             "reused": max(0, len(pictures) - len(order)) if order else 0,
@@ -109,20 +111,20 @@ def pair(
 
 def _spread(clips: Sequence[Record], taxon: str, seed: int) -> list[Record]:
     """In random order, but the first clip that is drawn of each recording before any second one."""
-    draws = chance(seed, "clips", taxon)
+    draws = generator_of(seed, "clips", taxon)
     shuffled = [clips[place] for place in draws.permutation(len(clips))]
-    seen: dict[str, int] = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
     ranked = []
     for place, clip in enumerate(shuffled):
-        ranked.append((seen[clip["recording"]], place, clip))
-        seen[clip["recording"]] += 1
-    return [clip for _, _, clip in sorted(ranked, key=lambda one: one[:2])]
+        ranked.append((counts[clip["recording"]], place, clip))
+        counts[clip["recording"]] += 1
+    return [clip for _, _, clip in sorted(ranked, key=lambda rank: rank[:2])]
 
 
 def _by_species(records: Iterable[Record]) -> defaultdict[str, list[Record]]:
     """Those that were kept."""
-    found: defaultdict[str, list[Record]] = defaultdict(list)
+    by_species: defaultdict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.get("outcome", "kept") == "kept":
-            found[str(record["taxon_id"])].append(record)
-    return found
+            by_species[str(record["taxon_id"])].append(record)
+    return by_species

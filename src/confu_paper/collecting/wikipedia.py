@@ -10,23 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from confu_paper.collecting.asking import progress_bar
-from confu_paper.collecting.downloads import answered
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.steps import StepLog
+from confu_paper.collecting.client import Client
+from confu_paper.collecting.downloads import logged_answer
+from confu_paper.collecting.step_log import StepLog, progress_bar
 from confu_paper.collecting.taxa import Taxon
 
 WIKIPEDIA = "https://en.wikipedia.org/w/api.php"
-LICENCE = "CC BY-SA 4.0"
-_LICENCE_URL = "https://creativecommons.org/licenses/by-sa/4.0/"
-_LEAD = "Lead"
-_LISTS = frozenset({
-    "references", "external links", "see also", "further reading", "notes", "gallery", "bibliography", "sources",
-    "footnotes", "citations", "cited texts", "explanatory notes", "works cited", "literature cited",
-})  # fmt: skip
+_RIGHTS = {"licence": "CC BY-SA 4.0", "licence_url": "https://creativecommons.org/licenses/by-sa/4.0/"}
+_LIST_TITLES = (
+    "references|external links|see also|further reading|notes|gallery|bibliography|sources|footnotes|citations|"
+    "cited texts|explanatory notes|works cited|literature cited"
+)
+_LISTS = frozenset(_LIST_TITLES.split("|"))
 _HEADING = re.compile(r"^(={2,6})\s*(.+?)\s*\1\s*$", re.MULTILINE)
-_PASSING = ("maxlag", "ratelimited", "readonly")
-_FEWEST = 100  # characters of a section; shorter ones are stubs and lists
+_MIN_LENGTH = 100  # characters of a section; shorter ones are stubs and lists
 
 
 def collect_sections(
@@ -34,15 +31,8 @@ def collect_sections(
 ) -> StepLog:
     """Fetch each species' article and write its sections to `sections.jsonl`; articles are in `articles.jsonl`.
 
-    Asked for by the article that the list names, else by the scientific name, which redirects to the article, else by
-    the common name. An article that does not have the scientific name in it is not the species'.
-
-    Args:
-        taxa: the species.
-        out: the collection's folder.
-        client: asks.
-        api: address of the API.
-        progress: show a bar on the terminal.
+    The article is requested by the title in the list, else by the scientific name, which redirects to the article,
+    else by the common name. An article that does not have the scientific name in it is not the species'.
 
     Returns:
         the log; records have taxon_id, title, section, text, revision, licence, licence_url, attribution, source_url.
@@ -56,15 +46,13 @@ def collect_sections(
     with progress_bar("articles", progress) as bar:
         for taxon in bar.track(taxa, description="articles"):
             article = _article(taxon, articles, client, api)
-            if article is None:
-                continue
-            for number, (section, text) in enumerate(sections_of(article["text"])):
+            for number, (section, text) in enumerate(sections_of(article["text"]) if article else ()):
                 key = f"{article['taxon_id']}/{number:03d} {section}"
                 if not log.done(key):
                     about = {name: article[name] for name in ("taxon_id", "title", "revision", "source_url")}
                     credit = f'authors of "{article["title"]}", Wikipedia, revision {article["revision"]}'
-                    rights = {"licence": LICENCE, "licence_url": _LICENCE_URL, "attribution": credit}
-                    log.add(key, {"outcome": "kept", **about, "section": section, "text": text, **rights})
+                    record = {"section": section, "text": text, **_RIGHTS, "attribution": credit}
+                    log.add(key, {"outcome": "kept", **about, **record})
     return log
 
 
@@ -76,57 +64,67 @@ def sections_of(text: str) -> list[tuple[str, str]]:
     ['Song', 'Song: Call']
     """
     parts = _HEADING.split(text)
-    found, heads = [(_LEAD, parts[0])], {}
+    sections, heads = [("Lead", parts[0])], {}
     for marks, title, body in zip(parts[1::3], parts[2::3], parts[3::3]):
         heads = {depth: head for depth, head in heads.items() if depth < len(marks)} | {len(marks): title}
-        found.append((": ".join(heads.values()), body))
-    whole = [(title, " ".join(body.split())) for title, body in found]
+        sections.append((": ".join(heads.values()), body))
+    cleaned = [(title, " ".join(body.split())) for title, body in sections]
     return [
         (title, body)
-        for title, body in whole
-        if len(body) >= _FEWEST and not _LISTS & {part.lower() for part in title.split(": ")}
+        for title, body in cleaned
+        if len(body) >= _MIN_LENGTH and not _LISTS & {part.lower() for part in title.split(": ")}
     ]
 
 
-def _article(taxon: Taxon, articles: StepLog, client: Client, api: str) -> Mapping[str, Any] | None:
-    """The first article that is the species', or None."""
+def _article(taxon: Taxon, articles: StepLog, client: Client, api: str) -> dict[str, Any]:
+    """The first article that is the species'; empty if none is."""
     number = taxon.taxon_id or taxon.folder
     for title in filter(None, (taxon.article, taxon.scientific_name, taxon.common_name)):
 
-        def ask(title: str = title) -> dict[str, Any]:
-            return _asked(title, taxon, client, api)
+        def ask(title: str = title) -> Mapping[str, Any]:
+            return _request(title, taxon, client, api)
 
-        record = answered(articles, f"{number}/{title}", ask, {"taxon_id": number})
+        record = logged_answer(articles, f"{number}/{title}", ask, {"taxon_id": number})
         if record["outcome"] == "kept":
             return record
-    return None
+    return {}
 
 
-def _asked(title: str, taxon: Taxon, client: Client, api: str) -> dict[str, Any]:
+def _request(title: str, taxon: Taxon, client: Client, api: str) -> dict[str, Any]:
     params = {
-        "action": "query", "format": "json", "formatversion": 2, "prop": "extracts|revisions|pageprops",
-        "explaintext": 1, "exsectionformat": "wiki", "rvprop": "ids|timestamp", "ppprop": "disambiguation",
-        "redirects": 1, "maxlag": 5, **({"pageids": title} if title.isdigit() else {"titles": title}),
-    }  # fmt: skip
-    page = client.json(api, params, again=_not_yet)["query"]["pages"][0]
+        "action": "query",
+        "format": "json",
+        "formatversion": 2,
+        "prop": "extracts|revisions|pageprops",
+        "explaintext": 1,
+        "exsectionformat": "wiki",
+        "rvprop": "ids|timestamp",
+        "ppprop": "disambiguation",
+        "redirects": 1,
+        "maxlag": 5,
+        "pageids" if title.isdigit() else "titles": title,
+    }
+    page = client.json(api, params, again=_error_in)["query"]["pages"][0]
     if page.get("missing") or page.get("invalid") or not page.get("extract"):
         return {"outcome": "no such article"}
     if "disambiguation" in page.get("pageprops", {}):
         return {"outcome": "the title has several meanings"}
-    revision = page["revisions"][0]
     # Genus and species may be written apart, or the genus short; the species' own name must stand there.
     if taxon.scientific_name.split()[1] not in page["extract"]:
         return {"outcome": f"another subject: {page['title']}"}
-    url = f"{api.rpartition('/')[0]}/index.php?oldid={revision['revid']}"
+    revision = page["revisions"][0]
     return {
-        "outcome": "kept", "title": page["title"], "revision": revision["revid"], "timestamp": revision["timestamp"],
-        "source_url": url, "text": page["extract"],
-    }  # fmt: skip
+        "outcome": "kept",
+        "title": page["title"],
+        "revision": revision["revid"],
+        "timestamp": revision["timestamp"],
+        "source_url": f"{api.rpartition('/')[0]}/index.php?oldid={revision['revid']}",
+        "text": page["extract"],
+    }
 
 
-def _not_yet(answer: Any) -> str | None:
-    """The API says errors in answers of status 200."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if error is None:
+def _error_in(answer: Any) -> str | None:
+    """The API reports errors, which pass, in answers of status 200."""
+    if not isinstance(answer, dict) or "error" not in answer:
         return None if isinstance(answer, dict) and "query" in answer else "an answer without a query's result"
-    return f"{error.get('code')}: {error.get('info')}"
+    return f"{answer['error'].get('code')}: {answer['error'].get('info')}"

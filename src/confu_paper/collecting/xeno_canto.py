@@ -11,22 +11,24 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confu_paper.collecting.asking import progress_bar
-from confu_paper.collecting.downloads import Downloads, Wanted, answered, clear_partial
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.received import Refused
+from confu_paper.collecting.body import FileLimits, Refused
+from confu_paper.collecting.client import Client
+from confu_paper.collecting.downloads import Downloads, FileRequest, clear_partial, logged_answer
 from confu_paper.collecting.seeds import seed_of
-from confu_paper.collecting.steps import StepLog
+from confu_paper.collecting.step_log import StepLog, progress_bar
 from confu_paper.collecting.taxa import Taxon
 
 XENO_CANTO = "https://xeno-canto.org/api/3"
 KEY_VARIABLE = "XENO_CANTO_KEY"
 CLIP_SECONDS = 10.0
-_PAGES = 4  # of 500 recordings: from so many is chosen, of the few species that have more
-_MOST_BYTES = 300 << 20
+LONGEST = 600.0  # seconds; longer recordings are passed over
+_MAX_PAGES = 4  # of 500 recordings: as many are chosen from, of the few species that have more
+_MAX_BYTES = 300 << 20
+_ACCOUNT = "Members find theirs at https://xeno-canto.org/account"
 
 
 def collect_recordings(
@@ -35,25 +37,21 @@ def collect_recordings(
     client: Client,
     key: str | None = None,
     clips_per_species: int = 1000,
-    longest: float = 600.0,
-    licences: Sequence[str] | None = None,
     seed: int = 0,
     api: str = XENO_CANTO,
     progress: bool = True,
 ) -> StepLog:
     """Fetch recordings to `recordings/GENUS_SPECIES/ID.mp3` (or what they are) and note them in `recordings.jsonl`.
 
-    Recordings are taken in a seeded random order until they give as many clips as are wanted, or until there is none
-    left. What was asked is in `recordings_found.jsonl`. The key goes over the wire and nowhere else.
+    Recordings under a Creative Commons licence are taken in a seeded random order until they give as many clips as
+    requested, or until none is left. The answers are kept in `recordings_found.jsonl`; the key is written nowhere.
 
     Args:
         taxa: the species.
         out: the collection's folder.
-        client: asks.
+        client: sends the requests.
         key: of the user at xeno-canto; None takes the environment variable XENO_CANTO_KEY.
         clips_per_species: clips of 10 s that the recordings of a species shall give together.
-        longest: seconds; longer recordings are passed over.
-        licences: those that are taken, e.g. ["cc-by-nc-sa"]; None takes every Creative Commons one.
         seed: of the choice.
         api: address of the API.
         progress: show a bar on the terminal.
@@ -66,98 +64,108 @@ def collect_recordings(
         ValueError: no key, or one that xeno-canto refuses; settings other than those of an earlier run.
         Unavailable: xeno-canto does not answer; what was finished stays.
     """
-    settings = {"longest": float(longest), "licences": sorted(licences) if licences else None, "seed": seed}
-    found = StepLog(out / "recordings_found.jsonl", {"per_page": 500})
-    log = StepLog(out / "recordings.jsonl", settings)
+    pages = StepLog(out / "recordings_found.jsonl", {"per_page": 500})
+    log = StepLog(out / "recordings.jsonl", {"longest": LONGEST, "licences": None, "seed": seed})
     clear_partial(out / "recordings")
-    downloads = Downloads(client, log, out, "audio", _MOST_BYTES)
+    downloads = Downloads(client, log, out, FileLimits("audio", _MAX_BYTES))
     clips: Counter[str] = Counter()
     for record in log:
-        clips[record["taxon_id"]] += _clips(record["seconds"]) if record["outcome"] == "kept" else 0
+        clips[record["taxon_id"]] += _num_clips(record["seconds"]) if record["outcome"] == "kept" else 0
+    search = _Search(pages, client, key, api, seed)
     with progress_bar("recordings", progress) as bar:
         for taxon in bar.track(taxa, description="recordings"):
             number = taxon.taxon_id or taxon.folder
             if clips[number] >= clips_per_species:
                 continue
-            for recording in _recordings(taxon, number, found, client, key, api, seed):
-                wanted = _wanted(recording, taxon, number)
-                usable = recording["seconds"] <= longest and _allowed(recording["licence"], licences)
-                if log.done(wanted.key) or not usable:
+            for recording in search.recordings(taxon, number):
+                request = _file_request(recording, taxon, number)
+                usable = recording["seconds"] <= LONGEST and recording["licence"].startswith("cc")
+                if log.done(request.key) or not usable:
                     continue
-                clips[number] += _clips(recording["seconds"]) if downloads.keep(wanted) else 0
+                clips[number] += _num_clips(recording["seconds"]) if downloads.keep(request) else 0
                 if clips[number] >= clips_per_species:
                     break
         downloads.finish()
     return log
 
 
-def _recordings(
-    taxon: Taxon, number: str, found: StepLog, client: Client, key: str | None, api: str, seed: int
-) -> list[dict[str, Any]]:
-    """All recordings of a species that may be fetched, in the order in which they are."""
-    listed: dict[str, dict[str, Any]] = {}
-    for name in taxon.sound_names or (taxon.scientific_name,):
-        page, pages = 1, 1
-        while page <= min(pages, _PAGES):
+@dataclass(frozen=True)
+class _Search:
+    """The lists of recordings."""
 
-            def ask(name: str = name, page: int = page) -> dict[str, Any]:
-                return _listed(_page(name, page, client, key, api))
+    log: StepLog
+    client: Client
+    key: str | None
+    api: str
+    seed: int
 
-            record = answered(found, f"{number}/{name}/{page}", ask, {"taxon_id": number})
-            if record["outcome"] != "listed":
-                break
-            listed.update({recording["id"]: recording for recording in record["recordings"]})
-            page, pages = page + 1, record["pages"]
-    return sorted(listed.values(), key=lambda recording: seed_of(seed, "recording", recording["id"]))
+    def recordings(self, taxon: Taxon, number: str) -> list[dict[str, Any]]:
+        """All recordings of a species that may be fetched, in the order in which they are."""
+        listed: dict[str, dict[str, Any]] = {}
+        for name in taxon.sound_names or (taxon.scientific_name,):
+            page, pages = 1, 1
+            while page <= min(pages, _MAX_PAGES):
 
+                def ask(name: str = name, page: int = page) -> dict[str, Any]:
+                    return _listed(self._page(name, page))
 
-def _page(name: str, page: int, client: Client, key: str | None, api: str) -> dict[str, Any]:
-    key = key or os.environ.get(KEY_VARIABLE)
-    if not key:
-        raise ValueError(
-            f"key: xeno-canto asks for one; set the environment variable {KEY_VARIABLE}. "
-            "Members find theirs at https://xeno-canto.org/account"
-        )
-    params = {"query": f'sp:"{name.lower()}"', "per_page": 500, "page": page}
-    try:
-        return client.json(f"{api}/recordings", params, secrets={"key": key})
-    except Refused as refused:
-        if refused.reason.startswith("HTTP 401"):
-            raise ValueError(
-                f"key: xeno-canto refuses it: {refused.reason}. Members find theirs at https://xeno-canto.org/account"
-            ) from None
-        raise
+                record = logged_answer(self.log, f"{number}/{name}/{page}", ask, {"taxon_id": number})
+                if record["outcome"] != "listed":
+                    break
+                listed.update({recording["id"]: recording for recording in record["recordings"]})
+                page, pages = page + 1, record["pages"]
+        return sorted(listed.values(), key=lambda recording: seed_of(self.seed, "recording", recording["id"]))
+
+    def _page(self, name: str, page: int) -> dict[str, Any]:
+        key = self.key or os.environ.get(KEY_VARIABLE)
+        if not key:
+            raise ValueError(f"key: xeno-canto asks for one; set the environment variable {KEY_VARIABLE}. {_ACCOUNT}")
+        params = {"query": f'sp:"{name.lower()}"', "per_page": 500, "page": page}
+        try:
+            return self.client.json(f"{self.api}/recordings", params, secrets={"key": key})
+        except Refused as refused:
+            if refused.reason.startswith("HTTP 401"):
+                raise ValueError(f"key: xeno-canto refuses it: {refused.reason}. {_ACCOUNT}") from None
+            raise
 
 
 def _listed(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a page: the recordings that have a file and a licence."""
     recordings = [
         {
-            "id": str(one["id"]), "seconds": _seconds(one.get("length", "")), "licence": licence_name(one["lic"]),
-            "licence_url": _address(one["lic"]), "recordist": one.get("rec", ""), "url": _address(one["file"]),
-            "quality": one.get("q", ""), "tags": {tag: one.get(tag) or "" for tag in ("type", "sex", "stage")},
+            "id": str(recording["id"]),
+            "seconds": _seconds(recording.get("length", "")),
+            "licence": licence_name(recording["lic"]),
+            "licence_url": _with_scheme(recording["lic"]),
+            "recordist": recording.get("rec", ""),
+            "url": _with_scheme(recording["file"]),
+            "quality": recording.get("q", ""),
+            "tags": {tag: recording.get(tag) or "" for tag in ("type", "sex", "stage")},
         }
-        for one in answer["recordings"]
-        if str(one["id"]).isdigit() and one.get("file") and one.get("lic")  # the id becomes a file's name
-    ]  # fmt: skip
+        for recording in answer["recordings"]
+        # The id becomes a file's name.
+        if str(recording["id"]).isdigit() and recording.get("file") and recording.get("lic")
+    ]
     outcome = "listed" if recordings else "no recordings"
     return {"outcome": outcome, "pages": int(answer["numPages"]), "recordings": recordings}
 
 
-def _wanted(recording: Mapping[str, Any], taxon: Taxon, number: str) -> Wanted:
-    name = f"XC{recording['id']}"
-    page = f"https://xeno-canto.org/{recording['id']}"
+def _file_request(recording: Mapping[str, Any], taxon: Taxon, number: str) -> FileRequest:
+    name, page = f"XC{recording['id']}", f"https://xeno-canto.org/{recording['id']}"
     record = {
-        "taxon_id": number, "recording": name, "scientific_name": taxon.scientific_name,
-        "common_name": taxon.common_name, "seconds": recording["seconds"], "tags": recording["tags"],
-        "quality": recording["quality"], "licence": recording["licence"], "licence_url": recording["licence_url"],
-        "attribution": f"{recording['recordist']}, {name}. Accessible at {page}", "page_url": page,
-    }  # fmt: skip
-    return Wanted(name, recording["url"], f"recordings/{taxon.folder}/{recording['id']}", record)
+        "taxon_id": number,
+        "recording": name,
+        "scientific_name": taxon.scientific_name,
+        "common_name": taxon.common_name,
+        **{fact: recording[fact] for fact in ("seconds", "tags", "quality", "licence", "licence_url")},
+        "attribution": f"{recording['recordist']}, {name}. Accessible at {page}",
+        "page_url": page,
+    }
+    return FileRequest(name, recording["url"], f"recordings/{taxon.folder}/{recording['id']}", record)
 
 
 def licence_name(address: str) -> str:
-    """A Creative Commons licence by its address, in the form that iNaturalist's codes have, with its version.
+    """A Creative Commons licence by its address, in the form of iNaturalist's codes, with its version.
 
     >>> licence_name("//creativecommons.org/licenses/by-nc-sa/4.0/")
     'cc-by-nc-sa-4.0'
@@ -169,12 +177,7 @@ def licence_name(address: str) -> str:
     return f"{name}-{match[2]}" if match[2] else name
 
 
-def _allowed(licence: str, licences: Sequence[str] | None) -> bool:
-    return licence.startswith("cc") if licences is None else re.sub(r"-[\d.]+$", "", licence) in licences
-
-
-def _address(address: str) -> str:
-    """Addresses come without their scheme in some answers."""
+def _with_scheme(address: str) -> str:
     return f"https:{address}" if address.startswith("//") else address
 
 
@@ -184,5 +187,5 @@ def _seconds(length: str) -> float:
     return sum(part * 60**place for place, part in enumerate(reversed(parts)))
 
 
-def _clips(seconds: float) -> int:
+def _num_clips(seconds: float) -> int:
     return max(1, math.ceil(seconds / CLIP_SECONDS))

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from confu_paper.collecting.client import Client
 from confu_paper.collecting.clips import cut_clips
-from confu_paper.collecting.http import Client
 from confu_paper.collecting.inaturalist import collect_photos
 from confu_paper.collecting.taxa import Taxon, resolve_taxa, resolved_taxa
 from confu_paper.collecting.wikipedia import collect_sections

@@ -6,8 +6,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.steps import StepLog
+from confu_paper.collecting.client import Client
+from confu_paper.collecting.step_log import StepLog
 from confu_paper.collecting.taxa import read_taxa, resolve_taxa
 
 SPECIES = {

@@ -1,6 +1,6 @@
 import pytest
 
-from confu_paper.collecting.answers import cleaned, num_words, what_is_wrong
+from confu_paper.collecting.captions import cleaned, problem_of
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,4 @@ def test_cleaned_keeps_the_caption_alone(written, caption):
     ],
 )
 def test_what_is_wrong_says_why(text, ended, wrong):
-    assert what_is_wrong(text, ended, 4, 40) == wrong
-
-
-def test_num_words_counts_between_blanks():
-    assert num_words("A black-capped  bird") == 3
+    assert problem_of(text, ended, 4, 40) == wrong

@@ -1,11 +1,7 @@
 """The caption steps on a recorded collection, from the files of the sources to the manifest and its card."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,25 +9,27 @@ import pytest
 
 from confu.data.manifest import check_labels, check_manifest, guess_columns, read_manifest
 from confu.data.readers import ImageReader, WaveformReader, WordsReader
-from confu_paper.collecting import captions, language
-from confu_paper.collecting.bird_mml import chosen_steps, collect_bird_mml, done_table
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.jobs import Addresses
-from confu_paper.collecting.steps import read_records
+from confu_paper.collecting import models as models_module
+from confu_paper.collecting.bird_mml import Addresses, Collection, Models, chosen_steps, collect_bird_mml, done_table
+from confu_paper.collecting.client import Client
+from confu_paper.collecting.models import LanguageModel
+from confu_paper.collecting.step_log import StepLog, read_records
 from confu_paper.datasets.bird_mml import read_bird_mml
 from paper.collecting.clock import Clock
 from paper.collecting.faulty_server import KEY, FaultyServer
-from paper.collecting.kill_collect import STEPS, collect, noted, tiny
 from paper.collecting.recorded import CLIPS, SPECIES, record_collection
-from paper.collecting.tiny_models import save_captioner, save_language_model
+
+STEPS = ("image_captions", "summaries", "captions", "manifest")
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_captioner(folder / "blip")
-    save_language_model(folder / "gemma")
-    return folder
+def collect(folder: Path, models: Path, **settings) -> Path:
+    """The caption steps on a folder with tiny models, two items at a time."""
+    settings = {"models": tiny(models), "per_species": 5, "summaries": 4, "progress": False, **settings}
+    return collect_bird_mml(Collection(folder / "taxa.csv", folder, **settings), STEPS)
+
+
+def tiny(models: Path) -> Models:
+    return Models(str(models / "blip"), str(models / "gemma"), "cpu", batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +97,7 @@ def test_a_second_run_asks_no_model(collected, models, monkeypatch):
     def never(*_):
         raise AssertionError("a model was loaded though all is done")
 
-    monkeypatch.setattr(captions, "loaded", never)
-    monkeypatch.setattr(language, "loaded", never)
+    monkeypatch.setattr(models_module, "from_pretrained", never)
     collect(collected, models)
     assert {file.name: file.read_bytes() for file in collected.iterdir() if file.is_file()} == before
 
@@ -162,44 +159,48 @@ def test_a_file_that_is_gone_is_named_and_its_row_left_out(collected, models, tm
     assert f"- photo {gone['id']}: photo gone from the disk" in (out / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(collected, models, tmp_path, monkeypatch):
-    out, asked = record_collection(tmp_path / "out"), tmp_path / "asked.txt"
-    command = [sys.executable, str(Path(__file__).with_name("kill_collect.py")), str(out), str(models), str(asked)]
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths}
-    ) as process:
-        assert process.stdout is not None
-        for _ in range(7):
-            assert process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert 7 <= len(read_records(out / "image_captions.jsonl")) < 18
-    noted(asked, monkeypatch, most=5)
-    with pytest.raises(KeyboardInterrupt):  # among the summaries
+@pytest.mark.parametrize("items", [7, 35])
+def test_an_interrupted_run_ends_the_same(collected, models, tmp_path, monkeypatch, items):
+    """Stopped among the photos' captions, or among the merged captions; every prompt is answered once."""
+    out, prompts, logged = record_collection(tmp_path / "out"), [], []
+    answer, add = LanguageModel.answer, StepLog.add
+
+    def note_prompts(self, texts, seeds):
+        prompts.extend(seeds)
+        return answer(self, texts, seeds)
+
+    def add_and_stop(self, key, record):
+        add(self, key, record)
+        logged.append(key)
+        if len(logged) == items:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LanguageModel, "answer", note_prompts)
+    monkeypatch.setattr(StepLog, "add", add_and_stop)
+    with pytest.raises(KeyboardInterrupt):
         collect(out, models)
     assert not (out / "manifest.parquet").exists()
-    noted(asked, monkeypatch)
     collect(out, models)
     assert rows_of(out) == rows_of(collected)
-    repeated = sum(count - 1 for count in Counter(asked.read_text().splitlines()).values())
-    assert repeated <= 2 * 4  # of each time, one batch of two, or as many as its answers were drawn again
+    repeated = sum(count - 1 for count in Counter(prompts).values())
+    assert repeated <= 4, "at most the batch of two that was interrupted, or as often as its answers were drawn again"
 
 
 def test_steps_are_checked_before_any_runs(tmp_path, monkeypatch):
     monkeypatch.delenv("XENO_CANTO_KEY", raising=False)
     (tmp_path / "taxa.csv").write_text("scientific_name\nTurdus merula")
     assert chosen_steps(None)[0] == "taxa" and chosen_steps(STEPS[::-1]) == list(STEPS)
+    plain = Collection(tmp_path / "taxa.csv", tmp_path)
     with pytest.raises(ValueError, match="did you mean 'photos'"):
-        collect_bird_mml(tmp_path / "taxa.csv", tmp_path, steps=["photo"])
+        collect_bird_mml(plain, ["photo"])
     with pytest.raises(ValueError, match="needs a key"):
-        collect_bird_mml(tmp_path / "taxa.csv", tmp_path, steps=["recordings"], contact="ada@example.org")
+        collect_bird_mml(Collection(tmp_path / "taxa.csv", tmp_path, contact="ada@example.org"), ["recordings"])
     with pytest.raises(ValueError, match="contact: the steps taxa, photos"):
-        collect_bird_mml(tmp_path / "taxa.csv", tmp_path, steps=["taxa", "photos"])
+        collect_bird_mml(plain, ["taxa", "photos"])
     with pytest.raises(ValueError, match="run that step first"):
-        collect_bird_mml(tmp_path / "taxa.csv", tmp_path, steps=["captions"])
+        collect_bird_mml(plain, ["captions"])
     with pytest.raises(ValueError, match="no such file"):
-        collect_bird_mml(tmp_path / "none.csv", tmp_path, steps=["captions"])
+        collect_bird_mml(Collection(tmp_path / "none.csv", tmp_path), ["captions"])
     assert [file.name for file in tmp_path.iterdir()] == ["taxa.csv"]
 
 
@@ -210,11 +211,11 @@ def test_all_steps_run_from_names_to_rows(models, tmp_path, monkeypatch):
     given = {"per_species": 3, "summaries": 2, "progress": False, "models": tiny(models)}
     with FaultyServer() as server:
         client = Client("ada@example.org", timeout=1.0, clock=clock, sleep=clock.sleep)
-        given |= {"client": client, "sources": Addresses(**server.addresses)}
+        given |= {"client": client, "addresses": Addresses(**server.addresses)}
         server.fail("/photos/", "500")
-        file = collect_bird_mml(tmp_path / "taxa.txt", out, key=KEY, **given)
+        file = collect_bird_mml(Collection(tmp_path / "taxa.txt", out, key=KEY, **given))
         requests = len(server.asked)
-        assert collect_bird_mml(tmp_path / "taxa.txt", out, **given) == file
+        assert collect_bird_mml(Collection(tmp_path / "taxa.txt", out, **given)) == file
         assert len(server.asked) == requests
     rows = rows_of(out)
     assert Counter(row["scientific_name"] for row in rows) == {"Ardea alba": 3, "Corvus corax": 3}

@@ -1,9 +1,8 @@
 import numpy as np
-import pytest
 import soundfile
 
 from confu_paper.collecting.clips import clip_name, cut, cut_clips
-from confu_paper.collecting.steps import StepLog
+from confu_paper.collecting.step_log import StepLog
 from paper.collecting.faulty_server import sound
 
 ABOUT = {
@@ -62,13 +61,6 @@ def test_a_run_goes_on_where_it_ended(tmp_path):
         cut_clips(tmp_path, progress=False)
         assert whole.file.read_text() == "".join(lines) and not half.exists()
     assert {path: path.read_bytes() for path in (tmp_path / "audio").rglob("*.wav")} == contents
-
-
-def test_few_clips_of_a_recording(tmp_path):
-    recordings(tmp_path, XC1=sound(24.0))
-    assert cut_clips(tmp_path, per_recording=2, progress=False).counts == {"kept": 2}
-    with pytest.raises(ValueError, match="per_recording was 2, is None"):
-        cut_clips(tmp_path, progress=False)
 
 
 def test_a_rest_is_filled_unless_it_is_next_to_nothing():

@@ -4,28 +4,13 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.received import Refused, Unavailable
+from confu_paper.collecting.body import FileLimits, Refused, Unavailable
+from confu_paper.collecting.client import Client
 from paper.collecting.clock import Clock
-from paper.collecting.faulty_server import KEY, FaultyServer, picture
+from paper.collecting.faulty_server import KEY, picture
 
 MOST = 1 << 20
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as running:
-        yield running
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def client(clock):
-    return made(clock)
+PICTURE = FileLimits("image", MOST)
 
 
 def made(clock, **settings):
@@ -41,7 +26,7 @@ def files(folder):
 
 
 def test_a_file_is_written_whole_with_the_suffix_that_its_bytes_tell(server, client, tmp_path):
-    got = client.download(photo(server), tmp_path / "a" / "7", "image", MOST)
+    got = client.download(photo(server), tmp_path / "a" / "7", PICTURE)
     assert got.file == tmp_path / "a" / "7.jpg" and got.file.read_bytes() == picture(7) and got.bytes == len(picture(7))
     counts = client.counts["127.0.0.1"]
     assert (counts.requests, counts.retries, counts.bytes) == (1, 0, len(picture(7)))
@@ -60,7 +45,7 @@ def test_requests_to_a_host_keep_its_rate(server, clock, tmp_path):
     began = []
     server.before = lambda path: began.append(clock.now)
     for number in range(6):
-        client.download(photo(server, number), tmp_path / str(number), "image", MOST)
+        client.download(photo(server, number), tmp_path / str(number), PICTURE)
     assert [later - earlier for earlier, later in pairwise(began)] == [0.25] * 5
     assert clock.naps == [0.25] * 5 and client.counts["127.0.0.1"].waited == 1.25
 
@@ -69,7 +54,7 @@ def test_requests_to_a_host_keep_its_rate(server, clock, tmp_path):
 def test_what_passes_is_asked_again(server, clock, tmp_path, fault):
     client = made(clock, timeout=1.0 if fault == "slow" else 10.0)
     server.fail("/photos/", fault, fault)
-    got = client.download(photo(server), tmp_path / "7", "image", MOST)
+    got = client.download(photo(server), tmp_path / "7", PICTURE)
     assert got.file.read_bytes() == picture(7) and files(tmp_path) == ["7.jpg"]
     assert client.counts["127.0.0.1"].requests == 3 and client.counts["127.0.0.1"].retries == 2
     assert len(clock.naps) == 2 and clock.naps[0] == 2.0 and 4.0 <= clock.naps[1] <= 5.0, "each pause is longer"
@@ -77,13 +62,13 @@ def test_what_passes_is_asked_again(server, clock, tmp_path, fault):
 
 def test_retry_after_is_kept_and_holds_back_others(server, client, clock, tmp_path):
     server.fail("/photos/7/", "429:7")
-    client.download(photo(server), tmp_path / "7", "image", MOST)
+    client.download(photo(server), tmp_path / "7", PICTURE)
     assert clock.naps == [7.0]
 
 
 def test_a_date_as_retry_after(server, client, clock, tmp_path):
     server.fail("/photos/", "503:Wed, 21 Oct 2015 07:28:00 GMT", "503:soon")
-    client.download(photo(server), tmp_path / "7", "image", MOST)
+    client.download(photo(server), tmp_path / "7", PICTURE)
     assert clock.naps[0] == 1.0, "the date is past; the host's own rate still holds"
     assert 4.0 <= clock.naps[1] <= 5.0, "what cannot be read leaves it to the back-off"
 
@@ -93,21 +78,21 @@ def test_a_host_that_asks_for_a_day_is_left_alone(server, client, clock, tmp_pat
     with pytest.raises(
         Unavailable, match=r"HTTP 429, and it asks us to come back in \d+ seconds; .*run the same again"
     ):
-        client.download(photo(server), tmp_path / "7", "image", MOST)
+        client.download(photo(server), tmp_path / "7", PICTURE)
     assert clock.naps == [] and len(server.asked) == 1
 
 
 def test_tries_end(server, client, clock, tmp_path):
     server.fail("/photos/", *["500"] * 9)
     with pytest.raises(Unavailable, match="6 tries failed, the last by HTTP 500"):
-        client.download(photo(server), tmp_path / "7", "image", MOST)
+        client.download(photo(server), tmp_path / "7", PICTURE)
     assert len(server.asked) == 6 and files(tmp_path) == []
     assert 2 + 4 + 8 + 16 + 32 <= sum(clock.naps) <= 2 + 4 + 8 + 16 + 32 + 4
 
 
 def test_nobody_there(client, tmp_path):
     with pytest.raises(Unavailable, match="tries failed, the last by NewConnectionError"):
-        client.download("http://127.0.0.1:9/photo.jpg", tmp_path / "7", "image", MOST)
+        client.download("http://127.0.0.1:9/photo.jpg", tmp_path / "7", PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +108,7 @@ def test_nobody_there(client, tmp_path):
 def test_what_stays_wrong_is_refused_at_once(server, client, tmp_path, fault, reason):
     server.fail("/photos/", fault)
     with pytest.raises(Refused, match=reason) as error:
-        client.download(photo(server), tmp_path / "7", "image", MOST)
+        client.download(photo(server), tmp_path / "7", PICTURE)
     assert error.value.reason.startswith(reason) and len(server.asked) == 1 and files(tmp_path) == []
     assert client.counts["127.0.0.1"].bytes <= MOST + (1 << 16), "no more is read than may be kept"
 
@@ -131,7 +116,7 @@ def test_what_stays_wrong_is_refused_at_once(server, client, tmp_path, fault, re
 def test_a_forbidden_file_is_not_asked_again_at_once(server, client, tmp_path):
     server.fail("/photos/", "403")
     with pytest.raises(Unavailable, match="HTTP 403"):
-        client.download(photo(server), tmp_path / "7", "image", MOST)
+        client.download(photo(server), tmp_path / "7", PICTURE)
     assert len(server.asked) == 1
 
 
@@ -145,7 +130,7 @@ def test_an_answer_that_says_it_is_shorter_is_found_by_the_check(server, client,
 
     server.fail("/photos/", "short")
     with pytest.raises(Refused, match="not readable: cut short"):
-        client.download(photo(server), tmp_path / "7", "image", MOST, check)
+        client.download(photo(server), tmp_path / "7", FileLimits("image", MOST, check))
     assert files(tmp_path) == []
 
 
@@ -158,28 +143,28 @@ def test_a_drip_ends_at_the_deadline(server, clock, tmp_path):
         ticking.now += 1.0
         return ticking.now
 
-    client._wire.clock = tick
+    client._clock = tick
     with pytest.raises(Unavailable, match="still not whole after 5 seconds"):
-        client.download(photo(server), tmp_path / "7", "image", 1 << 40)
+        client.download(photo(server), tmp_path / "7", FileLimits("image", 1 << 40))
     assert files(tmp_path) == []
 
 
 def test_redirects_are_followed_in_their_turn(server, client, clock, tmp_path):
     server.fail("/old", f"redirect:{photo(server)}")
-    got = client.download(f"{server.base}/old", tmp_path / "7", "image", MOST)
+    got = client.download(f"{server.base}/old", tmp_path / "7", PICTURE)
     assert got.file.read_bytes() == picture(7) and clock.naps == [1.0]
     server.fail("/round", *["redirect:/round"] * 9)
     with pytest.raises(Refused, match="more than 5 redirects"):
-        client.download(f"{server.base}/round", tmp_path / "8", "image", MOST)
+        client.download(f"{server.base}/round", tmp_path / "8", PICTURE)
     server.fail("/away", "redirect:file:///etc/passwd")
     with pytest.raises(Refused, match="not an address of the web"):
-        client.download(f"{server.base}/away", tmp_path / "8", "image", MOST)
+        client.download(f"{server.base}/away", tmp_path / "8", PICTURE)
 
 
 @pytest.mark.parametrize("url", ["", "photo.jpg", "ftp://a/b", "http://[bad/x", "http://a b/c"])
 def test_addresses_that_are_none(client, tmp_path, url):
     with pytest.raises((Refused, Unavailable)):
-        client.download(url, tmp_path / "7", "image", MOST)
+        client.download(url, tmp_path / "7", PICTURE)
 
 
 @pytest.mark.parametrize("fault", ["no json", "page", "garbage", "cut"])

@@ -2,21 +2,15 @@ import hashlib
 
 import pytest
 
+from confu_paper.collecting.body import Unavailable
+from confu_paper.collecting.client import Client
 from confu_paper.collecting.downloads import Downloads
-from confu_paper.collecting.http import Client
 from confu_paper.collecting.inaturalist import LICENCES, collect_photos
-from confu_paper.collecting.received import Unavailable
 from confu_paper.collecting.taxa import Taxon
 from paper.collecting.clock import Clock
 from paper.collecting.faulty_server import FaultyServer
 
 TAXA = [Taxon("Ardea alba", "Great Egret", "4956"), Taxon("Corvus corax", "Common Raven", "8029")]
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as running:
-        yield running
 
 
 def collect(server, out, per_species=4, taxa=TAXA, **settings):

@@ -1,19 +1,13 @@
 import pytest
 
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.received import Unavailable
+from confu_paper.collecting.body import Unavailable
+from confu_paper.collecting.client import Client
 from confu_paper.collecting.taxa import Taxon
 from confu_paper.collecting.wikipedia import collect_sections, sections_of
 from paper.collecting.clock import Clock
-from paper.collecting.faulty_server import FaultyServer, article
+from paper.collecting.faulty_server import article
 
 EGRET = Taxon("Ardea alba", "Great Egret", "4956")
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as running:
-        yield running
 
 
 def collect(server, out, *taxa):

@@ -1,12 +1,13 @@
 import pytest
 import torch
 
-from confu_paper.collecting.seeds import SeededDraw, chance, seed_of
+from confu_paper.collecting.models import SeededDraw
+from confu_paper.collecting.seeds import generator_of, seed_of
 
 
 def test_seed_of_is_the_same_in_every_process():
     assert seed_of(0, "Ardea cinerea", 2) == seed_of(0, "Ardea cinerea", 2) == 4876879711843948533
-    assert chance("a").integers(1000) == chance("a").integers(1000)
+    assert generator_of("a").integers(1000) == generator_of("a").integers(1000)
 
 
 def test_draws_follow_the_distribution():

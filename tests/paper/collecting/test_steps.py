@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from confu_paper.collecting.steps import StepLog, read_records
+from confu_paper.collecting.step_log import StepLog, read_records
 
 
 def test_items_survive_in_their_order(tmp_path):

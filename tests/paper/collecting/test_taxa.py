@@ -1,10 +1,8 @@
 import pytest
 
-from confu_paper.collecting.http import Client
-from confu_paper.collecting.received import Unavailable
+from confu_paper.collecting.body import Unavailable
+from confu_paper.collecting.client import Client
 from confu_paper.collecting.taxa import Taxon, read_taxa, resolve_taxa, resolved_taxa
-from paper.collecting.clock import Clock
-from paper.collecting.faulty_server import FaultyServer
 
 RELEASED = (
     "label,species_code,inat_taxon_id,inat2021_label,nabirds_labels,common_name,scientific_name,family,order,"
@@ -17,18 +15,6 @@ RELEASED = (
 def taxa_file(folder, text, name="taxa.csv"):
     (folder / name).write_text(text, encoding="utf-8")
     return folder / name
-
-
-@pytest.fixture
-def server():
-    with FaultyServer() as running:
-        yield running
-
-
-@pytest.fixture
-def client():
-    clock = Clock()
-    return Client("ada@example.org", timeout=10.0, clock=clock, sleep=clock.sleep)
 
 
 def test_the_released_table_is_read(tmp_path):

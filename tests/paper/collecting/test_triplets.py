@@ -2,9 +2,8 @@ from collections import Counter
 
 import pytest
 
+from confu_paper.collecting.captions import MERGE_PROMPT, SUMMARY_PROMPT, merge_question, summary_questions, tags_text
 from confu_paper.collecting.manifest import write_manifest
-from confu_paper.collecting.merged import MERGE_PROMPT, merge_question, merge_questions, tags_text
-from confu_paper.collecting.summaries import SUMMARY_PROMPT, summary_questions
 from confu_paper.collecting.taxa import Taxon
 from confu_paper.collecting.triplets import pair
 
@@ -98,11 +97,11 @@ def test_prompts_are_the_papers():
 
 def test_a_caption_belongs_to_its_prompt():
     triplets = pair(["1"], **records("1")).triplets
-    keys = {question.key for question in merge_questions(triplets)}
+    keys = {merge_question(triplet).key for triplet in triplets}
     assert len(keys) == 8
     other = records("1")
     other["image_captions"][0]["text"] = "a {braced} bird"
-    changed = merge_questions(pair(["1"], **other).triplets)
+    changed = [merge_question(triplet) for triplet in pair(["1"], **other).triplets]
     assert len({question.key for question in changed} - keys) == 1
     assert "Image caption: a {braced} bird\n" in changed[0].prompt and "Sound tags: none\n" in changed[0].prompt
 

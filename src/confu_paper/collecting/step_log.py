@@ -1,4 +1,4 @@
-"""What a step has finished, one line of JSON an item: a run that was killed goes on and asks for nothing twice.
+"""The log of a step, one line of JSON an item: a run that was killed goes on and requests nothing twice.
 
 The first line holds the step's settings. Every further line is one finished item, on disk before `add` returns.
 """
@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class StepLog:
@@ -165,3 +168,11 @@ def _line(content: Mapping[str, Any], where: str) -> str:
         return json.dumps(dict(content), ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: expected texts, finite numbers, lists and mappings of them; {error}") from error
+
+
+def progress_bar(what: str, show: bool) -> Progress:
+    """A bar on the terminal's standard error, hidden where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    hidden = not (show and console.is_terminal)
+    return Progress(TextColumn(what), *columns, console=console, disable=hidden, transient=True)
