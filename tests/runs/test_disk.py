@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import confu.data.part_store
 import confu.files
-from confu.runs.training_run import train
+from confu.runs.training import train
 from runs.own_data import make_rows, write_run, write_table
 
 

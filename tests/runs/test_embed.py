@@ -16,7 +16,7 @@ import torch
 from confu.embeddings import EmbeddingTable
 from confu.inference import load, load_shards
 from confu.plan import pairwise_plan
-from confu.runs.embedding.embed import embed_manifest
+from confu.runs import EmbedOptions, embed_manifest
 from inference.parts import NAMES, items, run_folder, without
 
 N = 23
@@ -83,7 +83,7 @@ def test_two_processes_write_the_same_bytes_as_one(run, tmp_path):
     embed_manifest(run, manifest, tmp_path / "one", shard_rows=4, progress=False)
     code = (
         "import sys, torch; torch.set_num_threads(2)\n"  # as many as it likes
-        "from confu.runs.embedding.embed import embed_manifest\n"
+        "from confu.runs.embedding import embed_manifest\n"
         "print(embed_manifest(*sys.argv[1:], shard_rows=4, workers=2, progress=False).written)"
     )
     started = [
@@ -212,7 +212,8 @@ def test_columns_and_subsets_are_chosen_and_checked(run, tmp_path):
     assert list(map(str, done.subsets)) == ["sensor", "text", "sensor+text"] and done.without == ("steps",)
     assert load_shards(tmp_path / "a").labels is None
     renamed = write_manifest(tmp_path, caption=None, words=rows()["text"])
-    done = embed_manifest(run, renamed, tmp_path / "b", ["text+sensor"], {"text": "words"}, progress=False)
+    options = EmbedOptions(subsets=["text+sensor"], columns={"text": "words"})
+    done = embed_manifest(run, renamed, tmp_path / "b", options, progress=False)
     assert list(map(str, load_shards(done.folder).subsets)) == ["sensor+text"]
     for options, match in (
         ({"subsets": ["text"]}, "the manifest has no column for text, which text needs"),

@@ -15,8 +15,8 @@ from confu.evaluation.hits import usual_ks
 from confu.plan import Subset
 from confu.runs.evaluating.class_measures import class_prompts, embed_texts
 from confu.runs.evaluating.evaluation_run import evaluate, sampled
-from confu.runs.opened import open_run
-from confu.runs.training_run import train
+from confu.runs.prepare import open_run
+from confu.runs.training import train
 from runs.own_data import make_rows, write_run, write_table
 from runs.test_evaluation_page import check_passive, headings
 

@@ -15,8 +15,8 @@ import torch
 from confu.index import Index
 from confu.inference import load
 from confu.plan import pairwise_plan
-from confu.runs import index_checks, indexed_rows, indexing
-from confu.runs.indexing import index_manifest, remove_items
+from confu.runs import EmbedOptions, IndexOptions, index_manifest, indexing
+from confu.runs.indexing import check_fresh, remove_items
 from inference.parts import items, run_folder, without
 
 N = 23
@@ -51,7 +51,9 @@ def write_manifest(folder: Path, start: int = 0, n: int = N, **changes) -> Path:
 
 
 def made(run: Path, manifest: Path, out: Path, **options) -> indexing.Indexed:
-    return index_manifest(run, manifest, out, **{"progress": False, "workers": 1, "device": "cpu", **options})
+    stored = {name: options.pop(name) for name in ("metadata", "backend", "options", "replace") if name in options}
+    embed = EmbedOptions(**{"workers": 1, "device": "cpu", **options})
+    return index_manifest(run, manifest, out, IndexOptions(**stored), embed, progress=False)
 
 
 def test_every_row_is_found_by_every_subset_that_it_has(run, tmp_path):
@@ -94,10 +96,10 @@ def test_files_stay_where_they_are_and_stored_pictures_get_a_file(run, tmp_path)
         assert index.get("row0").media == {"sensor": str(tmp_path / "a.npy")} and len(index) == 2
         assert index.schema.names == ["year"] and [str(one) for one in index.subsets] == ["sensor"]
     png = b"\x89PNG\r\n\x1a\n" + bytes(20)
-    first = indexed_rows.media_text(png, "image", tmp_path / "index")
-    assert first == indexed_rows.media_text(png, "image", tmp_path / "index") and first.endswith(".png")
+    first = indexing.media_text(png, "image", tmp_path / "index")
+    assert first == indexing.media_text(png, "image", tmp_path / "index") and first.endswith(".png")
     assert (tmp_path / "index" / first).read_bytes() == png
-    assert indexed_rows.media_text(1.5, "number", tmp_path) == "1.5"
+    assert indexing.media_text(1.5, "number", tmp_path) == "1.5"
 
 
 def test_rows_are_added_to_an_index_and_replaced_in_it(run, tmp_path):
@@ -112,7 +114,7 @@ def test_rows_are_added_to_an_index_and_replaced_in_it(run, tmp_path):
         assert index.verify() == [] and index.get("row3").metadata["site"] == "south"
         assert [one["rows"] for one in index.about.source["manifests"]] == [N, N]
     assert remove_items(tmp_path / "index", ["row3", "nobody"]) == 1
-    assert index_checks.check_fresh(tmp_path / "index") == []
+    assert check_fresh(tmp_path / "index") == []
 
 
 def test_a_stale_index_says_what_has_changed(run, tmp_path):
@@ -120,13 +122,13 @@ def test_a_stale_index_says_what_has_changed(run, tmp_path):
     shutil.copytree(run, own)
     made(own, write_manifest(tmp_path), tmp_path / "index")
     write_manifest(tmp_path, year=[1] * N)
-    assert "clips.parquet has changed (23 rows then, 23 now)" in index_checks.check_fresh(tmp_path / "index")[0]
+    assert "clips.parquet has changed (23 rows then, 23 now)" in check_fresh(tmp_path / "index")[0]
     shutil.rmtree(own)
     (tmp_path / "clips.parquet").unlink()
-    stale = index_checks.check_fresh(tmp_path / "index")
+    stale = check_fresh(tmp_path / "index")
     assert len(stale) == 2 and "cannot be had" in stale[0] and "no such file" in stale[1]
     run_folder(own, pairwise_plan(("sensor", "text")))
-    assert "trained further or replaced" in index_checks.check_fresh(tmp_path / "index")[0]
+    assert "trained further or replaced" in check_fresh(tmp_path / "index")[0]
 
 
 def test_an_index_of_another_model_is_refused(run, tmp_path):
@@ -171,9 +173,10 @@ def test_a_killed_command_goes_on(run, tmp_path, monkeypatch, moment):
     if not (child := os.fork()):
         torch.set_num_threads(1)
         if moment == "add_parts":
+            items_of_shards = indexing.items_of_shards
 
             def part(*given):
-                yield next(indexed_rows.items_of_shards(*given))
+                yield next(items_of_shards(*given))
                 os._exit(9)
 
             monkeypatch.setattr(indexing, "items_of_shards", part)

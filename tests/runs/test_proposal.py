@@ -8,11 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from confu.runs.opened import open_run
-from confu.runs.proposing.proposal import init
-from confu.runs.proposing.propose import training_size
-from confu.runs.run_files.reading import read_run_file
-from confu.runs.training_run import train
+from confu.runs.prepare import open_run
+from confu.runs.proposal import init, training_size
+from confu.runs.run_yaml import read_run_file
+from confu.runs.training import train
 from runs.own_data import make_rows, write_table
 
 

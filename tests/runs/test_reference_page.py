@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from confu.data.manifest import KINDS, ROLES
-from confu.runs.run_files.run_file import DataSettings, LossSettings, ModelSettings, PlanSettings
+from confu.runs.run_file import DataSettings, LossSettings, ModelSettings, PlanSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "manifest.md").read_text()
 SECTIONS = {"plan": PlanSettings, "model": ModelSettings, "loss": LossSettings, "data": DataSettings}

@@ -2,9 +2,8 @@
 
 import pytest
 
-from confu.runs.run_files.reading import read_run_file, with_sets, write_run_file
-from confu.runs.run_files.rules import check_run, run_plan
-from confu.runs.run_files.run_file import RunFile
+from confu.runs.run_file import RunFile, check_run, run_plan
+from confu.runs.run_yaml import read_run_file, with_sets, write_run_file
 from confu.training import TrainSettings
 from runs.own_data import RUN, write_run
 

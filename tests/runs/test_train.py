@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 import confu.training.loop
-from confu.runs.opened import open_run
-from confu.runs.preparing.rows import RowTable
-from confu.runs.run_files.reading import read_run_file
+from confu.runs.prepare import open_run
+from confu.runs.rows import RowTable
+from confu.runs.run_yaml import read_run_file
 from confu.runs.sweeping import sweep
-from confu.runs.training_run import train
+from confu.runs.training import train
 from confu.training.log import read_log
 from runs.own_data import WORDS, make_rows, write_run, write_table
 
@@ -109,7 +109,7 @@ def test_train_that_was_stopped_goes_on_to_the_same_weights(place, monkeypatch):
 
 
 def test_train_refuses_a_folder_with_another_run_before_it_opens_a_file(place, monkeypatch):
-    monkeypatch.setattr("confu.runs.training_run.build_parts", None)  # whoever calls it fails
+    monkeypatch.setattr("confu.runs.prepare.build_inputs", None)  # whoever calls it fails
     with pytest.raises(ValueError, match=r"holds a run with other settings: train.lr is 0.001 there and 0.01 here"):
         train(place / "run.yaml", ["train.lr=0.01"], progress=False)
 

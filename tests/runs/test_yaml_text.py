@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confu.runs.run_files.yaml_text import parse_yaml, set_value, to_yaml
+from confu.runs.run_yaml import parse_yaml, set_value, to_yaml
 
 
 def test_yaml_numbers_are_numbers_and_words_are_words():

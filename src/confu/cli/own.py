@@ -84,7 +84,7 @@ def check(
     if found.sound:
         console.print(f"All {len(found.manifest)} rows can be read.", highlight=False)
         return
-    print_wide(found.trouble.to_rich())
+    print_wide(found.problems.to_rich())
     console.print(
         f"Every problem is in {found.listed}. `data.on_error: skip` sets such rows aside.",
         highlight=False,
@@ -162,13 +162,21 @@ def embed(
     progress: PROGRESS = True,
 ) -> None:
     """Embed a table into Parquet files. Goes on where it was; under torchrun each process takes its share."""
-    from confu.runs.embedding.embed import embed_manifest
+    from confu.runs import EmbedOptions, embed_manifest
 
-    found = embed_manifest(
-        run, manifest, out, subsets=subset, columns=_pairs(column, "--column"), shard_rows=shard_rows,
-        batch_size=batch_size, workers=workers, threads=threads, on_error=on_error, device=device,
-        allow_outside=allow_outside, allow_custom=allow_custom, progress=progress,
-    )  # fmt: skip
+    options = EmbedOptions(
+        subsets=subset,
+        columns=parse_pairs(column, "--column", "COLUMN, e.g. image=photo"),
+        shard_rows=shard_rows,
+        batch_size=batch_size,
+        workers=workers,
+        threads=threads,
+        on_error=on_error,
+        device=device,
+        allow_outside=allow_outside,
+        allow_custom=allow_custom,
+    )
+    found = embed_manifest(run, manifest, out, options, progress)
     skipped = f", {found.skipped} set aside" if found.skipped else ""
     console.print(
         f"{found.rows} rows{skipped} in {found.shards} file{'s' * (found.shards != 1)} of [bold]{found.folder}[/bold]: "
@@ -214,10 +222,13 @@ def push(
     console.print(load(run, allow_custom=allow_custom).push_to_hub(repo_id, licence, private=private), highlight=False)
 
 
-def _pairs(texts: list[str] | None, option: str) -> dict[str, str] | None:
-    if texts is None:
-        return None
-    pairs = [text.partition("=") for text in texts]
-    if wrong := [name + sign + value for name, sign, value in pairs if not (name and value)]:
-        raise ValueError(f"{option} takes NAME=COLUMN, e.g. image=photo; got {wrong[0]!r}")
+def parse_pairs(texts: list[str] | None, option: str, what: str = "VALUE") -> dict[str, str]:
+    """The values of an option that is written NAME=VALUE and may be repeated.
+
+    Raises:
+        ValueError: for a text without a name or a value.
+    """
+    pairs = [text.partition("=") for text in texts or []]
+    if wrong := ["".join(parts) for parts in pairs if not (parts[0].strip() and parts[2])]:
+        raise ValueError(f"{option} takes NAME={what}; got {wrong[0]!r}")
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from confu.cli.own import CUSTOM, OUTSIDE, PROGRESS
+from confu.cli.own import CUSTOM, OUTSIDE, PROGRESS, parse_pairs
 from confu.cli.show import console, escape, print_wide
 
 FOLDER = Annotated[Path, typer.Argument(help="The folder of the index.", show_default=False, metavar="DIR")]
@@ -70,8 +70,8 @@ def index(
     all. An index that is there already gets more rows. Searching stays possible meanwhile.
     """
     from confu.index import Index
-    from confu.runs.index_checks import check_fresh, verify_index
-    from confu.runs.indexing import index_manifest, remove_items
+    from confu.runs import EmbedOptions, IndexOptions, index_manifest
+    from confu.runs.indexing import check_fresh, remove_items, verify_index
 
     options = _options(option)
     if delete or verify or compact:
@@ -94,11 +94,19 @@ def index(
     if manifest is None or out is None:
         raise ValueError("an index is made by confu index RUN MANIFEST --out DIR; one of these is missing")
     names = None if metadata is None else [name.strip() for name in metadata.split(",") if name.strip()]
-    found = index_manifest(
-        run, manifest, out, subsets=subset, columns=_texts(column, "--column"), metadata=names, backend=backend,
-        options=options, replace=replace, on_error=on_error, batch_size=batch_size, workers=workers, threads=threads,
-        device=device, allow_outside=allow_outside, allow_custom=allow_custom, progress=progress,
-    )  # fmt: skip
+    embed = EmbedOptions(
+        subsets=subset,
+        columns=parse_pairs(column, "--column"),
+        on_error=on_error,
+        batch_size=batch_size,
+        workers=workers,
+        threads=threads,
+        device=device,
+        allow_outside=allow_outside,
+        allow_custom=allow_custom,
+    )
+    stored = IndexOptions(names, backend, options, replace)
+    found = index_manifest(run, manifest, out, stored, embed, progress)
     notes = [(found.replaced, "replaced"), (found.skipped, "set aside"), (found.empty, "with nothing to embed")]
     more = "".join(f", {count} {what}" for count, what in notes if count)
     console.print(
@@ -161,7 +169,7 @@ def search(
 
     if str(folder).startswith("-"):
         raise ValueError(f"the folder of the index comes first: confu search DIR {folder} ...")
-    shares = {name: _number(value, "--weight") for name, value in _texts(weight, "--weight").items()} or None
+    shares = {name: _number(value, "--weight") for name, value in parse_pairs(weight, "--weight").items()} or None
     collection = Collection.open(folder, run=run, device=device, allow_custom=allow_custom, **_options(option))
     try:
         kinds = {name: reader.modality_kind for name, reader in collection.embedder.readers.items()}
@@ -259,17 +267,10 @@ def _all_of(index: Any, id: str) -> tuple[str, ...]:
     return tuple(max(found, key=len, default=()))
 
 
-def _texts(given: list[str] | None, option: str) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given or []]
-    if wrong := [name + sign + value for name, sign, value in pairs if not (name.strip() and value)]:
-        raise ValueError(f"{option} takes NAME=VALUE; got {wrong[0]!r}")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
 def _options(given: list[str] | None, option: str = "--option") -> dict[str, Any]:
     """Numbers, true, false and lists as JSON writes them; all else as texts."""
     found: dict[str, Any] = {}
-    for name, value in _texts(given, option).items():
+    for name, value in parse_pairs(given, option).items():
         try:
             found[name] = json.loads(value)
         except ValueError:

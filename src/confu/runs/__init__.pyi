@@ -1,18 +1,24 @@
+from .checking import check
+from .embedding import EmbedOptions, embed_manifest
 from .evaluating.evaluation_run import evaluate
-from .opened import OpenedRun, open_run
-from .preparing.checking import check
-from .proposing.proposal import Proposal, init
-from .run_files.reading import read_run_file, write_run_file
-from .run_files.run_file import RunFile
+from .indexing import IndexOptions, index_manifest
+from .prepare import OpenedRun, open_run
+from .proposal import Proposal, init
+from .run_file import RunFile
+from .run_yaml import read_run_file, write_run_file
 from .sweeping import sweep
-from .training_run import train
+from .training import train
 
 __all__ = [
+    "EmbedOptions",
+    "IndexOptions",
     "OpenedRun",
     "Proposal",
     "RunFile",
     "check",
+    "embed_manifest",
     "evaluate",
+    "index_manifest",
     "init",
     "open_run",
     "read_run_file",

@@ -1,33 +1,65 @@
 """`confu index`: a manifest embedded with a trained model, and stored so that it can be searched."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright cannot see them.
+
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from confu.data.manifest import Manifest, read_manifest
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from confu.checks import check_known
+from confu.data.manifest import ROLES, Manifest, read_manifest
 from confu.data.manifest.address import full_address
+from confu.data.manifest.cells import filled
+from confu.embeddings import EmbeddingTable
 from confu.index import About, Index
 from confu.index.abilities import AddsParts
-from confu.index.catalog import FILE, WriterLock, read_catalog
+from confu.index.backends import BACKENDS
+from confu.index.catalog import FILE, Catalog, WriterLock, read_catalog
+from confu.index.items import Items, is_scalar
+from confu.index.verifying import verify
 from confu.inference.embedder import Embedder, load
+from confu.inference.shards import missing_shards, read_settings, shard_name, shard_range
 from confu.plan import Subset
-from confu.runs.embedding.embed import EmbeddedManifest, embed_manifest
-from confu.runs.embedding.embed_source import (
-    ManifestShards,
-    choose_columns,
-    choose_shown_subsets,
-    manifest_digest,
-)
-from confu.runs.index_checks import check_new, check_same, stored_subsets
-from confu.runs.indexed_rows import items_of_shards, metadata_columns
+from confu.runs.columns import manifest_digest, read_sources
+from confu.runs.embedding import EmbeddedManifest, EmbedOptions, choose_columns, embed_manifest
 
-WORK = ".embedding"
+WORK, MEDIA = ".embedding", "media"
 _ADDING = "adding"
+_SIGNATURES = (
+    (0, b"\x89PNG\r\n\x1a\n", ".png"), (0, b"\xff\xd8\xff", ".jpg"), (0, b"GIF8", ".gif"), (8, b"WEBP", ".webp"),
+    (0, b"BM", ".bmp"), (0, b"II*\0", ".tif"), (0, b"MM\0*", ".tif"), (8, b"WAVE", ".wav"), (0, b"fLaC", ".flac"),
+    (0, b"OggS", ".ogg"), (0, b"ID3", ".mp3"), (0, b"\xff\xfb", ".mp3"), (0, b"\xff\xf3", ".mp3"), (4, b"ftyp", ".mp4"),
+    (0, b"\x1aE\xdf\xa3", ".webm"), (0, b"\x93NUMPY", ".npy"), (0, b"PK\x03\x04", ".npz"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """What of a manifest is stored, and where.
+
+    Attributes:
+        metadata: the columns to store beside the vectors; by default all of one value a row that are no modality.
+        backend: exact, faiss, postgres or qdrant; exact by default. That of an index that is there stays.
+        options: of the backend.
+        replace: rows whose id is in the index take the place of what is there; else they are an error.
+    """
+
+    metadata: Sequence[str] | None = None
+    backend: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    replace: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,19 +93,8 @@ def index_manifest(
     run: Path | str,
     manifest: Path | str,
     out: Path | str,
-    subsets: Sequence[Subset | str] | None = None,
-    columns: Mapping[str, str] | None = None,
-    metadata: Sequence[str] | None = None,
-    backend: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    replace: bool = False,
-    on_error: str = "stop",
-    batch_size: int = 256,
-    workers: int = 4,
-    threads: int = 1,
-    device: str | None = None,
-    allow_outside: bool = False,
-    allow_custom: bool = False,
+    options: IndexOptions | None = None,
+    embed: EmbedOptions | None = None,
     progress: bool = True,
 ) -> Indexed:
     """Embed every row of a manifest and store it; killed at any moment, the same call goes on where it was.
@@ -84,80 +105,71 @@ def index_manifest(
         run: a run folder, a model folder, or `owner/name` on the Hugging Face hub.
         manifest: its address; see `read_manifest`.
         out: folder of the index: new, or an index of the same model, to which the rows are added.
-        subsets: what to store; by default all that the model embeds and the manifest has columns for.
-        columns: modality -> column, where it is not that of the training.
-        metadata: the columns to store beside the vectors; by default all of one value a row that are no modality.
-        backend: exact, faiss, postgres or qdrant; exact by default. That of an index that is there stays.
-        options: of the backend.
-        replace: rows whose id is in the index take the place of what is there; else they are an error.
-        on_error: `"stop"` at a row that cannot be read, or `"skip"` it and list it in `skipped.csv`.
-        batch_size: rows at once.
-        workers: threads that read files.
-        threads: of torch, on a CPU.
-        device: by default a GPU if there is one.
-        allow_outside: follow paths that leave the manifest's folder.
-        allow_custom: build encoders by the function that the model's files name.
+        options: what is stored, and where.
+        embed: how rows are embedded.
         progress: draw a progress bar.
 
     Raises:
         ValueError: if the index is of another model or another process writes it, an id is there, or a row cannot be
             read. What is embedded by then is kept for the next try.
     """
-    folder = Path(out)
+    folder, opts, embed = Path(out), options or IndexOptions(), embed or EmbedOptions()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("confu index is one process; start it without torchrun")
-    embedder = load(run, allow_custom=allow_custom)
+    embedder = load(run, allow_custom=embed.allow_custom)
     if embedder.model.score != "cosine":
         raise ValueError(
             f"{run}: its method compares all modalities at once ({embedder.model.score}), so that no nearest items of "
             "one embedding exist. Train with confu or clip to search"
         )
-    there = read_catalog(folder) if (folder / FILE).exists() else None
-    table = read_manifest(manifest, allow_outside)
-    chosen = choose_columns(embedder, table, columns)
-    shown = stored_subsets(folder, there, choose_shown_subsets(embedder, chosen, subsets), subsets is not None)
-    chosen = {name: column for name, column in chosen.items() if any(name in subset for subset in shown)}
-    names = metadata_columns(table, list(chosen.values()), metadata)
-    source = ManifestShards(table, chosen, {name: embedder.readers[name].modality_kind for name in chosen})
-    about = _about(run, embedder, shown)
-    check_same(folder, run, about, there, backend)
-    work = _work_folder(folder, about.fingerprint, manifest_digest(table, chosen), shown, chosen, batch_size, threads)
+    stored = read_catalog(folder) if (folder / FILE).exists() else None
+    table = read_manifest(manifest, embed.allow_outside)
+    embed = _in_stored_subsets(folder, stored, embedder, table, embed)
+    columns, subsets = choose_columns(embedder, table, embed)
+    embed = replace(embed, columns=columns, subsets=subsets)
+    metadata = _metadata_columns(table, list(columns.values()), opts.metadata)
+    kinds = {name: reader.modality_kind for name, reader in embedder.readers.items()}
+    model = full_address(run) if Path(run).exists() else str(run)
+    about = About(model, embedder.parts.fingerprint(), embedder.dim, subsets, kinds)
+    _check_same(folder, run, about, stored, opts.backend)
+    digest = manifest_digest(table, list(columns.values()))
+    work = _work_folder(folder, about.fingerprint, digest, subsets, columns, embed.batch_size, embed.threads)
     again = (work / _ADDING).exists()  # killed in the last step: some or all of these rows may be there
     folder.mkdir(parents=True, exist_ok=True)
-    if there is not None and not replace and not again:
-        check_new(folder, table, options or {})
+    if stored is not None and not opts.replace and not again:
+        _check_new(folder, table, opts.options)
     lock = WriterLock(folder)  # before hours of work, not after
     try:
-        _clear(work)
-        made = embed_manifest(
-            run, manifest, work, shown, chosen, batch_size=batch_size, workers=workers, threads=threads,
-            on_error=on_error, device=device, allow_outside=allow_outside, allow_custom=allow_custom, progress=progress,
-        )  # fmt: skip
+        for left in work.parent.glob("*"):  # of other work, which nothing will finish
+            if left != work:
+                shutil.rmtree(left)
+        made = embed_manifest(run, manifest, work, embed, progress)
     finally:
         lock.release()
-    if there is None:
-        index = Index.create(folder, about, backend or "exact", **(options or {}))
+    if stored is None:
+        index = Index.create(folder, about, opts.backend or "exact", **opts.options)
     else:
-        index = Index.open(folder, writable=True, **(options or {}))
+        index = Index.open(folder, writable=True, **opts.options)
     with index:
-        entry = _source(table, chosen, names, made)
-        sources = [one for one in index.about.source.get("manifests", []) if one["manifest"] != table.address]
-        items = items_of_shards(work, folder, table, source, names)
+        entry = _manifest_entry(table, columns, metadata, made)
+        entries = [one for one in index.about.source.get("manifests", []) if one["manifest"] != table.address]
         (work / _ADDING).touch()
         try:
-            change = index.add_parts(items, replace or again, {"manifests": [*sources, entry]})
+            items = items_of_shards(
+                work, folder, table, {name: (columns[name], kinds[name]) for name in columns}, metadata
+            )
+            change = index.add_parts(items, opts.replace or again, {"manifests": [*entries, entry]})
         except Exception:
             if isinstance(index.backend, AddsParts):  # of the others' writes some are there
                 (work / _ADDING).unlink()
             raise
-        stored = len(index)
+        count = len(index)
+    skipped = made.skipped or 0
     _keep_skipped(work, folder)
     shutil.rmtree(folder / WORK)
-    empty = len(table) - (made.skipped or 0) - change.added - change.replaced
-    without = tuple(name for name in embedder.modalities if name not in chosen)
-    return Indexed(
-        folder, change.added, change.replaced, made.skipped or 0, empty, shown, tuple(names), without, stored
-    )  # fmt: skip
+    empty = len(table) - skipped - change.added - change.replaced
+    without = tuple(name for name in embedder.modalities if name not in columns)
+    return Indexed(folder, change.added, change.replaced, skipped, empty, subsets, tuple(metadata), without, count)
 
 
 def remove_items(folder: Path | str, ids: Sequence[str], **options: Any) -> int:
@@ -166,10 +178,161 @@ def remove_items(folder: Path | str, ids: Sequence[str], **options: Any) -> int:
         return index.delete(ids)
 
 
-def _about(run: Path | str, embedder: Embedder, subsets: tuple[Subset, ...]) -> About:
-    kinds = {name: reader.modality_kind for name, reader in embedder.readers.items()}
-    model = full_address(run) if Path(run).exists() else str(run)
-    return About(model, embedder.parts.fingerprint(), embedder.dim, subsets, kinds)
+def verify_index(folder: Path | str, **options: Any) -> list[str]:
+    """Read all of an index again, also of one that is too damaged to be opened, and say what is wrong."""
+    try:
+        with Index.open(folder, **options) as index:
+            return index.verify()
+    except ValueError as error:
+        about = read_catalog(Path(folder)).about
+        return verify(Path(folder), about) or [str(error)]  # of another store there are no files to read
+
+
+def check_fresh(folder: Path | str, allow_custom: bool = False) -> list[str]:
+    """What has changed since an index was made, of its model and its manifests; nothing if it is up to date.
+
+    Manifests are read again and compared cell by cell. The files that they name are not opened: a picture that was
+    replaced under its old name is not seen.
+
+    Args:
+        folder: of the index.
+        allow_custom: build encoders by the function that the model's files name.
+    """
+    about = read_catalog(Path(folder)).about
+    if not about.source:
+        return []  # made by hand: nothing is said of where it came from
+    stale: list[str] = []
+    try:
+        if load(about.model, allow_custom=allow_custom).parts.fingerprint() != about.fingerprint:
+            stale.append(f"the model {about.model} was trained further or replaced; index again")
+    except ValueError as error:
+        stale.append(f"the model cannot be had ({error})")
+    for entry in about.source.get("manifests", []):
+        try:
+            table = read_manifest(entry["manifest"], entry["allow_outside"])
+            digest = manifest_digest(table, entry["cells"])
+        except ValueError as error:
+            stale.append(f"the manifest {entry['manifest']} is not as it was ({error})")
+            continue
+        if digest != entry["digest"]:
+            stale.append(
+                f"the manifest {entry['manifest']} has changed ({entry['rows']} rows then, {len(table)} now); index it "
+                "again with --replace"
+            )
+    return stale
+
+
+def items_of_shards(
+    folder: Path, index: Path, manifest: Manifest, columns: Mapping[str, tuple[str, str]], metadata: Sequence[str]
+) -> Iterator[Items]:
+    """The items of a folder of shards, a shard at a time; rows of which nothing could be embedded are left out.
+
+    Args:
+        folder: of the shards.
+        index: where files that the manifest itself holds are written to, as `media/SHA256.png`.
+        manifest: that the shards were made of.
+        columns: modality -> its column and kind.
+        metadata: names of columns.
+    """
+    settings = read_settings(folder)
+    if missing_shards(folder, settings["shards"]):
+        raise AssertionError("the shards are not complete")
+    stored_metadata = _metadata_table(manifest, metadata)
+    wrote_media = False
+    for shard in range(settings["shards"]):
+        rows = shard_range(shard, len(manifest), settings["shard_rows"])
+        table = EmbeddingTable.load(folder / shard_name(shard))
+        has_any = torch.zeros(len(table), dtype=torch.bool)
+        for mask in table.complete.values():
+            has_any |= mask
+        row_of = {manifest.ids[row]: row for row in rows}
+        chosen = [row_of[id] for id, use in zip(table.ids, has_any.tolist()) if use]
+        if not chosen:
+            continue
+        media: dict[str, list[str | None]] = {}
+        for name, (column, kind) in columns.items():
+            cells = read_sources(manifest, column, kind, rows)[0]
+            texts = [cells[row - rows.start] for row in chosen]
+            media[name] = [None if cell is None else media_text(cell, kind, index) for cell in texts]
+            wrote_media |= any(text is not None and text.startswith(f"{MEDIA}/") for text in media[name])
+        kept = table.select(has_any)
+        values = stored_metadata.take(pa.array(chosen, pa.int64())) if stored_metadata.num_columns else stored_metadata
+        yield Items(EmbeddingTable(kept.ids, kept.vectors, kept.complete), values, media)
+    if wrote_media:
+        os.sync()  # once for all: to wait for each of a million pictures would take hours
+
+
+def media_text(source: Any, kind: str, index: Path) -> str:
+    """What an index says of a source: a text itself, a number as text, else an address.
+
+    Args:
+        source: of one modality of one row.
+        kind: of the modality.
+        index: the folder of the index. Content that has no file gets one there, named by its SHA-256; its address is
+            relative to the folder, so that this can be moved.
+    """
+    if kind in ("text", "number") or isinstance(source, str | Path):
+        return str(source)
+    if not isinstance(source, bytes):
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(source, dtype=np.float32), allow_pickle=False)
+        source = buffer.getvalue()
+    ending = next((ending for at, mark, ending in _SIGNATURES if source[at : at + len(mark)] == mark), ".bin")
+    name = f"{MEDIA}/{hashlib.sha256(source).hexdigest()}{ending}"
+    file = index / name
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        temporary = file.with_name(f".{file.name}.partial")
+        temporary.write_bytes(source)
+        temporary.replace(file)
+    return name
+
+
+def _in_stored_subsets(
+    folder: Path, stored: Catalog | None, embedder: Embedder, table: Manifest, embed: EmbedOptions
+) -> EmbedOptions:
+    """The options with the subsets to embed: of an index that is there, those that it stores."""
+    subsets = choose_columns(embedder, table, embed)[1]
+    if stored is None:
+        return replace(embed, subsets=subsets)
+    known = stored.about.subsets
+    if embed.subsets is not None and (more := [str(subset) for subset in subsets if subset not in known]):
+        raise ValueError(
+            f"{folder} stores {', '.join(map(str, known))}; it cannot take {', '.join(more)} now. Make a new index"
+        )
+    kept = tuple(subset for subset in subsets if subset in known)
+    if not kept:
+        raise ValueError(
+            f"{folder} stores {', '.join(map(str, known))}, and the manifest has columns for none of these"
+        )
+    return replace(embed, subsets=kept)
+
+
+def _check_same(folder: Path, run: Path | str, about: About, stored: Catalog | None, backend: str | None) -> None:
+    """An index that is there must be of this model, and of this backend if one was asked for."""
+    if backend is not None:
+        check_known("backend", backend, BACKENDS)
+    if stored is None:
+        return
+    if stored.about.fingerprint != about.fingerprint:
+        raise ValueError(
+            f"{folder} is an index of another model ({stored.about.model}); what {run} embeds cannot be compared with "
+            "it. Index into another folder"
+        )
+    if backend is not None and backend != stored.kind:
+        raise ValueError(f"{folder} is kept in the backend {stored.kind!r}; for {backend!r} make a new index")
+
+
+def _check_new(folder: Path, table: Manifest, options: Mapping[str, Any]) -> None:
+    """No row may be in the index already; said before anything is embedded."""
+    with Index.open(folder, **options) as index:
+        new = set(table.ids)
+        known = [id for id in index.ids() if id in new]
+    if known:
+        raise ValueError(
+            f"{len(known)} of the {len(table)} rows of {table.address} are in {folder} already, {known[0]!r} the "
+            "first; replace them with replace=True (--replace), or give the new rows other ids"
+        )
 
 
 def _work_folder(folder: Path, *what: Any) -> Path:
@@ -178,25 +341,55 @@ def _work_folder(folder: Path, *what: Any) -> Path:
     return folder / WORK / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _clear(work: Path) -> None:
-    """Remove what is left of other work, which nothing will finish."""
-    for one in work.parent.glob("*"):
-        if one != work:
-            shutil.rmtree(one)
-
-
-def _source(table: Manifest, chosen: Mapping[str, str], names: Sequence[str], made: EmbeddedManifest) -> dict[str, Any]:
-    cells = list(dict.fromkeys([*chosen.values(), *names]))
+def _manifest_entry(
+    table: Manifest, columns: Mapping[str, str], metadata: Sequence[str], made: EmbeddedManifest
+) -> dict[str, Any]:
+    """What an index keeps of a manifest, so that `check_fresh` can tell whether it has changed."""
+    cells = list(dict.fromkeys([*columns.values(), *metadata]))
     return {
-        "manifest": table.address, "allow_outside": table.allow_outside, "rows": len(table),
-        "skipped": made.skipped or 0, "columns": dict(chosen), "metadata": list(names), "cells": cells,
-        "digest": manifest_digest(table, {name: name for name in cells}),
-    }  # fmt: skip
+        "manifest": table.address,
+        "allow_outside": table.allow_outside,
+        "rows": len(table),
+        "skipped": made.skipped or 0,
+        "columns": dict(columns),
+        "metadata": list(metadata),
+        "cells": cells,
+        "digest": manifest_digest(table, cells),
+    }
 
 
 def _keep_skipped(work: Path, folder: Path) -> None:
     listed = work / "skipped.csv"
     if listed.exists():
-        os.replace(listed, folder / listed.name)  # noqa: PTH105
+        listed.replace(folder / listed.name)
     else:
         (folder / listed.name).unlink(missing_ok=True)
+
+
+def _metadata_columns(manifest: Manifest, modalities: Sequence[str], requested: Sequence[str] | None) -> list[str]:
+    """The columns that become metadata: those requested, or all of one value a row that are no modality."""
+    table = manifest.table
+    scalar = [one.name for one in table.schema if one.name != "id" and is_scalar(one.type)]
+    if requested is None:
+        return [name for name in scalar if name not in modalities]
+    for name in requested:
+        check_known(f"{manifest.address}: metadata column", name, [one for one in table.column_names if one != "id"])
+        if name not in scalar:
+            raise ValueError(
+                f"{manifest.address}: metadata column {name!r} holds {table.schema.field(name).type}; expected one "
+                "text, number, boolean or time a row. Leave it out"
+            )
+    return list(dict.fromkeys(requested))
+
+
+def _metadata_table(manifest: Manifest, names: Sequence[str]) -> pa.Table:
+    """These columns of all rows, null where a cell is missing; label, split and group as texts."""
+    roles = {"label": manifest.labels, "split": manifest.splits, "group": manifest.groups}
+    columns = {}
+    for name in names:
+        if name in ROLES:
+            columns[name] = pa.array(roles[name], pa.string())
+        else:
+            column = manifest.column(name)
+            columns[name] = pc.if_else(pa.array(filled(column)), column, pa.scalar(None, column.type))
+    return pa.table(columns)

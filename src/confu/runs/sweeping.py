@@ -6,13 +6,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
 
-from confu.runs.run_files.reading import read_run_file, with_sets
-from confu.runs.run_files.run_file import RunFile
-from confu.runs.run_files.yaml_text import to_yaml
-from confu.runs.training_run import train
+from confu.runs.run_file import RunFile
+from confu.runs.run_yaml import read_run_file, to_yaml, with_sets
+from confu.runs.training import train
 from confu.training.log import read_log
 
 
@@ -73,24 +71,22 @@ def sweep(
         raise ValueError(f"grid: expected settings, each with its values; got {dict(grid)}")
     runs: dict[str, tuple[dict[str, str], RunFile]] = {}
     for values in product(*grid.values()):
-        settings = {name: _text(value) for name, value in zip(grid, values)}
-        one = with_sets(base, [f"{name}={text}" for name, text in settings.items()])
-        out = base.out + "".join(f"-{name.rpartition('.')[2]}{_plain(text)}" for name, text in settings.items())
+        settings = {name: _yaml_value(value) for name, value in zip(grid, values)}
+        changed = with_sets(base, [f"{name}={text}" for name, text in settings.items()])
+        out = base.out
+        for name, text in settings.items():
+            plain = "".join(mark if mark.isalnum() or mark in ".-" else "_" for mark in text)
+            out += f"-{name.rpartition('.')[2]}{plain}"
         if out in runs:
             raise ValueError(f"grid: {settings} and {runs[out][0]} would share the folder {out}; leave one out")
-        runs[out] = settings, one.model_copy(update={"out": out})
+        runs[out] = settings, changed.model_copy(update={"out": out})
     points = []
-    for out, (settings, one) in runs.items():
-        folder = train(one, progress=progress)
-        losses = [record["total"] for record in read_log(folder, "validation")]
-        best = int(torch.tensor(losses).argmin())
+    for out, (settings, changed) in runs.items():
+        losses = [record["total"] for record in read_log(train(changed, progress=progress), "validation")]
+        best = min(range(len(losses)), key=losses.__getitem__)
         points.append(SweepPoint(settings, Path(out), best + 1, losses[best]))
     return Sweep(tuple(points))
 
 
-def _text(value: Any) -> str:
+def _yaml_value(value: Any) -> str:
     return value if isinstance(value, str) else to_yaml({"": value}, flow=True).partition(":")[2].strip()
-
-
-def _plain(text: str) -> str:
-    return "".join(mark if mark.isalnum() or mark in ".-" else "_" for mark in text)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from confu.data import Dataset
 from confu.data.manifest import Manifest
+from confu.runs.columns import class_names_of
 from confu.runs.evaluating.evaluation_page.media import Shown
-from confu.runs.opened import OpenedRun
-from confu.runs.preparing.classes import class_names_of, group_numbers
-from confu.runs.preparing.rows import RowTable
+from confu.runs.prepare import OpenedRun
+from confu.runs.rows import RowTable, group_numbers
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ from confu.runs.evaluating.evaluation_data import EvaluationData, evaluation_dat
 from confu.runs.evaluating.evaluation_page import Evaluated, write_page
 from confu.runs.evaluating.evaluation_page.training import training_facts
 from confu.runs.evaluating.retrieval_measures import measure_retrieval
-from confu.runs.opened import RUN, OpenedRun, open_run
+from confu.runs.prepare import RUN, OpenedRun, open_run
 
 MAX_ROWS = 5000
 REPORT = "report"

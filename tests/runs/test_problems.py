@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from confu.runs.opened import open_run
-from confu.runs.preparing.checking import check
-from confu.runs.training_run import train
+from confu.runs.checking import check
+from confu.runs.prepare import open_run
+from confu.runs.training import train
 from runs.own_data import make_rows, write_run, write_table
 
 
@@ -172,9 +172,9 @@ def test_check_lists_what_is_broken_in_a_manifest_and_in_a_run_file(broken):
     for address in (broken / "clips.csv", write_run(broken)):
         found = check(address, broken / "out", progress=False)
         assert not found.sound
-        assert {problem.row for problem in found.trouble.broken} == {3, 5, 7, 8, 10}
+        assert {problem.row for problem in found.problems.broken} == {3, 5, 7, 8, 10}
         assert found.listed == broken / "out" / "problems.csv"
-        assert found.trouble.to_rich().row_count == 5
+        assert found.problems.to_rich().row_count == 5
         assert found.coverage.rows == 60
     rows = make_rows(broken / "sound")
     found = check(write_table(broken / "sound", rows), broken / "sound", progress=False)

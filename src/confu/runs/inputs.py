@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from confu.data.manifest import Manifest
 from confu.data.readers import Reader, WordsReader, build_reader
 from confu.nn.encoders import build_encoder, encoder_for
-from confu.runs.preparing.table import readable_sources
-from confu.runs.proposing.peek import proposed_reader, spread
-from confu.runs.run_files.run_file import ModalitySettings, RunFile
+from confu.runs.columns import proposed_reader, readable_sources, spread
+from confu.runs.run_file import ModalitySettings, RunFile
 
 Example = Tensor | dict[str, Tensor]
-_LEAST_LENGTH = 64  # tokens: a text in use may be longer than those of the training
+_MIN_TOKENS = 64  # a text in use may be longer than those of the training
 # Encoders that are made for inputs of a size: the reader comes first and says it.
 _SIZED = ("mlp", "conv", "sequence", "tokens", "resnet", "bert")
+_DEFAULT_READERS = {"audio": "mel", "text": "words"}  # of other kinds the reader has the kind's name
 
 
-def build_parts(
+def build_inputs(
     run: RunFile, manifest: Manifest, rows: Sequence[int], readers: Mapping[str, Reader] | None = None
 ) -> tuple[dict[str, Reader], dict[str, nn.Module]]:
     """The reader and the encoder of each modality, the weights drawn from torch's random state.
@@ -42,34 +42,36 @@ def build_parts(
             if not sources:
                 raise ValueError(f"no training row has anything in the column {modality.column!r}")
             stored = None if readers is None else readers[name]
-            built[name], encoders[name] = _pair(modality, run.model.dim, manifest, sources, stored)
+            built[name], encoders[name] = _build_pair(modality, run.model.dim, manifest, sources, stored)
         except ValueError as error:
             raise ValueError(f"modalities.{name}: {error}") from error
     return built, encoders
 
 
-def _pair(
+def _build_pair(
     modality: ModalitySettings, dim: int, manifest: Manifest, sources: Sequence[Any], stored: Reader | None
 ) -> tuple[Reader, nn.Module]:
     settings = encoder_settings(modality, dim)
     sized = settings["kind"] in _SIZED and not settings.get("pretrained")
     if settings["kind"] in _SIZED and not sized and modality.reader is None:
-        raise ValueError("its pretrained weights do not say how inputs are read; add a reader, or take the kind "
-                         "'transformers', which knows it")  # fmt: skip
+        raise ValueError(
+            "its pretrained weights do not say how inputs are read; add a reader, or take the kind 'transformers', "
+            "which knows it"
+        )
     encoder = None if sized else build_encoder(settings)
     reader = stored or build_reader(_reader_settings(modality, getattr(encoder, "reader", None), sources))
     if reader.modality_kind != modality.kind:
         raise ValueError(f"its reader {reader.settings['kind']!r} reads {reader.modality_kind}, not {modality.kind}")
     example = _example(reader, sources)
     if encoder is None:
-        sizes = sizes_of(settings, reader, example)
+        sizes = _input_sizes(settings, reader, example)
         if settings["kind"] == "tokens":  # of all rows: validation and test are encoded too
             texts = readable_sources(manifest, modality.column, modality.kind, range(len(manifest)))
-            sizes["max_length"] = max(_LEAST_LENGTH, _longest(reader, texts))
+            sizes["max_length"] = max(_MIN_TOKENS, _longest_text(reader, texts))
         # Sizes that the user wrote are kept; those of a short name are a guess.
         named = isinstance(modality.encoder, str) or "name" in modality.encoder
         encoder = build_encoder({**settings, **sizes} if named else {**sizes, **settings})
-    _try(encoder, reader, example)
+    _try_encoder(encoder, reader, example)
     return reader, encoder
 
 
@@ -82,10 +84,10 @@ def encoder_settings(modality: ModalitySettings, dim: int) -> dict[str, Any]:
     given = modality.encoder
     if isinstance(given, str):
         return encoder_for(given, modality.kind, dim)
-    if "name" in given:
-        rest = {key: value for key, value in given.items() if key != "name"}
-        return {**encoder_for(given["name"], modality.kind, dim), **rest}
-    return dict(given)
+    if "name" not in given:
+        return dict(given)
+    rest = {key: value for key, value in given.items() if key != "name"}
+    return {**encoder_for(given["name"], modality.kind, dim), **rest}
 
 
 def _reader_settings(
@@ -95,13 +97,9 @@ def _reader_settings(
     given = modality.reader or {}
     if own is not None and given.get("kind", own["kind"]) == own["kind"]:
         return {**own, **given}
-    kind = given.get("kind")
-    found = {} if kind not in (None, _DEFAULTS[modality.kind]) else proposed_reader(modality.kind, sources)
-    return {**found, **given}
-
-
-_DEFAULTS = {"image": "image", "audio": "mel", "video": "video", "text": "words", "vector": "vector",
-             "sequence": "sequence", "number": "number"}  # fmt: skip
+    default = _DEFAULT_READERS.get(modality.kind, modality.kind)
+    proposed = proposed_reader(modality.kind, sources) if given.get("kind", default) == default else {}
+    return {**proposed, **given}
 
 
 def _example(reader: Reader, sources: Sequence[Any]) -> Example:
@@ -119,44 +117,38 @@ def _example(reader: Reader, sources: Sequence[Any]) -> Example:
     return reader.collate([items[0], items[-1]])
 
 
-def sizes_of(settings: Mapping[str, Any], reader: Reader, example: Example) -> dict[str, Any]:
+def _input_sizes(settings: Mapping[str, Any], reader: Reader, example: Example) -> dict[str, Any]:
     """The settings of an encoder that its inputs decide."""
     values = example.get("values") if isinstance(example, dict) else example
-    kind = settings["kind"]
-    found: dict[str, Any] = {}
+    kind, reader_kind = settings["kind"], reader.settings["kind"]
     if kind in ("tokens", "bert"):
-        found = {} if "vocab_size" in settings else {"vocab_size": _vocabulary_size(reader)}
-    elif values is None:
-        raise ValueError(f"the {kind!r} encoder cannot read what the reader {reader.settings['kind']!r} gives")
-    elif kind == "mlp":
-        found = {"in_dim": math.prod(values.shape[1:])}
-    elif kind == "sequence":
-        found = {"in_dim": values.shape[-1]}
-    else:
-        found = {"in_channels": values.shape[1] if values.ndim == 4 else 1}
-        if settings.get("pooling") == "max-time":
-            found["height"] = values.shape[-2]
-    return found
+        if "vocab_size" in settings:
+            return {}
+        if isinstance(reader, WordsReader):
+            return {"vocab_size": len(reader.vocabulary)}
+        raise ValueError(f"the encoder needs its vocab_size beside a reader of kind {reader_kind!r}; add it")
+    if values is None:
+        raise ValueError(f"the {kind!r} encoder cannot read what the reader {reader_kind!r} gives")
+    if kind == "mlp":
+        return {"in_dim": math.prod(values.shape[1:])}
+    if kind == "sequence":
+        return {"in_dim": values.shape[-1]}
+    sizes = {"in_channels": values.shape[1] if values.ndim == 4 else 1}
+    return {**sizes, "height": values.shape[-2]} if settings.get("pooling") == "max-time" else sizes
 
 
-def _vocabulary_size(reader: Reader) -> int:
-    if isinstance(reader, WordsReader):
-        return len(reader.vocabulary)
-    raise ValueError(f"the encoder needs its vocab_size beside a reader of kind {reader.settings['kind']!r}; add it")
-
-
-def _longest(reader: Reader, texts: Sequence[Any]) -> int:
+def _longest_text(reader: Reader, texts: Sequence[Any]) -> int:
     longest = 0
     for text in set(texts):
         try:
             tokens: Any = reader.collate([reader.read(text)])
-        except ValueError:  # for the check to tell of
+        except ValueError:  # listed when all rows are read
             continue
         longest = max(longest, tokens["input_ids"].shape[1])
     return longest
 
 
-def _try(encoder: nn.Module, reader: Reader, example: Example) -> None:
+def _try_encoder(encoder: nn.Module, reader: Reader, example: Example) -> None:
     """Run the encoder once, so that parts that do not fit are an error here and not after hours of decoding."""
     training = encoder.training
     try:

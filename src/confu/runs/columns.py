@@ -1,0 +1,214 @@
+"""What the columns of a manifest hold: sources for readers, and the readers that fit them. No torch."""
+
+import hashlib
+import io
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from confu.data.manifest import ROLES, Manifest, Problem
+from confu.data.manifest.address import FileResolver
+from confu.data.manifest.cells import cells, source_of
+from confu.data.manifest.problem import described
+from confu.runs.run_file import is_taken
+
+_MOST_OPENED = 24  # files of a column that are opened to propose a reader
+_CELLS = 10_000  # that are Python objects at a time
+
+
+def read_sources(manifest: Manifest, column: str, kind: str, rows: Sequence[int]) -> tuple[list[Any], list[Problem]]:
+    """What a reader of a kind gets of some rows, and the cells that cannot be sources.
+
+    A path that leaves the folder of the manifest is a problem of its row, as a file that cannot be read is.
+
+    Returns:
+        one source a row, None where the cell is missing or has a problem; and the problems.
+    """
+    values = manifest.column(column)
+    if isinstance(rows, range) and rows.step == 1:
+        values = values.slice(rows.start, len(rows))
+    else:
+        values = values.take(pa.array(rows, pa.int64()))
+    resolve = FileResolver(manifest.base, manifest.allow_outside)
+    sources: list[Any] = []
+    problems = []
+    for row, cell in zip(rows, cells(values)):
+        try:
+            sources.append(source_of(cell, kind, resolve))
+        except ValueError as error:
+            sources.append(None)
+            problems.append(cell_problem(manifest, row, column, kind, cell, str(error)))
+    return sources, problems
+
+
+def readable_sources(manifest: Manifest, column: str, kind: str, rows: Sequence[int]) -> list[Any]:
+    """The sources of those of the rows that have one."""
+    return [source for source in read_sources(manifest, column, kind, rows)[0] if source is not None]
+
+
+def cell_problem(manifest: Manifest, row: int, column: str, kind: str, source: object, what: str) -> Problem:
+    """What is wrong with a cell, as data."""
+    return Problem(row, manifest.ids[row], column, described(source, whole=kind != "text"), what)
+
+
+def manifest_digest(manifest: Manifest, columns: Sequence[str]) -> str:
+    """SHA-256 of the cells of some columns, of ids and of labels. Files are not opened."""
+    names = [name for name in ROLES if name in manifest.table.column_names] + list(columns)
+    hasher = hashlib.sha256()
+    for name in dict.fromkeys(names):
+        column = manifest.column(name)
+        hasher.update(f"column {name!r} {len(column)}".encode())
+        for start in range(0, len(column), _CELLS):
+            for cell in cells(column.slice(start, _CELLS)):
+                head, content = repr(cell), b""
+                if isinstance(cell, np.ndarray):
+                    head, content = f"array {cell.dtype} {cell.shape}", np.ascontiguousarray(cell).tobytes()
+                elif isinstance(cell, bytes):
+                    head, content = f"bytes {len(cell)}", cell
+                hasher.update(f"{len(head)} {head}".encode())
+                hasher.update(content)
+    return hasher.hexdigest()
+
+
+def class_names_of(labels: Iterable[str | None]) -> tuple[str, ...]:
+    """The classes in sorted order; whole numbers by their value.
+
+    >>> class_names_of(["dog", "cat", "dog"]), class_names_of(["10", "9"])
+    (('cat', 'dog'), ('9', '10'))
+    """
+    names = {label for label in labels if label is not None}
+    whole = all(name.removeprefix("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=(lambda name: (int(name), name)) if whole else None))
+
+
+def modality_name(column: str, taken: Sequence[str]) -> str:
+    """A name that a modality may have, near that of its column.
+
+    >>> modality_name("cam.left", []), modality_name("type", []), modality_name("a+b", ["a_b"])
+    ('cam_left', 'type_input', 'a_b_2')
+    """
+    name = "".join("_" if mark in "+~." else mark for mark in column).strip() or "column"
+    if is_taken(name):
+        name = f"{name}_input"
+    number, free = 2, name
+    while free in taken:
+        number, free = number + 1, f"{name}_{number}"
+    return free
+
+
+def proposed_reader(kind: str, sources: Sequence[Any]) -> dict[str, Any]:
+    """The settings of a reader that fits these sources; of pictures and sounds only some headers are read."""
+    if kind == "image":
+        return image_reader(list(_image_headers(spread(sources, _MOST_OPENED))))
+    if kind == "audio":
+        return mel_reader(list(_sound_headers(spread(sources, _MOST_OPENED))))
+    if kind == "video":
+        return {"kind": "video", "frames": 8, "size": 64, "channels": 3, "mean": 0.5, "std": 0.5}
+    if kind == "text":
+        from confu.data.readers import words_reader_from_texts
+
+        return words_reader_from_texts(map(str, sources)).settings
+    if kind == "number":
+        numbers = [float(source) for source in sources]
+        return {"kind": "number", "mean": statistics.fmean(numbers), "std": statistics.pstdev(numbers) or 1.0}
+    return {"kind": kind, "dim": _common_width(sources)}
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """Up to so many items, evenly over the whole.
+
+    >>> spread(list(range(100)), 4)
+    [0, 33, 66, 99]
+    """
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def image_reader(headers: Sequence[tuple[int, int, bool]]) -> dict[str, Any]:
+    """Settings that fit most of the pictures: their size up to 64 pixels, grey if all are grey.
+
+    >>> image_reader([(28, 28, False), (28, 28, False)])
+    {'kind': 'image', 'size': 28, 'channels': 1, 'mean': 0.5, 'std': 0.5}
+
+    Args:
+        headers: width, height and whether in colour.
+    """
+    sides = sorted(min(width, height) for width, height, _ in headers) or [64]
+    size = max(8, min(64, sides[len(sides) // 2]))
+    in_colour = any(colour for *_, colour in headers) or not headers
+    return {"kind": "image", "size": size, "channels": 3 if in_colour else 1, "mean": 0.5, "std": 0.5}
+
+
+def mel_reader(headers: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    """Settings that fit most of the sounds: their rate up to 22,050 Hz, nearly the longest length up to 10 seconds.
+
+    >>> mel_reader([(8000, 0.4), (8000, 0.62)])
+    {'kind': 'mel', 'rate': 8000, 'seconds': 0.7, 'mels': 64, 'window': 512, 'hop': 128}
+
+    Args:
+        headers: rate in Hz and length in seconds.
+    """
+    if not headers:
+        return {"kind": "mel", "rate": 22050, "seconds": 10.0, "mels": 128, "window": 1024, "hop": 512}
+    rate = min(22050, Counter(rate for rate, _ in headers).most_common(1)[0][0])
+    lengths = sorted(seconds for _, seconds in headers)
+    longest = lengths[round(0.95 * (len(lengths) - 1))]
+    seconds = min(10.0, max(0.2, (int(longest * 10) + 1) / 10 if longest < 2 else float(int(longest) + 1)))
+    high = rate >= 16000
+    window = 1024 if high else 512
+    # Short sounds need finer frames: at least about 32 of them.
+    hop = next((hop for hop in (window // 2, window // 4) if seconds * rate / hop >= 32), window // 4)
+    return {"kind": "mel", "rate": rate, "seconds": seconds, "mels": 128 if high else 64, "window": window, "hop": hop}
+
+
+def _common_width(sources: Sequence[Any]) -> int:
+    """How many numbers most vectors have, or most steps of sequences."""
+    from confu.data.readers.source import array_of
+
+    widths: Counter[int] = Counter()
+    for source in spread(sources, 200):
+        try:
+            shape = array_of(source).shape
+        except ValueError:
+            continue
+        widths[shape[-1] if shape else 1] += 1
+    if not widths:
+        raise ValueError("none of its cells can be read as numbers; `confu check` says why")
+    return widths.most_common(1)[0][0]
+
+
+def _image_headers(sources: Sequence[Any]) -> Iterator[tuple[int, int, bool]]:
+    from PIL import Image
+
+    for source in sources:
+        try:
+            with _opened(source) as file, Image.open(file) as image:
+                yield *image.size, image.mode not in ("1", "L", "LA", "I", "I;16", "F")
+        except Exception:  # each library has its own errors; the check lists broken files
+            continue
+
+
+def _sound_headers(sources: Sequence[Any]) -> Iterator[tuple[int, float]]:
+    import soundfile
+
+    for source in sources:
+        try:
+            with _opened(source) as file:
+                info = soundfile.info(file)
+        except Exception:
+            continue
+        if info.samplerate > 0 and info.frames > 0:
+            yield int(info.samplerate), info.frames / info.samplerate
+
+
+def _opened(source: Any) -> Any:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    import fsspec
+
+    return fsspec.open(str(source), "rb")

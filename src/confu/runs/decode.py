@@ -1,0 +1,215 @@
+"""One modality of a manifest read once: each cell is checked, and what it holds is kept in the cache by its content."""
+
+import os
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from confu.data import Column
+from confu.data.cache import keyed_folder, tracked
+from confu.data.cached_column import CachedColumn
+from confu.data.columns import CaptionColumn
+from confu.data.manifest import Manifest, Problem
+from confu.data.parallel import in_threads
+from confu.data.part_store import PartStore
+from confu.data.readers import Reader
+from confu.data.readers.source import fingerprint
+from confu.data.sources import SourceColumn
+from confu.nn.encoders.features import features_fingerprint, frozen_features
+from confu.runs.columns import cell_problem, read_sources
+from confu.runs.run_file import RunFile
+
+_FEATURE_BATCH = 64
+
+
+@dataclass
+class Decoded:
+    """One modality of some rows of a manifest.
+
+    Attributes:
+        manifest: of the rows.
+        name: of the column.
+        reader: reads the cells.
+        sources: by row, of the cells that are filled.
+        problems: the cells that cannot be used.
+        store: the cache, or None where cells are decoded at each batch.
+        keys: by row, of its item in the cache; the text itself for texts.
+        features: whether the cache holds a frozen encoder's features in place of its inputs.
+    """
+
+    manifest: Manifest
+    name: str
+    reader: Reader
+    sources: dict[int, Any]
+    problems: list[Problem]
+    store: PartStore | None = None
+    keys: dict[int, str] = field(default_factory=dict)
+    features: bool = False
+
+    def column(self, rows: Sequence[int], workers: int = 0) -> Column:
+        """The column of a data set of these rows."""
+        if self.store is not None:
+            collate = _feature_batch if self.features else self.reader.collate
+            keys = [self.keys.get(row) for row in rows]
+            return CachedColumn(self.store, keys, collate, None if self.features else self.reader)
+        if self.reader.modality_kind == "text" and not self.features:
+            numbers: dict[str, int] = {}
+            index = [-1 if row not in self.keys else numbers.setdefault(self.keys[row], len(numbers)) for row in rows]
+            tokenizer: Any = self.reader
+            return CaptionColumn(list(numbers), torch.tensor(index, dtype=torch.long), tokenizer)
+        where = [self.manifest.where(row, self.name) for row in rows]
+        return SourceColumn([self.sources.get(row) for row in rows], self.reader, workers, where.__getitem__)
+
+
+def decode(
+    run: RunFile,
+    manifest: Manifest,
+    name: str,
+    reader: Reader,
+    encoder: nn.Module | None,
+    rows: Sequence[int],
+    progress: bool = False,
+    check: bool = True,
+) -> Decoded:
+    """Read and check a modality of some rows; what is in the cache already is not decoded again.
+
+    A frozen encoder's features are kept in place of its inputs: they never change.
+
+    Args:
+        run: says where the cache is, and how many threads read.
+        manifest: of the run.
+        name: of the modality.
+        reader: of the modality.
+        encoder: of the modality, if its features may be kept.
+        rows: to read.
+        progress: show a progress bar.
+        check: read also what is not kept in a cache, to find what is wrong with it.
+
+    Raises:
+        OSError: no room for the cache. What was written before stays.
+    """
+    modality, cache = run.modalities[name], cache_folder(run)
+    cells, problems = read_sources(manifest, modality.column, modality.kind, rows)
+    sources = {row: source for row, source in zip(rows, cells) if source is not None}
+    decoded = Decoded(manifest, modality.column, reader, sources, problems)
+    is_text = reader.modality_kind == "text"
+    frozen = getattr(encoder, "frozen", False) and getattr(encoder, "feature_dim", None) is not None
+    if cache is not None and frozen and encoder is not None:
+        settings = {"reader": reader.settings, "encoder": features_fingerprint(encoder)}
+        decoded.store = PartStore(keyed_folder(cache, "features", settings), ragged=False)
+        decoded.features = True
+    elif cache is not None and not is_text:
+        decoded.store = PartStore(keyed_folder(cache, reader.settings["kind"], reader.settings), not reader.stackable)
+    if decoded.store is None and not is_text and not check:
+        return decoded
+    # Rows of the same file, text or object are read once.
+    seen: dict[Hashable, int] = {}
+    first = {row: seen.setdefault(_identity(source), row) for row, source in sources.items()}
+    distinct = list(seen.values())
+    workers = run.data.workers or min(16, os.cpu_count() or 1)
+    errors: dict[int, str] = {}
+    keys: dict[int, str] = {}
+    store = decoded.store
+
+    def read(row: int) -> tuple[str, Any] | str:
+        """The key and the item of a row, no item if it is stored; or what is wrong with it."""
+        source = sources[row]
+        try:
+            if is_text and store is None:
+                return str(_checked(reader, source)), None
+            key, content = fingerprint(source.encode() if is_text else source) if store is not None else ("", source)
+            if store is not None and key in store:
+                return key, None
+            return key, _checked(reader, source if is_text else content)
+        except ImportError:
+            raise  # not the row is to blame, but a package that is not installed
+        except ValueError as error:
+            return str(error)
+        except Exception as error:  # whatever a decoder raises on broken bytes concerns this row alone
+            return f"cannot be read ({type(error).__name__}: {error})"
+
+    bar = tracked(in_threads(read, distinct, workers), f"reading {reader.modality_kind}", distinct, progress)
+    with store or nullcontext(), _features_of(encoder if decoded.features else None) as embed:
+        waiting: dict[int, Any] = {}
+        for row, result in zip(distinct, bar):
+            if isinstance(result, str):
+                errors[row] = result
+                continue
+            keys[row], item = result
+            if store is None or item is None:
+                continue
+            if embed is None:
+                store.add(keys[row], item)
+                continue
+            waiting[row] = item
+            if len(waiting) == _FEATURE_BATCH:
+                _store_features(decoded, embed, keys, waiting)
+        if embed is not None and waiting:
+            _store_features(decoded, embed, keys, waiting)
+    decoded.keys = {row: keys[first[row]] for row in sources if first[row] in keys}
+    decoded.problems += [
+        cell_problem(manifest, row, modality.column, modality.kind, sources[row], errors[first[row]])
+        for row in sources
+        if first[row] in errors
+    ]
+    return decoded
+
+
+def _checked(reader: Reader, source: Any) -> Tensor | str:
+    """What a reader makes of a source, if an encoder can take it."""
+    item = reader.read(source)
+    if isinstance(item, str):
+        if not item.strip():
+            raise ValueError("holds an empty text; leave the cell empty if the text is missing")
+        reader.collate([item])  # a text may hold nothing that the tokenizer knows
+        return item
+    if not item.numel():
+        raise ValueError(f"holds no number: its shape is {tuple(item.shape)}; leave the cell empty if it is missing")
+    if item.is_floating_point() and not bool(item.isfinite().all()):
+        wrong = int((~torch.isfinite(item)).sum())
+        raise ValueError(f"holds NaN or infinity ({wrong} of {item.numel()}); repair it")
+    return item
+
+
+def _store_features(
+    decoded: Decoded, embed: Callable[[Any], Tensor], keys: dict[int, str], waiting: dict[int, Any]
+) -> None:
+    """Encode the items that wait, by row, and keep their features."""
+    assert decoded.store is not None
+    with torch.inference_mode():
+        features = embed(decoded.reader.collate(list(waiting.values()))).float().cpu()
+    for row, vector in zip(waiting, features):
+        if not bool(vector.isfinite().all()):
+            place = decoded.manifest.where(row, decoded.name)
+            raise ValueError(f"{place}: its features are NaN or infinite; check the encoder's weights")
+        decoded.store.add(keys[row], vector)
+    waiting.clear()
+
+
+@contextmanager
+def _features_of(encoder: nn.Module | None) -> Iterator[Callable[[Any], Tensor] | None]:
+    if encoder is None:
+        yield None
+        return
+    with frozen_features(encoder) as embed:
+        yield embed
+
+
+def _feature_batch(items: Tensor | list[Tensor]) -> dict[str, Tensor]:
+    return {"features": items if isinstance(items, Tensor) else torch.zeros(0, 0)}
+
+
+def _identity(source: Any) -> Hashable:
+    return str(source) if isinstance(source, str | Path) else id(source)
+
+
+def cache_folder(run: RunFile) -> Path | None:
+    """Where decoded files and features are kept: beside the run folder, unless the run file says otherwise."""
+    if run.data.cache is False:
+        return None
+    return Path(run.out).parent / "cache" if run.data.cache is None else Path(run.data.cache)

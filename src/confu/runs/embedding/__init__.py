@@ -1,1 +1,0 @@
-"""A whole table embedded with a trained model, in shards."""

@@ -1,1 +1,0 @@
-"""A first run file for a table that confu has never seen."""

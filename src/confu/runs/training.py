@@ -1,0 +1,206 @@
+"""Training by a run file: everything wrong with the data is found first, then the one loop of confu trains."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from torch import nn
+
+from confu.data.coverage import coverage
+from confu.data.manifest import Manifest
+from confu.distributed import rank, wait
+from confu.inference.model_folder import save_inputs
+from confu.methods import METHODS
+from confu.models import MultimodalModel
+from confu.nn import Temperature
+from confu.runs.prepare import RUN, Prepared, open_manifest, prepare, prepare_again
+from confu.runs.rows import PARTS
+from confu.runs.run_file import RunFile, check_run, run_plan
+from confu.runs.run_yaml import read_run_file, with_sets, write_run_file
+from confu.training import ContrastiveObjective, TrainSettings, fit
+from confu.training.state import SETTINGS, STATE, claim_folder
+
+# Libraries have errors of their own for a full disk: torch's says only that its file is shorter than it should be,
+# numpy's has no number.
+_DISK_FULL = (
+    "os error 28",
+    "No space left on device",
+    "PytorchStreamWriter failed",
+    ". unexpected pos ",
+    "cannot write the cache",
+)
+
+
+def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = True) -> Path:
+    """Train as a run file says, or go on with it where it was stopped.
+
+    Everything that can be known to be wrong is found before training starts; broken rows are listed in
+    `problems.csv` of the run folder.
+
+    Args:
+        run: the file, or what `read_run_file` made of it.
+        sets: changes such as `"train.lr=1e-3"`.
+        progress: say what is done, and draw progress bars.
+
+    Returns:
+        the run folder.
+
+    Raises:
+        ValueError: for mistakes in the run file, broken rows with `data.on_error: stop`, a folder with another run,
+            or a disk without space; nothing that was finished is lost, and the same call goes on.
+    """
+    run = with_sets(run, sets) if isinstance(run, RunFile) else read_run_file(run, sets)
+    check_run(run)
+    folder, train_settings = Path(run.out), _train_settings(run)
+    joined = _join_processes()
+    console = Console(stderr=True, quiet=not progress or rank() > 0, highlight=False, soft_wrap=True, markup=False)
+    bars = progress and rank() == 0 and console.is_terminal  # in a file or a pipe a bar is an empty line
+    with _disk_errors(folder):
+        manifest = open_manifest(run)
+        described = description(run, manifest)
+        settings = {"train": train_settings.model_dump(), **described}
+        with _first_alone():  # the others find its files in the folder, and what it decoded in the cache
+            if _has_begun(folder, settings):
+                prepared = prepare_again(run, manifest, folder, None, bars)
+                console.print(f"going on with the run in {folder}")
+            else:
+                prepared = _prepare_folder(run, manifest, folder, settings, console, bars)
+            _print_summary(prepared, console)
+            objective = build_run_objective(run, prepared.encoders)
+            splits = prepared.splits()
+        result = fit(objective, splits.train, splits.validation, train_settings, folder, described, progress=progress)
+    console.print(
+        f"Trained in {result.seconds:.0f} s; the lowest validation loss, {result.best_loss:.3f}, was in epoch "
+        f"{result.best_epoch} of {train_settings.epochs}. The run is in {folder}"
+    )
+    if joined:
+        wait()  # a process that ends while another still talks to it takes that one down
+        dist.destroy_process_group()
+    return folder
+
+
+def build_run_objective(run: RunFile, encoders: Mapping[str, nn.Module]) -> ContrastiveObjective:
+    """The model and the loss of a run; what the run file leaves open is the method's own choice.
+
+    Args:
+        run: checked.
+        encoders: by modality, newly made; the caller has set the seed before it made them.
+    """
+    method, plan = METHODS[run.method], run_plan(run)
+    settings = {**run.model.model_dump(), "fusion": run.model.fusion or method.fusion}
+    model = MultimodalModel(plan, encoders, score=method.score, **settings)
+    if not method.train_projections:
+        model.projections.requires_grad_(False)
+    initial = method.temperature if run.loss.temperature is None else run.loss.temperature
+    learned = bool(method.learned) if run.loss.learned is None else run.loss.learned
+    temperature = Temperature(initial, learned, minimum=min(method.lowest, initial), maximum=max(1.0, initial))
+    loss = method.loss(plan, temperature)
+    if run.loss.same_group != "negatives":
+        setattr(loss, "same_group", run.loss.same_group)  # noqa: B010 (for torch every attribute is a module)
+    return ContrastiveObjective(model, loss)
+
+
+def description(run: RunFile, manifest: Manifest) -> dict[str, Any]:
+    """What makes a run what it is, beside how it is trained; where the files lie is no part of it."""
+    settings = run.model_dump(exclude={"manifest": True, "out": True, "train": True, "data": {"cache", "workers"}})
+    columns = [name for name in ("id", "label", "split", "group") if name in manifest.table.column_names]
+    columns += [modality.column for modality in run.modalities.values()]
+    digest = hashlib.sha256()
+    for name in columns:
+        column = manifest.table[name].combine_chunks()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, pa.schema([("", column.type)])) as writer:
+            writer.write_table(pa.table({"": column}))
+        digest.update(memoryview(sink.getvalue()))
+    return {"run": settings, "manifest": {"rows": len(manifest), "sha256": digest.hexdigest()}}
+
+
+def _train_settings(run: RunFile) -> TrainSettings:
+    """How to train, with the method's learning rate of the temperature unless the run file has one."""
+    own = METHODS[run.method].temperature_lr
+    if own is None or run.train.temperature_lr is not None:
+        return run.train
+    return run.train.model_copy(update={"temperature_lr": own})
+
+
+def _prepare_folder(
+    run: RunFile, manifest: Manifest, folder: Path, settings: dict[str, Any], console: Console, progress: bool
+) -> Prepared:
+    """Prepare a new run and write down what it starts from."""
+    prepared = prepare(run, manifest, progress=progress, for_training=True)
+    for note in prepared.notes:
+        console.print(note)
+    prepared = prepared.without_broken(folder, console)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_inputs(folder, prepared.readers, prepared.class_names)
+    write_run_file(run, folder / RUN)
+    prepared.rows.save(folder)
+    claim_folder(folder, settings)  # last: where it is, the others are
+    return prepared
+
+
+def _has_begun(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds this run; what another one left that was not trained yet gives way."""
+    if not (folder / SETTINGS).exists():
+        return False
+    try:
+        claim_folder(folder, settings)
+    except ValueError:
+        if (folder / STATE).exists():
+            raise
+        (folder / SETTINGS).unlink()
+        return False
+    return True
+
+
+def _print_summary(prepared: Prepared, console: Console) -> None:
+    rows, manifest = prepared.rows, prepared.manifest
+    counts = ", ".join(f"{part} {len(rows.of(part)):,}" for part in PARTS)
+    console.print(f"{manifest.address}: {len(manifest):,} rows; {counts}")
+    table = coverage({name: mask[rows.kept] for name, mask in rows.present.items()}).to_rich()
+    # In a file or a pipe rich takes 80 columns for granted, and would cut the names of long subsets.
+    console.print(table, width=None if console.is_terminal else 200)
+    console.print(str(run_plan(prepared.run)))
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Say what to do when the disk is full; every file is written whole or not at all, so nothing is lost."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and not any(words in str(error) for words in _DISK_FULL):
+            raise
+        raise ValueError(
+            f"the disk is full, or cannot be written ({error}). Nothing that was finished is lost: make room, or give "
+            f"another folder for decoded files with --set data.cache=FOLDER; the same command goes on with {folder}"
+        ) from error
+
+
+def _join_processes() -> bool:
+    """Join the processes that `torchrun` has started, if it has and they are not joined yet; whether it was done."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        return False
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return True
+
+
+@contextmanager
+def _first_alone() -> Iterator[None]:
+    """The first process goes through the block, and then all others."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
