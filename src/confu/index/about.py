@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confu.data.manifest.kinds import KINDS
+from confu.data.media import KINDS
 from confu.plan import Subset
 
 

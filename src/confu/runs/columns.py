@@ -13,7 +13,7 @@ import pyarrow as pa
 from confu.data.manifest import ROLES, Manifest, Problem
 from confu.data.manifest.address import FileResolver
 from confu.data.manifest.cells import cells, source_of
-from confu.data.manifest.problem import described
+from confu.data.manifest.checking import described
 from confu.runs.run_file import is_taken
 
 _MOST_OPENED = 24  # files of a column that are opened to propose a reader

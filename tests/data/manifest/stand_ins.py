@@ -43,7 +43,7 @@ def tar_of(members: dict[str, bytes]) -> bytes:
 class PictureReader:
     """Decodes with Pillow, as a reader does."""
 
-    modality_kind, stackable = "image", True
+    modality_kind, stackable, settings = "image", True, {}
 
     def read(self, source):
         try:
@@ -60,7 +60,7 @@ class ArrayReader:
     """Takes arrays as they come, so that the check itself must find what is wrong with them."""
 
     def __init__(self, modality_kind="vector", stackable=True):
-        self.modality_kind, self.stackable = modality_kind, stackable
+        self.modality_kind, self.stackable, self.settings = modality_kind, stackable, {}
 
     def read(self, source):
         return torch.as_tensor(source, dtype=torch.float32)
@@ -70,7 +70,7 @@ class ArrayReader:
 
 
 class TextReader:
-    modality_kind, stackable = "text", False
+    modality_kind, stackable, settings = "text", False, {}
 
     def read(self, source):
         return source

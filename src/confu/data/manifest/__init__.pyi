@@ -1,11 +1,7 @@
-from .checking import check_manifest
+from .checking import WHOLE_COLUMN, Problem, check_labels, check_manifest, described
 from .guess import ColumnGuess, guess_columns, unread_columns
-from .kinds import KINDS, ROLES
-from .labels import check_labels
-from .manifest import Manifest
-from .problem import WHOLE_COLUMN, Problem
+from .manifest import KINDS, ROLES, Manifest, split_rows
 from .reading import read_manifest
-from .splitting import split_rows
 
 __all__ = [
     "KINDS",
@@ -16,6 +12,7 @@ __all__ = [
     "Problem",
     "check_labels",
     "check_manifest",
+    "described",
     "guess_columns",
     "read_manifest",
     "split_rows",

@@ -3,13 +3,8 @@
 import os
 import posixpath
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import unquote
-
-import fsspec
-
-BinaryFile: TypeAlias = Any
-"""A file open for reading bytes, of whichever file system: their classes have no type in common."""
 
 
 def full_address(address: str | Path) -> str:
@@ -28,12 +23,14 @@ def is_local(address: str) -> bool:
     return "://" not in address and "::" not in address
 
 
-def file_system(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of an address, and the path there.
+def file_system(address: str) -> tuple[Any, str]:
+    """The file system (of fsspec) of an address, and the path there.
 
     Raises:
         ValueError: a protocol that fsspec does not know, or one whose package is not installed.
     """
+    import fsspec
+
     try:
         return fsspec.url_to_fs(address)
     except (ValueError, ImportError) as error:

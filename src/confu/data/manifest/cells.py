@@ -5,18 +5,13 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Source = str | Path | bytes | np.ndarray | list | int | float | bool
-"""What a cell holds for one modality of one row; None stands for a missing one."""
-
-FILE_KINDS = ("image", "audio", "video")
-ARRAY_KINDS = ("vector", "sequence")
+from confu.data.readers.source import Source
 
 
 def is_stored_file(kind: pa.DataType) -> bool:
@@ -37,15 +32,24 @@ def filled(column: pa.ChunkedArray) -> np.ndarray:
     """
     kind = column.type
     valid = pc.is_valid(column)
-    if pa.types.is_large_string(kind) or pa.types.is_string(kind) or _is_binary(kind):
+    if is_stored_file(kind):
+        content, path = (filled(pc.struct_field(column, name)) for name in ("bytes", "path"))
+        return valid.to_numpy() & (content | path)
+    if any(
+        is_kind(kind)
+        for is_kind in (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_fixed_size_binary,
+        )
+    ):
         valid = pc.and_(valid, pc.greater(pc.fill_null(pc.binary_length(column), 0), 0))
     elif pa.types.is_floating(kind):
         valid = pc.and_(valid, pc.invert(pc.fill_null(pc.is_nan(column), True)))
     elif is_list(kind):
         valid = pc.and_(valid, pc.greater(pc.fill_null(pc.list_value_length(column), 0), 0))
-    elif is_stored_file(kind):
-        parts = [filled(pc.struct_field(column, name)) for name in ("bytes", "path")]
-        return valid.to_numpy() & (parts[0] | parts[1])
     return valid.to_numpy()
 
 
@@ -55,15 +59,15 @@ def cells(column: pa.ChunkedArray) -> list[Any]:
     >>> cells(pa.chunked_array([[[1.0, 2.0], []]]))
     [array([1., 2.]), None]
     """
-    there = filled(column)
+    mask = filled(column)
     if is_list(column.type):
-        found = [_array(cell) if use else None for cell, use in zip(column, there)]
+        values = [_array(cell) if use else None for cell, use in zip(column, mask)]
     elif is_stored_file(column.type):
         parts = [cells(pc.struct_field(column, name)) for name in ("bytes", "path")]
-        found = [path if content is None else content for content, path in zip(*parts)]
+        values = [path if content is None else content for content, path in zip(*parts)]
     else:
-        found = column.to_pylist()
-    return [cell if use else None for cell, use in zip(found, there)]
+        values = column.to_pylist()
+    return [cell if use else None for cell, use in zip(values, mask)]
 
 
 def source_of(cell: Any, kind: str, resolve: Callable[[str], str]) -> Source | None:
@@ -91,10 +95,6 @@ def source_of(cell: Any, kind: str, resolve: Callable[[str], str]) -> Source | N
     if kind == "sequence" and isinstance(cell, np.ndarray) and cell.ndim == 1:
         return cell[:, None]
     return cell
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
 def _array(cell: Any) -> np.ndarray | list | None:

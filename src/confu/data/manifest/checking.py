@@ -1,55 +1,163 @@
-"""Opening every cell of a manifest before training does, and listing what is broken."""
+"""What is wrong with a manifest: with its labels and splits, and with each cell when it is opened as training will."""
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from difflib import get_close_matches
+from typing import Any
 
 import pyarrow as pa
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
 
 from confu.checks import check_known
 from confu.data.manifest.address import FileResolver
-from confu.data.manifest.cells import cells, source_of
-from confu.data.manifest.kinds import KINDS
-from confu.data.manifest.manifest import Manifest
-from confu.data.manifest.problem import Problem, described
+from confu.data.manifest.cells import cells, filled, source_of
+from confu.data.manifest.manifest import SPLITS, Manifest, split_name
+from confu.data.media import KINDS
+from confu.data.parallel import in_threads
+from confu.data.readers.reader import Reader
 
-_ROWS = 32  # a task of the pool: long enough to cost nothing, short enough for a bar that moves
+WHOLE_COLUMN = -1
+"""The row of a problem that no single row is to blame for, such as a column that is all empty."""
+
+_ROWS = 32  # a task of a thread: long enough to cost nothing, short enough for a bar that moves
 _MOST_WORKERS = 16
-
-
-@runtime_checkable
-class CellReader(Protocol):
-    """What the check asks of a reader."""
-
-    @property
-    def modality_kind(self) -> str:
-        """One of `KINDS`."""
-        ...
-
-    @property
-    def stackable(self) -> bool:
-        """Whether every item has one shape."""
-        ...
-
-    def read(self, source: Any, /) -> Tensor | str:
-        """One item; raises a ValueError for a broken one."""
-        ...
-
-    def collate(self, items: Any, /) -> Tensor | dict[str, Tensor]:
-        """What an encoder gets for some items."""
-        ...
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
-class _Item:
-    """What came of one cell: what is wrong with it, and the size that all others should have too."""
+class Problem:
+    """What is wrong with a cell, or with a column.
+
+    Attributes:
+        row: counted from 0; `WHOLE_COLUMN` if setting rows aside would not help.
+        id: of the row; "" for a whole column.
+        column: of the manifest.
+        source: the file's address, or the start of what the cell holds.
+        what: what is wrong, and what to do.
+
+    >>> print(Problem(17, "cat-3", "photo", "photos/3.png", "no such file"))
+    row 17 (id cat-3), column 'photo': no such file [photos/3.png]
+    """
+
+    row: int
+    id: str
+    column: str
+    source: str
+    what: str
+
+    def __str__(self) -> str:
+        row = "" if self.row < 0 else f"row {self.row} (id {self.id}), "
+        source = "" if not self.source or self.source in self.what else f" [{self.source}]"
+        return f"{row}column {self.column!r}: {self.what}{source}"
+
+
+def described(source: Any, whole: bool = False) -> str:
+    """The address of a file, or what a cell holds, for a message.
+
+    Args:
+        source: of a cell.
+        whole: do not cut a long string: the start of a text is enough, that of an address is not.
+
+    >>> described(b"12345"), described([1.0, 2.0]), described("a" * 70)[-8:]
+    ('5 bytes', 'a list of 2', 'aaaaa...')
+    """
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    if hasattr(source, "shape"):
+        return f"an array of shape {tuple(source.shape)}"
+    if isinstance(source, list):
+        return f"a list of {len(source)}"
+    text = str(source)
+    return text if whole or len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def check_labels(manifest: Manifest, splits: Sequence[str | None] | None) -> list[Problem]:
+    """List what is wrong with ids, labels, splits and groups, and which columns are empty.
+
+    Of two rows that contradict each other the later one is listed, and names the earlier, so that the rows that are
+    listed can be set aside. Found are: an id that stands twice or is missing; a
+    split that is unknown or missing; a group in two splits (the rows that are not in the split of its first row); a
+    class seen in test but not in train (its test rows); a column that is empty, or empty in train
+    (`WHOLE_COLUMN`: setting rows aside does not help).
+
+    Args:
+        manifest: to check.
+        splits: (n,) of each row, e.g. `manifest.splits` or from `split_rows`; None if there are none yet.
+
+    Returns:
+        problems of whole columns first, then in the order of the rows.
+
+    Raises:
+        ValueError: not one split a row.
+    """
+    if splits is not None and len(splits) != len(manifest):
+        raise ValueError(f"splits: expected {len(manifest)}, one a row; got {len(splits)}")
+    known = None if splits is None else [None if split is None else split_name(split) for split in splits]
+    problems = list(_empty_columns(manifest, known))
+    cells_ = [*_id_problems(manifest), *(_split_problems(manifest, known) if known is not None else ())]
+    for row, column, source, what in sorted(cells_, key=lambda problem: problem[0]):
+        problems.append(Problem(row, manifest.ids[row], column, source or "", what))
+    return problems
+
+
+def _empty_columns(manifest: Manifest, splits: Sequence[str | None] | None) -> Iterator[Problem]:
+    for name in manifest.columns:
+        mask = filled(manifest.column(name))
+        if not mask.any():
+            what = "is empty in every row; remove it from the modalities, or fill it"
+        elif splits is not None and "train" in splits and not mask[[split == "train" for split in splits]].any():
+            what = "is empty in every row of train: it cannot be learned; move rows that have it into train"
+        else:
+            continue
+        yield Problem(WHOLE_COLUMN, "", name, "", what)
+
+
+CellProblem = tuple[int, str, str | None, str]  # row, column, source, what
+
+
+def _id_problems(manifest: Manifest) -> Iterator[CellProblem]:
+    if "id" not in manifest.table.column_names:
+        return
+    first: dict[str, int] = {}
+    for row, (name, has_id) in enumerate(zip(manifest.ids, filled(manifest.table["id"]))):
+        if not has_id:
+            yield row, "id", None, "has no id; give every row one, or remove the column"
+        elif first.setdefault(name, row) != row:
+            yield row, "id", name, f"the id {name!r} is that of row {first[name]} already; give every row its own"
+
+
+def _split_problems(manifest: Manifest, splits: Sequence[str | None]) -> Iterator[CellProblem]:
+    for row, split in enumerate(splits):
+        if split is None:
+            yield row, "split", None, f"has no split; expected one of {', '.join(SPLITS)}"
+        elif split not in SPLITS:
+            # Every name is nearest to one of the three; without a cutoff it would be said of nonsense as well.
+            near = get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            yield row, "split", split, f"the split {split!r} is not known{hint} Known: {', '.join(SPLITS)}"
+    first: dict[str, int] = {}
+    for row, (group, split) in enumerate(zip(manifest.groups or [], splits)):
+        if group is None or split not in SPLITS:
+            continue
+        start = first.setdefault(group, row)
+        if splits[start] != split:
+            what = (
+                f"the group {group!r} is in {splits[start]} (row {start}) and here in {split}: what is learned "
+                "there would be reported as new; give its rows one split"
+            )
+            yield row, "group", group, what
+    labels = manifest.labels or []
+    trained = {label for label, split in zip(labels, splits) if split == "train"}
+    for row, (label, split) in enumerate(zip(labels, splits)):
+        if split == "test" and label is not None and label not in trained:
+            what = f"the class {label!r} is in test, but in no row of train; move some of its rows there"
+            yield row, "label", label, what
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What came of opening a cell: what is wrong with it, or the size that all others should have too."""
 
     row: int
     modality: str
@@ -60,7 +168,7 @@ class _Item:
 
 def check_manifest(
     manifest: Manifest,
-    readers: Mapping[str, tuple[str, CellReader]],
+    readers: Mapping[str, tuple[str, Reader]],
     workers: int | None = None,
     progress: bool = True,
 ) -> list[Problem]:
@@ -82,35 +190,48 @@ def check_manifest(
         ValueError: a column that there is none of, or a reader of an unknown kind.
         ImportError: a package that the reader needs is not installed.
     """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     for modality, (column, reader) in readers.items():
         manifest.column(column)
         check_known(f"modality {modality!r}: kind", reader.modality_kind, KINDS)
     resolve = FileResolver(manifest.base, manifest.allow_outside)
-    tasks = range(0, len(manifest), _ROWS)
-    if workers is None:
-        workers = min(_MOST_WORKERS, os.cpu_count() or 1)
-
-    def look(start: int) -> list[_Item]:
-        return list(_look(manifest, readers, start, resolve))
-
+    workers = min(_MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
+    starts = range(0, len(manifest), _ROWS)
+    opened = in_threads(lambda start: list(_open_cells(manifest, readers, start, resolve)), starts, workers)
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("checking rows"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(), TextColumn("{task.fields[broken]} broken"),
-        console=console, disable=not (progress and console.is_terminal), transient=True,
-    )  # fmt: skip
-    broken: list[_Item] = []
+        TextColumn("checking rows"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[broken]} broken"),
+        console=console,
+        disable=not (progress and console.is_terminal),
+        transient=True,
+    )
+    broken: list[_Opened] = []
     sizes: dict[str, dict[tuple[int, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
     with bar:
-        shown = bar.add_task("rows", total=len(manifest), broken=0)
-        for items in _in_order(look, tasks, workers):
+        task = bar.add_task("rows", total=len(manifest), broken=0)
+        for start, items in zip(starts, opened):
             broken += [item for item in items if item.what is not None]
             for item in items:
                 if item.size is not None:
                     sizes[item.modality][item.size].append(item.row)
-            bar.update(shown, advance=min(_ROWS, len(manifest) - int(bar.tasks[0].completed)), broken=len(broken))
-    for modality, rows_of in sizes.items():
-        broken += _odd_sizes(modality, rows_of, manifest.column(readers[modality][0]))
+            bar.update(task, completed=min(start + _ROWS, len(manifest)), broken=len(broken))
+    for modality, rows_of_size in sizes.items():
+        broken += _odd_sizes(modality, rows_of_size, manifest.column(readers[modality][0]))
     order = {modality: position for position, modality in enumerate(readers)}
     return [
         Problem(item.row, manifest.ids[item.row], readers[item.modality][0], item.source, str(item.what))
@@ -118,20 +239,9 @@ def check_manifest(
     ]
 
 
-def _in_order(look: Any, tasks: range, workers: int) -> Iterable[list[_Item]]:
-    if not workers:
-        yield from map(look, tasks)
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield from pool.map(look, tasks)
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for a million files
-
-
-def _look(
-    manifest: Manifest, readers: Mapping[str, tuple[str, CellReader]], start: int, resolve: FileResolver
-) -> Iterator[_Item]:
+def _open_cells(
+    manifest: Manifest, readers: Mapping[str, tuple[str, Reader]], start: int, resolve: FileResolver
+) -> Iterator[_Opened]:
     for modality, (column, reader) in readers.items():
         for row, cell in enumerate(cells(manifest.column(column).slice(start, _ROWS)), start):
             if cell is None:
@@ -141,7 +251,7 @@ def _look(
             try:
                 source = source_of(cell, reader.modality_kind, resolve)
                 value = reader.read(source)
-                what = _wrong(value, reader)
+                what = _fault(value, reader)
                 size = _size(value, reader) if what is None else None
             except ValueError as error:
                 what = str(error)
@@ -149,12 +259,14 @@ def _look(
                 raise  # not the row is to blame, but a package that is not installed
             except Exception as error:  # whatever a decoder raises on broken bytes concerns this row alone
                 what = f"cannot be read ({type(error).__name__}: {error})"
-            if what is not None or size is not None:
-                shown = "" if what is None else described(source, whole=reader.modality_kind != "text")
-                yield _Item(row, modality, what, shown, size)
+            if what is not None:
+                yield _Opened(row, modality, what, described(source, whole=reader.modality_kind != "text"))
+            elif size is not None:
+                yield _Opened(row, modality, size=size)
 
 
-def _wrong(value: Tensor | str, reader: CellReader) -> str | None:
+def _fault(value: Any, reader: Reader) -> str | None:
+    """What is wrong with an item, a tensor or a text."""
     if isinstance(value, str):
         if not value.strip():
             return "holds an empty text; leave the cell empty if the text is missing"
@@ -162,28 +274,25 @@ def _wrong(value: Tensor | str, reader: CellReader) -> str | None:
         return None
     if not value.numel():
         return f"holds no number: its shape is {tuple(value.shape)}; leave the cell empty if it is missing"
-    if value.is_floating_point() and not bool(value.isfinite().all()):
-        return f"holds NaN or infinity ({int((~torch.isfinite(value)).sum())} of {value.numel()}); repair it"
+    finite = value.isfinite()
+    if value.is_floating_point() and not bool(finite.all()):
+        return f"holds NaN or infinity ({int((~finite).sum())} of {value.numel()}); repair it"
     return None
 
 
-def _size(value: Tensor | str, reader: CellReader) -> tuple[int, ...] | None:
-    if isinstance(value, str) or not value.numel():
+def _size(value: Any, reader: Reader) -> tuple[int, ...] | None:
+    if isinstance(value, str):
         return None
     if reader.modality_kind == "sequence":
         return tuple(value.shape[1:])
     return tuple(value.shape) if reader.stackable else None
 
 
-def _odd_sizes(modality: str, rows_of: dict[tuple[int, ...], list[int]], column: pa.ChunkedArray) -> Iterator[_Item]:
+def _odd_sizes(modality: str, rows_of: dict[tuple[int, ...], list[int]], column: pa.ChunkedArray) -> Iterator[_Opened]:
     """The rows of any size but the most frequent one; of equally frequent ones the first that came counts."""
-    usual = max(rows_of, key=lambda size: len(rows_of[size]))
-    for size, rows in rows_of.items():
-        if size != usual:
-            what = f"has the size {_shown(size)}, where most have {_shown(usual)}; all must have one size"
-            for row in rows:
-                yield _Item(row, modality, what, described(cells(column.slice(row, 1))[0], whole=True))
-
-
-def _shown(size: tuple[int, ...]) -> str:
-    return " x ".join(map(str, size)) or "of a single number"
+    usual, *others = sorted(rows_of, key=lambda size: -len(rows_of[size]))
+    for size in others:
+        got, expected = (" x ".join(map(str, shape)) or "of a single number" for shape in (size, usual))
+        what = f"has the size {got}, where most have {expected}; all must have one size"
+        for row in rows_of[size]:
+            yield _Opened(row, modality, what, described(cells(column.slice(row, 1))[0], whole=True))

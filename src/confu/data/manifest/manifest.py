@@ -11,15 +11,15 @@ from jaxtyping import Bool
 
 from confu.checks import check_known
 from confu.data.manifest.address import FileResolver
-from confu.data.manifest.cells import Source, cells, filled, source_of
-from confu.data.manifest.kinds import KINDS, ROLES
-from confu.data.manifest.problem import place_of
+from confu.data.manifest.cells import cells, filled, source_of
+from confu.data.media import KINDS
+from confu.data.readers.source import Source
 
-_SPLITS = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+ROLES = ("id", "label", "split", "group")
+"""Columns that are no modality, known by these names."""
+
+SPLITS = ("train", "validation", "test")
+_SPLIT_NAMES = {**dict.fromkeys(("valid", "val", "dev"), "validation"), "training": "train", "testing": "test"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +56,8 @@ class Manifest:
 
         `check_labels` finds those that stand twice.
         """
-        named = self._role("id")
-        if named is None:
-            return [str(row) for row in range(len(self))]
-        return [str(row) if name is None else name for row, name in enumerate(named)]
+        names = self._role("id") or [None] * len(self)
+        return [str(row) if name is None else name for row, name in enumerate(names)]
 
     @cached_property
     def labels(self) -> list[str | None] | None:
@@ -69,8 +67,8 @@ class Manifest:
     @cached_property
     def splits(self) -> list[str | None] | None:
         """Each row's split, "val", "valid" and "dev" as "validation"; a name that is not known stays as it is."""
-        named = self._role("split")
-        return None if named is None else [None if name is None else split_name(name) for name in named]
+        names = self._role("split")
+        return None if names is None else [None if name is None else split_name(name) for name in names]
 
     @cached_property
     def groups(self) -> list[str | None] | None:
@@ -78,11 +76,7 @@ class Manifest:
         return self._role("group")
 
     def sources(self, column: str, kind: str) -> list[Source | None]:
-        """What a reader of this kind gets of each row: full addresses, texts, bytes, arrays or numbers.
-
-        Args:
-            column: by name.
-            kind: one of `KINDS`: what the cells are to be read as.
+        """What a reader of this kind, one of `KINDS`, gets of each row: addresses, texts, bytes, arrays or numbers.
 
         Returns:
             one a row; None where the cell is missing.
@@ -92,13 +86,13 @@ class Manifest:
         """
         check_known("kind", kind, KINDS)
         resolve = FileResolver(self.base, self.allow_outside)
-        found = []
+        sources = []
         for row, cell in enumerate(cells(self.column(column))):
             try:
-                found.append(source_of(cell, kind, resolve))
+                sources.append(source_of(cell, kind, resolve))
             except ValueError as error:
                 raise ValueError(f"{self.where(row, column)}: {error} [{cell!r}]") from error
-        return found
+        return sources
 
     def present(self, column: str) -> Bool[np.ndarray, " n"]:
         """(n,) bool: the rows whose cell is not missing."""
@@ -115,7 +109,7 @@ class Manifest:
 
     def where(self, row: int, column: str) -> str:
         """Where a cell stands, for a message: `row 17 (id cat-3), column 'photo'`."""
-        return place_of(row, self.ids[row], column)
+        return f"row {row} (id {self.ids[row]}), column {column!r}"
 
     def take(self, rows: Sequence[int]) -> "Manifest":
         """These rows, in this order. Rows that had only a number for a name keep it as their id."""
@@ -127,11 +121,11 @@ class Manifest:
     def _role(self, name: str) -> list[str | None] | None:
         if name not in self.table.column_names:
             return None
-        found = cells(self.table[name])
-        for row, cell in enumerate(found):
+        values = cells(self.table[name])
+        for row, cell in enumerate(values):
             if isinstance(cell, np.ndarray | list | dict):
                 raise ValueError(f"row {row}, column {name!r}: expected one name or number; got {cell!r}")
-        return [role_text(cell) for cell in found]
+        return [role_text(cell) for cell in values]
 
 
 def role_text(cell: Any) -> str | None:
@@ -153,4 +147,62 @@ def split_name(name: str) -> str:
     >>> split_name("Val"), split_name("holdout")
     ('validation', 'holdout')
     """
-    return _SPLITS.get(name.strip().lower(), name)
+    plain = name.strip().lower()
+    return plain if plain in SPLITS else _SPLIT_NAMES.get(plain, name)
+
+
+def split_rows(
+    groups: Sequence[str | None] | None, n: int, seed: int = 0, shares: Sequence[float] = (0.8, 0.1, 0.1)
+) -> list[str]:
+    """A split for every row, near the shares; rows of one group share theirs.
+
+    Groups are drawn in random order, larger ones first, each into the split that lacks most rows of its share. A
+    split whose share is not 0 gets at least one group.
+
+    Args:
+        groups: (n,) the group of each row, None for a row of its own; None if there are no groups.
+        n: rows.
+        seed: 0 or more. The same arguments give the same splits on any machine.
+        shares: of train, validation and test, in that order; they sum to 1.
+
+    Returns:
+        (n,) "train", "validation" or "test".
+
+    Raises:
+        ValueError: shares that are no shares; fewer groups than splits.
+
+    Example:
+        >>> split_rows(["a", "a", "b", "c", "a", "c"], 6)
+        ['train', 'train', 'test', 'validation', 'train', 'validation']
+    """
+    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(
+            f"shares: expected three that sum to 1, of train, validation and test, e.g. (0.8, 0.1, 0.1); got {shares}"
+        )
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"groups: expected {n}, one a row; got {len(groups)}")
+    members: dict[tuple[str, str | int], list[int]] = {}
+    for row in range(n):
+        group = None if groups is None else groups[row]
+        members.setdefault(("row", row) if group is None else ("group", group), []).append(row)
+    empty = [split for split, share in enumerate(shares) if share > 0]
+    if len(members) < len(empty):
+        what = "rows" if groups is None else "groups"
+        raise ValueError(
+            f"{n} rows make {len(members)} {what}, too few for {len(empty)} splits; give more rows, a column 'split', "
+            "or shares with a 0 in them"
+        )
+    units = list(members.values())
+    order = np.random.default_rng(seed).permutation(len(units))
+    units = sorted((units[position] for position in order), key=len, reverse=True)  # stable: equal ones stay shuffled
+    lacking = [share * n for share in shares]
+    splits = [""] * n
+    for position, rows in enumerate(units):
+        # As many groups left as splits without one: each of these gets one.
+        choice = empty if len(units) - position <= len(empty) else [s for s in range(3) if shares[s] > 0]
+        split = max(choice, key=lambda candidate: lacking[candidate])
+        lacking[split] -= len(rows)
+        empty = [other for other in empty if other != split]
+        for row in rows:
+            splits[row] = SPLITS[split]
+    return splits

@@ -1,23 +1,20 @@
-"""Reading a manifest, whichever form it has and wherever it lies."""
+"""Reading a manifest, whichever form it has and wherever it lies: a table, class folders, or a WebDataset tar."""
 
+import json
+import os
+import posixpath
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from confu.data.manifest.address import file_system, full_address, is_local, joined, parent_of
-from confu.data.manifest.class_folders import read_class_folders
-from confu.data.manifest.kinds import suffix_of
-from confu.data.manifest.manifest import Manifest
-from confu.data.manifest.tabular import read_csv, read_json_lines, read_parquet
-from confu.data.manifest.webdataset import read_webdataset
-
-_READERS = {
-    ".parquet": read_parquet,
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".csv": read_csv,
-    ".tar": read_webdataset,
-}
+from confu.data.manifest.manifest import SPLITS, Manifest, split_name
+from confu.data.manifest.tabular import read_csv, read_json_lines, read_parquet, table_of
+from confu.data.media import FILE_KINDS, kind_of_name, suffix_of
 
 
 def read_manifest(address: str | Path, allow_outside: bool = False) -> Manifest:
@@ -42,35 +39,26 @@ def read_manifest(address: str | Path, allow_outside: bool = False) -> Manifest:
     files, path = file_system(address)
     try:
         if files.isdir(path):
-            return _read_folder(address, allow_outside)
-        if not files.isfile(path):
+            names = sorted(Path(entry).name for entry in files.ls(path, detail=False))
+            tables = [name for name in names if suffix_of(name) in _READERS and not name.startswith(".")]
+            if len(tables) > 1:
+                raise ValueError(f"{address}: holds several manifests, {', '.join(tables)}; name the one to read")
+            if tables:
+                return read_manifest(joined(address, tables[0]), allow_outside)
+            base, table = address, read_class_folders(address)
+        elif not files.isfile(path):
             raise ValueError(f"{address}: no such file or folder")
-        read = _READERS.get(suffix_of(address.partition("::")[0]))
-        if read is None:
-            raise ValueError(
-                f"{address}: expected a manifest, {', '.join(_READERS)}, or a folder of class folders; "
-                f"got {suffix_of(address) or 'no suffix'!r}"
-            )
-        with files.open(path, "rb") as file:
-            table = read(file, address)
+        else:
+            suffix = suffix_of(address.partition("::")[0])
+            if suffix not in _READERS:
+                raise ValueError(
+                    f"{address}: expected a manifest, {', '.join(_READERS)}, or a folder of class folders; "
+                    f"got {suffix_of(address) or 'no suffix'!r}"
+                )
+            with files.open(path, "rb") as file:
+                base, table = parent_of(address), _READERS[suffix](file, address)
     except OSError as error:
         raise ValueError(f"{address}: cannot be read ({error})") from error
-    return _manifest(address, parent_of(address), table, allow_outside)
-
-
-def _read_folder(address: str, allow_outside: bool) -> Manifest:
-    files, path = file_system(address)
-    names = sorted(Path(found).name for found in files.ls(path, detail=False))
-    manifests = [name for name in names if suffix_of(name) in _READERS and not name.startswith(".")]
-    if len(manifests) > 1:
-        raise ValueError(f"{address}: holds several manifests, {', '.join(manifests)}; name the one to read")
-    if manifests:
-        return read_manifest(joined(address, manifests[0]), allow_outside)
-    local = path if is_local(address) else None
-    return _manifest(address, address, read_class_folders(files, path, address, local is not None), allow_outside)
-
-
-def _manifest(address: str, base: str, table: pa.Table, allow_outside: bool) -> Manifest:
     if not table.num_rows:
         raise ValueError(f"{address}: holds no rows; write one row a sample")
     manifest = Manifest(address, base, table, allow_outside)
@@ -79,3 +67,141 @@ def _manifest(address: str, base: str, table: pa.Table, allow_outside: bool) -> 
             f"{address}: holds no modality, only {', '.join(table.column_names)}; add a column for each modality"
         )
     return manifest
+
+
+def read_class_folders(address: str) -> pa.Table:
+    """The layout of ImageFolder as a table: a row a file, its kind by its suffix, its label by its folder.
+
+    `class/file`, or `train/class/file` where every top folder is named for a split. Folders below a class are part
+    of it. Where files of several kinds are found, those of one path but for the suffix (`cat/1.png`, `cat/1.wav`)
+    make one row. Files of other kinds, and those whose name starts with a dot, are no samples.
+
+    Args:
+        address: the full address of the folder.
+
+    Returns:
+        columns id (the path), label, split if there are any, and image, audio, video as found.
+
+    Raises:
+        ValueError: no such file, one that lies in no class folder, or two of a kind that share a row.
+    """
+    media = [(path, kind) for path in sorted(_files_below(address)) if (kind := kind_of_name(path)) in FILE_KINDS]
+    if not media:
+        raise ValueError(
+            f"{address}: holds no manifest (.parquet, .jsonl, .csv, .tar) and no image, audio or video file; "
+            "give the folder that holds the class folders"
+        )
+    has_splits = all(split_name(path.split("/")[0]) in SPLITS and path.count("/") > 1 for path, _ in media)
+    several = len({kind for _, kind in media}) > 1
+    rows: dict[str, dict[str, str]] = defaultdict(dict)
+    for path, kind in media:
+        folders = path.split("/")[:-1]
+        if not folders:
+            raise ValueError(f"{address}: {path} lies in no class folder; move it to <class>/{path}")
+        row = rows[posixpath.splitext(path)[0] if several else path]
+        if kind in row:
+            raise ValueError(
+                f"{address}: {row[kind]} and {path} would be the {kind} of one row, as they differ by their suffix "
+                "alone; rename one"
+            )
+        row[kind], row["label"] = path, folders[1 if has_splits else 0]
+        if has_splits:
+            row["split"] = split_name(folders[0])
+    return table_of([{"id": name, **row} for name, row in rows.items()], address)
+
+
+def _files_below(address: str) -> Iterator[str]:
+    """The files of a folder by their paths in it, without hidden ones."""
+    files, folder = file_system(address)
+    if not is_local(address):
+        paths = (posixpath.relpath(path, folder) for path in files.find(folder))
+        yield from (path for path in paths if not any(part.startswith(".") for part in path.split("/")))
+        return
+    # Links to folders are followed, each folder once, so that a link to its parent does not run in circles.
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) not in seen  # noqa: PTH118
+        )
+        relative = os.path.relpath(place, folder)
+        yield from (posixpath.normpath(posixpath.join(relative, name)) for name in names if not name.startswith("."))
+
+
+def read_webdataset(file: Any, address: str) -> pa.Table:
+    """Read the files of an uncompressed WebDataset tar into memory, a row a key; nothing is unpacked.
+
+    A key is a member's path up to the first dot of its name: `a/1.png` and `a/1.json` are of the row `a/1`. The
+    suffix names the column: images, audio and video by their kind, `txt` is `text`, `cls` is `label`, a `json` gives
+    its fields, and any other suffix its own name. Where a name stands before the suffix, it names the column:
+    `1.depth.png` is the `depth` of row `1`.
+
+    Raises:
+        ValueError: a damaged tar; a member with an unsafe name, or that is a link; two that share a cell; a `json`
+            that holds no object.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                name = _safe_name(member, address)
+                folder, _, base = name.rpartition("/")
+                stem, dot, suffix = base.partition(".")
+                if not stem or not dot:
+                    continue  # no key, or no suffix: WebDataset leaves these out too
+                content = tar.extractfile(member)
+                assert content is not None  # a regular file
+                key = posixpath.join(folder, stem)
+                row = rows.setdefault(key, {})
+                for column, cell in _member_cells(suffix.lower(), content.read(), f"{address}: member {name}").items():
+                    if row.get(column) is not None:
+                        raise ValueError(
+                            f"{address}: member {name}: the row {key} has a {column!r} already; a row holds one of each"
+                        )
+                    row[column] = cell
+    except tarfile.TarError as error:
+        raise ValueError(f"{address}: not readable as an uncompressed tar ({error}); fetch the file again") from error
+    return table_of([{**row, "id": key if row.get("id") is None else row["id"]} for key, row in rows.items()], address)
+
+
+def _safe_name(member: tarfile.TarInfo, address: str) -> str:
+    name = posixpath.normpath(member.name)
+    if name.startswith("/") or name.split("/")[0] == ".." or "\\" in name or "\0" in name:
+        raise ValueError(f"{address}: member {member.name!r} has an unsafe name; write relative names without '..'")
+    if not member.isfile():
+        raise ValueError(f"{address}: member {member.name!r} is a link or a device, not a file; pack the files")
+    return name
+
+
+def _member_cells(suffix: str, content: bytes, what: str) -> dict[str, Any]:
+    if suffix == "json":
+        try:
+            fields = json.loads(content)
+        except ValueError as error:
+            raise ValueError(f"{what}: no JSON ({error})") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"{what}: expected a JSON object; got {str(fields)[:40]}")
+        return fields
+    if suffix == "cls":
+        try:
+            return {"label": content.decode().strip()}
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{what}: no text in UTF-8 ({error})") from error
+    if suffix in ("txt", "text", "caption"):
+        return {"text": content}  # as bytes: one that is no UTF-8 shall not stop the reading of all others
+    name, _, last = suffix.rpartition(".")
+    kind = kind_of_name(f"x.{last}")
+    return {name or (kind if kind in FILE_KINDS else last): content}
+
+
+_READERS = {
+    ".parquet": read_parquet,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".csv": read_csv,
+    ".tar": read_webdataset,
+}
