@@ -52,4 +52,4 @@ class Feather(MLPEncoder):
         self.settings = {"kind": "feather", "in_dim": in_dim, "out_dim": out_dim}
 
 
-FEATHER = EncoderRow("feather", "own_encoders:Feather", reads={"vector": {"in_dim": 5}})
+FEATHER = EncoderRow("feather", "own_encoders:Feather", reads={"vector": {"in_dim": 5}}, sized_by="vector")

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from confu.inference.onnx import Tower, export_onnx
-from confu.nn import fusion_inputs
 from confu.nn.encoders import MLPEncoder
 from confu.plan import Plan
 
@@ -30,9 +29,7 @@ def run(folder, made, subset, sources):
 
 def test_towers_give_the_same_vectors_as_torch_at_other_sizes(tmp_path, as_users_run):  # a symbolic size is no int
     made = embedder()
-    check = fusion_inputs.check_features
     towers = export_onnx(made, tmp_path, subsets=["sensor", "text+sensor"])
-    assert fusion_inputs.check_features is check
     assert [str(one.subset) for one in towers] == ["sensor", "sensor+text"]
     assert all(one.difference < 1e-6 for one in towers)
     for number in (1, 7, 20):

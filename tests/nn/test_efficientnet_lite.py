@@ -108,7 +108,7 @@ def test_weights_of_another_network_are_refused(monkeypatch, tmp_path):
         del state["_bn0.bias"]
 
     fake_wheel(monkeypatch, tmp_path, change)
-    with pytest.raises(ValueError, match=r"weights.pth: 2 tensors are not those of a Eff.*layers\.0\.1\.bias"):
+    with pytest.raises(ValueError, match=r"weights.pth: \d+ tensors are not those of a Eff.*install the version"):
         load_wheel_weights(EfficientNetLite0())
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from confu.nn.encoders import ConvEncoder, MLPEncoder, SequenceEncoder, TokenEncoder, build_encoder
-from confu.nn.mlp import mlp
-from confu.nn.transformer import TransformerStack, last_step, masked_mean, sinusoids, step_positions
+from confu.nn.encoders.transformer import TransformerStack, sinusoids
+from confu.nn.layers import last_step, masked_mean, mlp, step_positions
 
 
 def small_sequence(**options):

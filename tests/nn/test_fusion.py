@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from confu.nn.feature_mask import FeatureMask
-from confu.nn.fusion import FUSIONS, BilinearFusion, MLPFusion, ReleasedFusion, build_fusion
+from confu.nn.fusion import FUSIONS, BilinearFusion, FeatureMask, MLPFusion, ReleasedFusion, build_fusion
 from contracts import FUSION_CHECKS, FusionCase
 
 CASES = [FusionCase(kind, in_dims) for kind in FUSIONS for in_dims in ((6, 9), (6, 9, 4))]

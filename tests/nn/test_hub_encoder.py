@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from confu.nn.encoders import TransformersEncoder, build_encoder
-from confu.nn.encoders.hub.load import plain_config
+from confu.nn.encoders.hub_files import plain_config
 
 LAYERS = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 16}
 TEXT = {
@@ -150,8 +150,8 @@ def test_rebuilding_needs_neither_the_folder_nor_the_hub(hf, tmp_path, monkeypat
         file.unlink()
     settings = json.loads(json.dumps(encoder.settings))
     assert str(tmp_path) not in json.dumps(settings)
-    monkeypatch.setattr("confu.nn.encoders.hub.model.pretrained_config", None)
-    monkeypatch.setattr("confu.nn.encoders.hub.load._loaded", None)
+    monkeypatch.setattr("confu.nn.encoders.hub_files.pretrained_config", None)
+    monkeypatch.setattr("confu.nn.encoders.hub_files._load_weights", None)
     rebuilt = build_encoder(settings)
     rebuilt.load_state_dict(encoder.state_dict())
     assert torch.equal(rebuilt.eval()(IDS), encoder.eval()(IDS))

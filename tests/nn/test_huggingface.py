@@ -116,7 +116,7 @@ def test_rebuilding_does_not_look_for_weights(hf, tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise AssertionError("looked for pretrained weights")
 
-    monkeypatch.setattr("confu.nn.encoders.huggingface._pretrained", refuse)
+    monkeypatch.setattr("confu.nn.encoders.resnet_bert._pretrained", refuse)
     assert build_encoder(settings).settings == settings
 
 

@@ -12,7 +12,6 @@ from confu.nn.encoders import (
     input_sizes,
     proposed_encoder,
     settings_of,
-    sized_by_inputs,
 )
 from confu.nn.encoders.registry import ENCODERS, KINDS, MINILM
 
@@ -86,8 +85,7 @@ def test_other_names_are_refused(name, kind, message):
 @pytest.mark.parametrize("kind", KINDS)
 def test_proposals_are_built_once_their_sizes_are_known(kind):
     settings = proposed_encoder(kind, 12)
-    if sized_by_inputs(settings):
-        settings |= input_sizes(settings, torch.zeros(2, 3, 32, 9)[0 if kind == "sequence" else slice(2)], 9)
+    settings = input_sizes(settings, torch.zeros(2, 3, 32, 9), 9) | settings
     assert build_encoder(settings).out_dim == 12
     named = proposed_encoder(kind, 12, pretrained=True)
     assert named == proposed_encoder(kind, 12) or named in encoder_names(kind)
@@ -112,7 +110,7 @@ def test_sizes_of_inputs():
     assert input_sizes({"kind": "bert", "vocab_size": 9}, ids) == {}
     with pytest.raises(ValueError, match="needs its vocab_size beside a reader without a vocabulary"):
         input_sizes({"kind": "tokens"}, ids)
-    assert [sized_by_inputs({"kind": kind}) for kind in ("transformers", "speech", "custom", "frames")] == [False] * 4
+    assert [input_sizes({"kind": kind}, image) for kind in ("transformers", "speech", "custom", "frames")] == [{}] * 4
 
 
 def entry_points_are(monkeypatch, **values):
@@ -127,7 +125,7 @@ def test_another_distribution_adds_an_encoder(monkeypatch):
     encoder = build_encoder(settings)
     assert type(encoder).__name__ == "Feather"
     assert settings_of(encoder) == settings
-    assert sized_by_inputs(settings)
+    assert input_sizes(settings, torch.zeros(2, 5)) == {"in_dim": 5}
     with pytest.raises(ValueError, match="encoder 'feather' reads vector, not image; take 'conv'"):
         encoder_for("feather", "image", 3)
     with pytest.raises(ValueError, match="'fether' is not known; did you mean 'feather'"):

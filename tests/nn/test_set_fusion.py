@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from confu.nn.set_fusion import OneSet, SetFusion, set_sums
+from confu.nn.fusion import OneSet, SetFusion, set_sums
 
 SIZES = {"a": 2, "b": 3, "c": 4}
 

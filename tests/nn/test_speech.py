@@ -96,7 +96,7 @@ def test_bad_settings_and_inputs_are_refused():
             SpeechEncoder(tune=tune, pretrained=False)
     encoder = SpeechEncoder(pretrained=False)
     with pytest.raises(ValueError, match="row 1 has none"):
-        encoder(torch.zeros(2, 50), torch.tensor([[True] * 50, [False] * 50]))
+        encoder(torch.zeros(2, 50), mask=torch.tensor([[True] * 50, [False] * 50]))
     with pytest.raises(ValueError, match=r"waveforms of one channel; got shape \(2, 3, 50\)"):
         encoder(torch.zeros(2, 3, 50))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from confu.nn.encoders.tuning import Tuned, check_tune, longest_stack
+from confu.nn.encoders.pretrained import Tuned, check_tune, longest_stack
 
 
 def network():

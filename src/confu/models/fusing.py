@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from confu.nn.fusion import build_fusion
-from confu.nn.set_fusion import OneSet, SetFusion, set_sums
+from confu.nn.fusion import OneSet, SetFusion, build_fusion, set_sums
 from confu.plan import Subset
 from confu.types import Embeddings, Mask
 

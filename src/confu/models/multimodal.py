@@ -25,7 +25,7 @@ class MultimodalModel(nn.Module):
             inputs as keywords), returning (rows, out_dim).
         dim: size of the common space.
         fusion: kind of fusion network, `"mlp"`, `"released"` or `"bilinear"`, one for each fused subset, or
-            `"shared"`, one for all of them (see `confu.nn.fusion` and `confu.nn.set_fusion`).
+            `"shared"`, one for all of them (see `confu.nn.fusion`).
         fusion_dim: width inside the fusion networks.
         mask_ratio: share of each modality's features dropped before fusion in training (Appendix B.3).
         fusion_depth: hidden layers of the fusion networks; 1 is the paper's two-layer MLP.

@@ -1,7 +1,5 @@
 from .encoders import ENCODERS, build_encoder
-from .feature_mask import FeatureMask
-from .fusion import FUSIONS, BilinearFusion, MLPFusion, ReleasedFusion, build_fusion
-from .set_fusion import SetFusion
+from .fusion import FUSIONS, BilinearFusion, FeatureMask, MLPFusion, ReleasedFusion, SetFusion, build_fusion
 from .temperature import Temperature
 
 __all__ = [

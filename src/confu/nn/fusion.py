@@ -1,9 +1,9 @@
 """Fusion networks: the features of two or more modalities to one vector (Eq. 4 of the paper, for any number).
 
-Each is built for one set of modalities; `set_fusion` has the one that all sets share.
+`MLPFusion`, `ReleasedFusion` and `BilinearFusion` are built for one set of modalities; `SetFusion` serves all sets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -13,55 +13,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from confu.checks import check_known
-from confu.nn import fusion_inputs
-from confu.nn.feature_mask import FeatureMask
-from confu.nn.mlp import mlp
-from confu.nn.set_fusion import OneSet, SetFusion
-from confu.nn.sizes import check_positive
+from confu.nn.layers import check_positive, check_share, mlp
 
 
-class ReleasedFusion(nn.Module):
-    """The fusion network of the paper's released code: an MLP with an activation and dropout at its output.
+class FeatureMask(nn.Module):
+    """Dropout of single features of one modality, in training only.
 
-        LeakyReLU(0.2) and Dropout(0.1) of Linear(ReLU and Dropout(0.1) of Linear([h_1, h_2, ...]))
+        h -> h * keep / (1 - ratio),   keep ~ Bernoulli(1 - ratio) for each row and feature
 
-    For reproduction. The output's activation and dropout keep it from small sizes: on XOR it needs about four times
-    the size that the two others need.
+    Called once for each modality, so that each draws its own mask. `ratio` is the share that is *dropped*. (The
+    released code keeps that share and does not rescale, so the paper's ratio of 0.3 is 0.7 here.)
 
-    >>> ReleasedFusion([4, 6], dim=3, hidden_dim=8)([torch.zeros(2, 4), torch.zeros(2, 6)]).shape
-    torch.Size([2, 3])
+    >>> FeatureMask(0.3).eval()(torch.ones(1, 3))
+    tensor([[1., 1., 1.]])
 
     Args:
-        in_dims: size of each modality's features, two or more.
-        dim: size of the output.
-        hidden_dim: size of the hidden layer; 512 in all scripts of the released code.
-        mask_ratio: share of each modality's features that is dropped in training, see `FeatureMask`.
-        depth: number of hidden layers, each of `hidden_dim`.
+        ratio: share of the features that is dropped, in [0, 1).
 
-    Raises:
-        ValueError: for fewer than two modalities, a size or depth below one or a ratio outside [0, 1).
-
-    Reference: Eq. 4 of the ConFu paper, "2-layer MLP": depth 1.
+    Reference: appendix B.3 of the ConFu paper.
     """
 
-    def __init__(
-        self, in_dims: Sequence[int], dim: int, hidden_dim: int = 512, mask_ratio: float = 0.0, depth: int = 1
-    ):
+    def __init__(self, ratio: float):
         super().__init__()
-        check_positive(depth=depth)
-        self.in_dims = fusion_inputs.checked_dims(in_dims)
-        self.mask = FeatureMask(mask_ratio)
-        layers = mlp(sum(in_dims), [hidden_dim] * depth, dim, 0.1)
-        self.layers = nn.Sequential(*layers, nn.LeakyReLU(0.2), nn.Dropout(0.1))
+        check_share(ratio=ratio)
+        self.ratio = ratio
 
-    def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
-        """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
-        fusion_inputs.check_features(features, self.in_dims)
-        return self.layers(torch.cat([self.mask(h) for h in features], dim=1))
+    def forward(self, features: Float[Tensor, "batch in_dim"]) -> Float[Tensor, "batch in_dim"]:
+        """Mask in training; pass through otherwise."""
+        return F.dropout(features, self.ratio, self.training)
+
+    def extra_repr(self) -> str:
+        """What print shows."""
+        return f"ratio={self.ratio}"
 
 
 class MLPFusion(nn.Module):
-    """An MLP of the concatenated features, of two layers if not told otherwise, with a linear output.
+    """An MLP of the concatenated features, of two layers by default, with a linear output.
 
         W_2 ReLU(W_1 [h_1, h_2, ...] + b_1) + b_2        for depth 1
 
@@ -93,13 +80,41 @@ class MLPFusion(nn.Module):
     ):
         super().__init__()
         check_positive(depth=depth)
-        self.in_dims = fusion_inputs.checked_dims(in_dims)
+        self.in_dims = _checked_dims(in_dims)
         self.mask = FeatureMask(mask_ratio)
         self.layers = mlp(sum(in_dims), [hidden_dim] * depth, dim, dropout)
 
     def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
         """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
-        fusion_inputs.check_features(features, self.in_dims)
+        _check_features(features, self.in_dims)
+        return self.layers(torch.cat([self.mask(h) for h in features], dim=1))
+
+
+class ReleasedFusion(nn.Module):
+    """The fusion network of the paper's released code: an MLP with an activation and dropout at its output.
+
+        LeakyReLU(0.2) and Dropout(0.1) of Linear(ReLU and Dropout(0.1) of Linear([h_1, h_2, ...]))
+
+    For reproduction. The output's activation and dropout keep it from small sizes: on XOR it needs about four times
+    the size that the others need. Arguments as for `MLPFusion`; hidden_dim is 512 in all scripts of the released code.
+
+    >>> ReleasedFusion([4, 6], dim=3, hidden_dim=8)([torch.zeros(2, 4), torch.zeros(2, 6)]).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(
+        self, in_dims: Sequence[int], dim: int, hidden_dim: int = 512, mask_ratio: float = 0.0, depth: int = 1
+    ):
+        super().__init__()
+        check_positive(depth=depth)
+        self.in_dims = _checked_dims(in_dims)
+        self.mask = FeatureMask(mask_ratio)
+        layers = mlp(sum(in_dims), [hidden_dim] * depth, dim, 0.1)
+        self.layers = nn.Sequential(*layers, nn.LeakyReLU(0.2), nn.Dropout(0.1))
+
+    def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
+        """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
+        _check_features(features, self.in_dims)
         return self.layers(torch.cat([self.mask(h) for h in features], dim=1))
 
 
@@ -122,16 +137,13 @@ class BilinearFusion(nn.Module):
         hidden_dim: the rank: number of products.
         mask_ratio: share of each modality's features that is dropped in training, see `FeatureMask`.
 
-    Raises:
-        ValueError: for fewer than two modalities, a size below one or a ratio outside [0, 1).
-
     Reference: takes the place of the MLP of Eq. 4 of the ConFu paper; Kim et al. 2017 for the low-rank product.
     """
 
     def __init__(self, in_dims: Sequence[int], dim: int, hidden_dim: int = 512, mask_ratio: float = 0.0):
         super().__init__()
         check_positive(dim=dim, hidden_dim=hidden_dim)
-        self.in_dims = fusion_inputs.checked_dims(in_dims)
+        self.in_dims = _checked_dims(in_dims)
         self.mask = FeatureMask(mask_ratio)
         self.factors = nn.ModuleList(nn.Linear(in_dim, hidden_dim) for in_dim in in_dims)
         # No bias: it would pull all rows the same way, which tells none from another.
@@ -139,22 +151,132 @@ class BilinearFusion(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
         """Fuse features (batch, in_dim) of each modality, in the order of `in_dims`; not normalised."""
-        fusion_inputs.check_features(features, self.in_dims)
-        # The root is here and not in larger weights, so that an optimizer's steps are large enough to change them.
-        factors = [3**0.5 * factor(_unit_scale(self.mask(h))) for factor, h in zip(self.factors, features, strict=True)]
+        _check_features(features, self.in_dims)
+        factors = []
+        for factor, h in zip(self.factors, features, strict=True):
+            # eps small, so that weak features are scaled too; not smaller, as a row near zero gets a gradient of
+            # 1 / sqrt(eps). The root of 3 is here and not in larger weights, so that an optimizer's steps are large
+            # enough to change them.
+            factors.append(3**0.5 * factor(F.rms_norm(self.mask(h), h.shape[-1:], eps=1e-8)))
         return self.output(reduce(torch.mul, factors))
 
 
-def _shared_by_one_set(in_dims: Sequence[int], **settings: Any) -> OneSet:
+class SetFusion(nn.Module):
+    r"""One network for every set of modalities: a map of each, their sum over the set, and an MLP that all sets share.
+
+    $$g_S(h) = W\, \mathrm{ReLU}\Big(\frac{1}{\sqrt{|S|}} \sum_{m \in S} (U_m h_m + b_m)\Big) + c$$
+
+    The sum has no order. The biases $b_m$ tell the network which modalities it got; the root keeps one scale whatever
+    their number. It is the MLP of Eq. 4 (`MLPFusion`) whose first layer's columns belong to a modality and not to a set
+    of them, so that the maps are computed once for all sets: M maps in place of those of 2^M - M - 2 networks.
+
+    >>> fusion = SetFusion({"image": 4, "audio": 6, "text": 5}, dim=3, hidden_dim=8)
+    >>> h = {"image": torch.zeros(2, 4), "audio": torch.zeros(2, 6)}
+    >>> fusion(h).shape, torch.equal(fusion(h), fusion(dict(reversed(h.items()))))
+    (torch.Size([2, 3]), True)
+
+    Args:
+        in_dims: size of each modality's features by name, two or more.
+        dim: size of the output.
+        hidden_dim: size of the sum and of each hidden layer.
+        mask_ratio: share of each modality's features that is dropped in training, see `FeatureMask`.
+        depth: number of hidden layers, the sum among them.
+
+    Raises:
+        ValueError: for fewer than two modalities, a size or depth below one or a ratio outside [0, 1).
+
+    Reference: takes the place of all networks of Eq. 4 of the ConFu paper at once; Zaheer et al. 2017 (Deep Sets) for
+    the sum.
+    """
+
+    def __init__(
+        self, in_dims: Mapping[str, int], dim: int, hidden_dim: int = 512, mask_ratio: float = 0.0, depth: int = 1
+    ):
+        super().__init__()
+        check_positive(depth=depth, hidden_dim=hidden_dim)
+        _checked_dims(list(in_dims.values()))
+        self.in_dims = dict(in_dims)
+        self.mask = FeatureMask(mask_ratio)
+        self.maps = nn.ModuleDict({name: nn.Linear(in_dim, hidden_dim) for name, in_dim in in_dims.items()})
+        self.layers = nn.Sequential(nn.ReLU(), *mlp(hidden_dim, [hidden_dim] * (depth - 1), dim))
+
+    def forward(self, features: Mapping[str, Tensor]) -> Float[Tensor, "batch dim"]:
+        """Fuse features (batch, in_dim) of any two or more of the modalities; not normalised.
+
+        Raises:
+            ValueError: for an unknown modality, a single one, another size, or batches of different sizes.
+        """
+        if unknown := [name for name in features if name not in self.in_dims]:
+            raise ValueError(f"features must be of {', '.join(self.in_dims)}; got {', '.join(map(repr, unknown))}")
+        if len(features) < 2:
+            raise ValueError(f"features must be of at least two modalities to fuse; got {list(features)}")
+        names = [name for name in self.in_dims if name in features]  # one order, so that rounding is the same
+        _check_features([features[name] for name in names], [self.in_dims[name] for name in names])
+        (total,) = set_sums({name: self.mapped(name, features[name]) for name in names}, [names])
+        return self.fused(total, len(names))
+
+    def mapped(self, name: str, features: Tensor) -> Float[Tensor, "batch hidden"]:
+        """A modality's summand, with the mask of training."""
+        return self.maps[name](self.mask(features))
+
+    def fused(self, total: Tensor, count: int) -> Float[Tensor, "batch dim"]:
+        """The fused vectors of the sum (batch, hidden) of `count` modalities."""
+        return self.layers(total * count**-0.5)
+
+
+class OneSet(nn.Module):
+    """A `SetFusion` for one set of its modalities, called as the networks that are built for one set are.
+
+    >>> shared = SetFusion({"image": 4, "audio": 6, "text": 5}, dim=3, hidden_dim=8)
+    >>> OneSet(shared, ["image", "text"])([torch.zeros(2, 4), torch.zeros(2, 5)]).shape
+    torch.Size([2, 3])
+
+    Args:
+        shared: whose weights it uses; of its maps it holds only those of the set.
+        names: of the modalities, two or more.
+    """
+
+    def __init__(self, shared: SetFusion, names: Sequence[str]):
+        super().__init__()
+        self.in_dims = _checked_dims([shared.in_dims[name] for name in names])
+        self.mask, self.layers = shared.mask, shared.layers
+        self.maps = nn.ModuleList(shared.maps[name] for name in names)
+
+    def forward(self, features: Sequence[Tensor]) -> Float[Tensor, "batch dim"]:
+        """Fuse features (batch, in_dim) of each modality, in the order of the names; not normalised."""
+        _check_features(features, self.in_dims)
+        first, *others = [layer(self.mask(h)) for layer, h in zip(self.maps, features, strict=True)]
+        return self.layers(sum(others, start=first) * len(features) ** -0.5)
+
+
+def set_sums(mapped: Mapping[str, Tensor], sets: Iterable[Sequence[str]]) -> list[Tensor]:
+    """The sum over each set of names, from left to right; what two sets begin with is added once.
+
+    >>> set_sums({name: torch.ones(1) for name in "abc"}, ["ab", "abc"])
+    [tensor([2.]), tensor([3.])]
+    """
+    known: dict[tuple[str, ...], Tensor] = {}
+
+    def total(names: tuple[str, ...]) -> Tensor:
+        if len(names) == 1:
+            return mapped[names[0]]
+        if names not in known:
+            known[names] = total(names[:-1]) + mapped[names[-1]]
+        return known[names]
+
+    return [total(tuple(names)) for names in sets]
+
+
+def _shared_fusion(in_dims: Sequence[int], **settings: Any) -> OneSet:
     names = [f"input_{i}" for i in range(len(in_dims))]
-    return OneSet(SetFusion(dict(zip(names, fusion_inputs.checked_dims(in_dims))), **settings), names)
+    return OneSet(SetFusion(dict(zip(names, _checked_dims(in_dims))), **settings), names)
 
 
 FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLPFusion,
     "released": ReleasedFusion,
     "bilinear": BilinearFusion,
-    "shared": _shared_by_one_set,
+    "shared": _shared_fusion,
 }
 
 
@@ -189,11 +311,25 @@ def build_fusion(
             f"depth is the number of hidden layers of an MLP, and the bilinear fusion has one product only; got depth "
             f"{depth}. Leave depth at 1, or take fusion 'mlp'"
         )
-    # Only where it is asked for: a network without hidden layers need not know the word.
+    # A network without hidden layers has no such argument.
     deeper = {} if depth == 1 else {"depth": depth}
     return FUSIONS[kind](in_dims=in_dims, dim=dim, hidden_dim=hidden_dim, mask_ratio=mask_ratio, **deeper)
 
 
-def _unit_scale(features: Tensor) -> Tensor:
-    # Small, so that weak features are scaled too; not smaller, as a row near zero gets a gradient of 1 / sqrt(eps).
-    return F.rms_norm(features, features.shape[-1:], eps=1e-8)
+def _checked_dims(in_dims: Sequence[int]) -> tuple[int, ...]:
+    if len(in_dims) < 2:
+        raise ValueError(f"in_dims must hold the sizes of at least two modalities to fuse; got {list(in_dims)}")
+    check_positive(**{f"in_dims[{i}]": in_dim for i, in_dim in enumerate(in_dims)})
+    return tuple(in_dims)
+
+
+def _check_features(features: Sequence[Tensor], in_dims: Sequence[int]) -> None:
+    # Compared one by one, not gathered in a set: the size of the batch may be a symbol while a model is exported.
+    if len(features) != len(in_dims) or any(
+        h.ndim != 2 or h.shape[1] != in_dim or h.shape[0] != features[0].shape[0]
+        for h, in_dim in zip(features, in_dims)
+    ):
+        raise ValueError(
+            f"features must be {len(in_dims)} tensors (batch, in_dim) with in_dim {list(in_dims)} and one batch size; "
+            f"got shapes {[tuple(h.shape) for h in features]}"
+        )

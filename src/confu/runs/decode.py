@@ -20,7 +20,7 @@ from confu.data.part_store import PartStore
 from confu.data.readers import Reader
 from confu.data.readers.source import fingerprint
 from confu.data.sources import SourceColumn
-from confu.nn.encoders.features import features_fingerprint, frozen_features
+from confu.nn.encoders import features_fingerprint, frozen_features
 from confu.runs.columns import cell_problem, read_sources
 from confu.runs.run_file import RunFile
 

@@ -22,7 +22,7 @@ from confu.inference import embed
 from confu.inference.embedder import Embedder, load
 from confu.inference.reading import read_batches
 from confu.inference.shards import claim_shards, missing_shards, shard_name, shard_range
-from confu.nn.sizes import check_positive
+from confu.nn.layers import check_positive
 from confu.plan import Subset
 from confu.runs.columns import cell_problem, class_names_of, manifest_digest, read_sources
 from confu.runs.rows import class_numbers

@@ -1,6 +1,5 @@
 """The reader and the encoder of each modality: what the run file says, completed by what the data hold."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +8,12 @@ from torch import Tensor, nn
 
 from confu.data.manifest import Manifest
 from confu.data.readers import Reader, WordsReader, build_reader
-from confu.nn.encoders import build_encoder, encoder_for
+from confu.nn.encoders import build_encoder, encoder_for, encoder_row, input_sizes
 from confu.runs.columns import proposed_reader, readable_sources, spread
 from confu.runs.run_file import ModalitySettings, RunFile
 
 Example = Tensor | dict[str, Tensor]
 _MIN_TOKENS = 64  # a text in use may be longer than those of the training
-# Encoders that are made for inputs of a size: the reader comes first and says it.
-_SIZED = ("mlp", "conv", "sequence", "tokens", "resnet", "bert")
 _DEFAULT_READERS = {"audio": "mel", "text": "words"}  # of other kinds the reader has the kind's name
 
 
@@ -52,8 +49,10 @@ def _build_pair(
     modality: ModalitySettings, dim: int, manifest: Manifest, sources: Sequence[Any], stored: Reader | None
 ) -> tuple[Reader, nn.Module]:
     settings = encoder_settings(modality, dim)
-    sized = settings["kind"] in _SIZED and not settings.get("pretrained")
-    if settings["kind"] in _SIZED and not sized and modality.reader is None:
+    # An encoder that is made for inputs of a size: the reader comes first and says it.
+    takes_sizes = encoder_row(settings["kind"]).sized_by is not None
+    sized = takes_sizes and not settings.get("pretrained")
+    if takes_sizes and not sized and modality.reader is None:
         raise ValueError(
             "its pretrained weights do not say how inputs are read; add a reader, or take the kind 'transformers', "
             "which knows it"
@@ -64,7 +63,7 @@ def _build_pair(
         raise ValueError(f"its reader {reader.settings['kind']!r} reads {reader.modality_kind}, not {modality.kind}")
     example = _example(reader, sources)
     if encoder is None:
-        sizes = _input_sizes(settings, reader, example)
+        sizes = input_sizes(settings, example, len(reader.vocabulary) if isinstance(reader, WordsReader) else None)
         if settings["kind"] == "tokens":  # of all rows: validation and test are encoded too
             texts = readable_sources(manifest, modality.column, modality.kind, range(len(manifest)))
             sizes["max_length"] = max(_MIN_TOKENS, _longest_text(reader, texts))
@@ -115,26 +114,6 @@ def _example(reader: Reader, sources: Sequence[Any]) -> Example:
     if not items:
         raise ValueError(f"none of its cells can be read: {why}")
     return reader.collate([items[0], items[-1]])
-
-
-def _input_sizes(settings: Mapping[str, Any], reader: Reader, example: Example) -> dict[str, Any]:
-    """The settings of an encoder that its inputs decide."""
-    values = example.get("values") if isinstance(example, dict) else example
-    kind, reader_kind = settings["kind"], reader.settings["kind"]
-    if kind in ("tokens", "bert"):
-        if "vocab_size" in settings:
-            return {}
-        if isinstance(reader, WordsReader):
-            return {"vocab_size": len(reader.vocabulary)}
-        raise ValueError(f"the encoder needs its vocab_size beside a reader of kind {reader_kind!r}; add it")
-    if values is None:
-        raise ValueError(f"the {kind!r} encoder cannot read what the reader {reader_kind!r} gives")
-    if kind == "mlp":
-        return {"in_dim": math.prod(values.shape[1:])}
-    if kind == "sequence":
-        return {"in_dim": values.shape[-1]}
-    sizes = {"in_channels": values.shape[1] if values.ndim == 4 else 1}
-    return {**sizes, "height": values.shape[-2]} if settings.get("pooling") == "max-time" else sizes
 
 
 def _longest_text(reader: Reader, texts: Sequence[Any]) -> int:

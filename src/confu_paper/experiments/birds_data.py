@@ -12,7 +12,7 @@ from torch import nn
 from confu.data import ArrayDataset, CaptionColumn, Column, Splits
 from confu.data.cache import feature_column
 from confu.data.readers import Reader, WordsReader, words_reader_from_texts
-from confu.nn.encoders.features import features_fingerprint, frozen_features
+from confu.nn.encoders import features_fingerprint, frozen_features
 from confu_paper.datasets.bird_mml import read_bird_mml
 from confu_paper.datasets.birds import BirdRows
 from confu_paper.datasets.media import media_dataset

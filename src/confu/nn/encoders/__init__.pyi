@@ -1,11 +1,9 @@
-from .build import build_encoder, input_sizes, settings_of, sized_by_inputs
+from .build import build_encoder, input_sizes, settings_of
 from .conv import ConvEncoder
-from .custom import CustomEncoder
 from .efficientnet_lite import EfficientNetLite0Encoder
-from .frames import FramesEncoder
 from .hub import TransformersEncoder
-from .huggingface import BertEncoder, ResNetEncoder
 from .mlp import MLPEncoder
+from .pretrained import features_fingerprint, frozen_features
 from .registry import (
     ENCODERS,
     EncoderRow,
@@ -15,9 +13,10 @@ from .registry import (
     encoder_row,
     proposed_encoder,
 )
-from .sequence import SequenceEncoder
+from .resnet_bert import BertEncoder, ResNetEncoder
 from .speech import SpeechEncoder
-from .tokens import TokenEncoder
+from .transformer import SequenceEncoder, TokenEncoder
+from .wrappers import CustomEncoder, FramesEncoder
 
 __all__ = [
     "ENCODERS",
@@ -38,8 +37,9 @@ __all__ = [
     "encoder_for",
     "encoder_names",
     "encoder_row",
+    "features_fingerprint",
+    "frozen_features",
     "input_sizes",
     "proposed_encoder",
     "settings_of",
-    "sized_by_inputs",
 ]

@@ -4,13 +4,13 @@ An encoder is a module with `out_dim` and `settings`: a JSON-able dict of its ki
 which `build_encoder` makes it again. It maps one modality's inputs, a tensor or a dict of tensors as keywords, to
 features (batch, out_dim).
 
-One that is made for the sizes of its inputs has a static method `input_sizes(settings, values, vocabulary_size)`, which
-gives the settings that they decide. Pretrained ones have `frozen`, `feature_dim`, `features(inputs)`, which gives what
-comes before their last Linear and of a frozen one may be computed once, `forward(features=...)`, which takes it, and
-`reader`: settings of the reader that makes their inputs.
+Pretrained ones have `frozen`, `feature_dim`, `features(inputs)`, which gives what comes before their last Linear
+and of a frozen one may be computed once, `forward(features=...)`, which takes it, and `reader`: settings of the reader
+that makes their inputs.
 """
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +57,12 @@ def build_encoder(settings: Mapping[str, Any]) -> nn.Module:
     return family(**arguments)
 
 
+def settings_from(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an encoder from the `locals()` at the start of its constructor."""
+    named = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
+    return {"kind": kind, **{name: list(v) if isinstance(v, list | tuple) else v for name, v in named.items()}}
+
+
 def settings_of(encoder: nn.Module) -> dict[str, Any] | None:
     """An encoder's settings if they rebuild it; None for those of a subclass or of a module in no registry.
 
@@ -76,18 +82,13 @@ def settings_of(encoder: nn.Module) -> dict[str, Any] | None:
     return settings
 
 
-def sized_by_inputs(settings: Mapping[str, Any]) -> bool:
-    """Whether an encoder is made for the sizes of its inputs; any other says in `reader` how its inputs are read."""
-    return hasattr(encoder_row(settings["kind"]).load(), "input_sizes")
-
-
 def input_sizes(
     settings: Mapping[str, Any], inputs: Tensor | Mapping[str, Tensor], vocabulary_size: int | None = None
 ) -> dict[str, Any]:
-    """The settings of an encoder that its inputs decide, such as `in_dim`, `in_channels` or `vocab_size`.
+    """The settings of an encoder that its inputs decide, by the `sized_by` of its row.
 
     Args:
-        settings: of an encoder that is `sized_by_inputs`.
+        settings: of the encoder.
         inputs: of one row or more, as the encoder gets them.
         vocabulary_size: of the reader of texts, if it has a vocabulary.
 
@@ -95,10 +96,14 @@ def input_sizes(
         ValueError: if nothing says how large the vocabulary is.
     """
     values = inputs if isinstance(inputs, Tensor) else inputs.get("values", inputs.get("input_ids"))
-    family: Any = encoder_row(settings["kind"]).load()
-    sizes: dict[str, Any] = family.input_sizes(settings, values, vocabulary_size)
-    if "vocab_size" in sizes and "vocab_size" in settings:
-        del sizes["vocab_size"]
-    elif sizes.get("vocab_size", 1) is None:
-        raise ValueError("the encoder needs its vocab_size beside a reader without a vocabulary; add it")
-    return sizes
+    sized_by = encoder_row(settings["kind"]).sized_by
+    if sized_by == "vocabulary":
+        if vocabulary_size is None and "vocab_size" not in settings:
+            raise ValueError("the encoder needs its vocab_size beside a reader without a vocabulary; add it")
+        return {} if "vocab_size" in settings else {"vocab_size": vocabulary_size}
+    if values is None or sized_by is None:
+        return {}
+    if sized_by != "image":
+        return {"in_dim": math.prod(values.shape[1:]) if sized_by == "vector" else values.shape[-1]}
+    sizes = {"in_channels": values.shape[1] if values.ndim == 4 else 1}
+    return sizes | ({"height": values.shape[-2]} if settings.get("pooling") == "max-time" else {})

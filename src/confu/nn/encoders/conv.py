@@ -1,14 +1,14 @@
 """An encoder for images and spectrograms of any size."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from confu.checks import check_known
-from confu.nn.sizes import check_positive
+from confu.nn.encoders.build import settings_from
+from confu.nn.layers import check_positive
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
@@ -67,12 +67,13 @@ class ConvEncoder(nn.Module):
         feature_norm: bool = False,
     ):
         super().__init__()
+        self.settings = settings_from("conv", locals())
         check_positive(in_channels=in_channels, out_dim=out_dim, stride=stride, first_stride=first_stride)
-        check_positive(first_pool=first_pool)
+        check_positive(first_pool=first_pool, **{f"channels[{i}]": size for i, size in enumerate(channels)})
+        check_known("norm", norm, NORMS)
         check_known("pooling", pooling, ("mean", "max-time"))
         if (height is None) == (pooling == "max-time"):
             raise ValueError(f"height (of the inputs) goes with pooling 'max-time'; got {height} with {pooling!r}")
-        check_positive(**{f"channels[{i}]": size for i, size in enumerate(channels)})
         if not channels:
             raise ValueError("channels must name at least one convolution's output channels; got none")
         for name, size in (("kernel", kernel), ("first_kernel", first_kernel)):
@@ -80,23 +81,6 @@ class ConvEncoder(nn.Module):
                 raise ValueError(
                     f"{name} must be odd and positive, so that padding can be equal on both sides; got {size}"
                 )
-        check_known("norm", norm, NORMS)
-        self.settings: dict[str, Any] = {
-            "kind": "conv",
-            "in_channels": in_channels,
-            "channels": list(channels),
-            "out_dim": out_dim,
-            "kernel": kernel,
-            "stride": stride,
-            "first_kernel": first_kernel,
-            "first_stride": first_stride,
-            "norm": norm,
-            "first_pool": first_pool,
-            "pooling": pooling,
-            "height": height,
-            "dropout": dropout,
-            "feature_norm": feature_norm,
-        }
         self.pooling, self.height = pooling, height
         self.in_channels, self.out_dim = in_channels, out_dim
         layers: list[nn.Module] = [nn.AvgPool2d(first_pool, ceil_mode=True)] if first_pool > 1 else []
@@ -104,11 +88,8 @@ class ConvEncoder(nn.Module):
         rows = 1 if height is None else -(-height // first_pool)
         for after in channels:
             # A normalisation takes the mean away, and a bias with it.
-            layers += [
-                nn.Conv2d(before, after, size, step, size // 2, bias=norm == "none"),
-                NORMS[norm](after),
-                nn.ReLU(),
-            ]
+            convolution = nn.Conv2d(before, after, size, step, size // 2, bias=norm == "none")
+            layers += [convolution, NORMS[norm](after), nn.ReLU()]
             rows = (rows - 1) // step + 1
             before, size, step = after, kernel, stride
         self.layers = nn.Sequential(*layers)
@@ -117,26 +98,24 @@ class ConvEncoder(nn.Module):
         linear = nn.Linear(before * rows, out_dim, bias=not feature_norm)
         self.output = nn.Sequential(nn.Dropout(dropout), linear, *last)
 
-    @staticmethod
-    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
-        """The settings that the inputs decide."""
-        sizes = {"in_channels": values.shape[1] if values.ndim == 4 else 1}
-        return sizes | ({"height": values.shape[-2]} if settings.get("pooling") == "max-time" else {})
-
     def forward(
         self, values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch height width"]
     ) -> Float[Tensor, "batch out_dim"]:
         """The features of each image; the axis of channels may be left out if there is one channel."""
-        if values.ndim == 3 and self.in_channels == 1:
-            values = values.unsqueeze(1)
-        if values.ndim != 4 or values.shape[1] != self.in_channels:
-            raise ValueError(
-                f"values must be (batch, {self.in_channels}, height, width); got shape {tuple(values.shape)}"
-            )
+        values = as_images(values, self.in_channels)
         if self.height is not None and values.shape[2] != self.height:
             raise ValueError(f"values must have the height {self.height}; got shape {tuple(values.shape)}")
-        maps = self.layers(values.to(memory_format=torch.channels_last))
+        maps = self.layers(values)
         return self.output(maps.mean(dim=(2, 3)) if self.pooling == "mean" else maps.amax(dim=3).flatten(1))
+
+
+def as_images(values: Tensor, channels: int) -> Float[Tensor, "batch channels height width"]:
+    """Images with an axis of channels, which lie last in memory; refuse those of another number of channels."""
+    if values.ndim == 3 and channels == 1:
+        values = values.unsqueeze(1)
+    if values.ndim != 4 or values.shape[1] != channels:
+        raise ValueError(f"values must be (batch, {channels}, height, width); got shape {tuple(values.shape)}")
+    return values.to(memory_format=torch.channels_last)
 
 
 def _groups(channels: int) -> int:

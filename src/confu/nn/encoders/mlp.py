@@ -1,13 +1,13 @@
 """An encoder for vectors."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from confu.nn.mlp import mlp
+from confu.nn.encoders.build import settings_from
+from confu.nn.layers import mlp
 
 
 class MLPEncoder(nn.Module):
@@ -23,28 +23,14 @@ class MLPEncoder(nn.Module):
         out_dim: size of the features.
         dropout: share dropped after each hidden layer, in training.
 
-    Raises:
-        ValueError: for a size below one or a dropout outside [0, 1).
-
     Reference: the XOR encoders of the ConFu paper, A.4.
     """
 
     def __init__(self, in_dim: int, hidden_dims: Sequence[int] = (), out_dim: int = 128, dropout: float = 0.0):
         super().__init__()
-        self.settings: dict[str, Any] = {
-            "kind": "mlp",
-            "in_dim": in_dim,
-            "hidden_dims": list(hidden_dims),
-            "out_dim": out_dim,
-            "dropout": dropout,
-        }
+        self.settings = settings_from("mlp", locals())
         self.in_dim, self.out_dim = in_dim, out_dim
         self.layers = mlp(in_dim, hidden_dims, out_dim, dropout)
-
-    @staticmethod
-    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
-        """The settings that the inputs decide."""
-        return {"in_dim": math.prod(values.shape[1:])}
 
     def forward(self, values: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch out_dim"]:
         """The features of each input."""

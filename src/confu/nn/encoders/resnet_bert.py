@@ -1,6 +1,5 @@
 """ResNet and BERT through transformers, which is imported when one is built and not before."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from confu.nn.encoders.conv import as_images
 from confu.nn.encoders.registry import import_extra
-from confu.nn.sizes import check_heads, check_positive
-from confu.nn.transformer import check_ids, check_mask
+from confu.nn.layers import check_heads, check_ids, check_mask, check_positive
 
 RESNETS: dict[int, dict[str, Any]] = {
     18: {"layer_type": "basic", "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2]},
@@ -68,7 +67,7 @@ class ResNetEncoder(nn.Module):
         if config is not None and in_channels is not None:
             raise ValueError("in_channels is part of config, as num_channels; give one of them")
         if pretrained is not None:
-            self.model = _pretrained(transformers.ResNetModel, "resnet", pretrained)
+            self.model = _pretrained(transformers, "ResNet", pretrained)
             if in_channels is not None:
                 _set_channels(self.model, in_channels)
         else:
@@ -79,40 +78,24 @@ class ResNetEncoder(nn.Module):
                 config = {"num_channels": 1 if in_channels is None else in_channels, **RESNETS[depth]}
             check_positive(in_channels=config.get("num_channels", 3))
             self.model = transformers.ResNetModel(transformers.ResNetConfig(**config))
-        self.settings: dict[str, Any] = {
-            "kind": "resnet",
-            "out_dim": out_dim,
-            "config": {name: getattr(self.model.config, name) for name in RESNET_FIELDS},
-        }
+        fields = {name: getattr(self.model.config, name) for name in RESNET_FIELDS}
+        self.settings: dict[str, Any] = {"kind": "resnet", "out_dim": out_dim, "config": fields}
         self.in_channels = int(self.model.config.num_channels)
         self.out_dim = out_dim
         self.output = nn.Linear(self.model.config.hidden_sizes[-1], out_dim)
-
-    @staticmethod
-    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
-        """The settings that the inputs decide."""
-        return {"in_channels": values.shape[1] if values.ndim == 4 else 1}
 
     def forward(
         self, values: Float[Tensor, "batch channels height width"] | Float[Tensor, "batch height width"]
     ) -> Float[Tensor, "batch out_dim"]:
         """The features of each image; the axis of channels may be left out if there is one channel."""
-        if values.ndim == 3 and self.in_channels == 1:
-            values = values.unsqueeze(1)
-        if values.ndim != 4 or values.shape[1] != self.in_channels:
-            raise ValueError(
-                f"values must be (batch, {self.in_channels}, height, width); got shape {tuple(values.shape)}"
-            )
-        pooled = self.model(values.to(memory_format=torch.channels_last)).pooler_output
-        return self.output(pooled.flatten(1))
+        return self.output(self.model(as_images(values, self.in_channels)).pooler_output.flatten(1))
 
 
 class BertEncoder(nn.Module):
     """The first token's features of a BERT, and a Linear.
 
-    Built in one of three ways: by its sizes, with random weights; `pretrained`, from a hub id or a local folder; or
-    from a `config`, as `settings` holds it, so that a trained encoder is rebuilt with no look at the hub. The default
-    sizes are MiniLM-L6's, as in the paper's released code.
+    Built by its sizes, with random weights, `pretrained` or from a `config`, like `ResNetEncoder`. The default sizes
+    are MiniLM-L6's, as in the paper's released code.
 
         BertEncoder()(input_ids=torch.tensor([[101, 1037, 102]])).shape == (1, 256)
 
@@ -145,15 +128,12 @@ class BertEncoder(nn.Module):
         super().__init__()
         check_positive(out_dim=out_dim)
         transformers = import_extra("transformers", "the 'bert' encoder", "hf")
-        for name, size in {
-            "vocab_size": vocab_size,
-            "hidden_size": hidden_size,
-            "layers": layers,
-            "heads": heads,
-        }.items():
+        sizes = {"vocab_size": vocab_size, "hidden_size": hidden_size, "layers": layers, "heads": heads}
+        for name, size in sizes.items():
             _only_one(**{name: size}, pretrained=pretrained, config=config)
+        # No pooler: it would be parameters that nothing reads, so that nothing trains them.
         if pretrained is not None:
-            self.model = _pretrained(transformers.BertModel, "bert", pretrained, add_pooling_layer=False)
+            self.model = _pretrained(transformers, "Bert", pretrained, add_pooling_layer=False)
         else:
             if config is None:
                 hidden_size = 384 if hidden_size is None else hidden_size
@@ -166,20 +146,11 @@ class BertEncoder(nn.Module):
                 }
                 check_positive(vocab_size=config["vocab_size"], layers=config["num_hidden_layers"])
                 check_heads(hidden_size, config["num_attention_heads"])
-            # No pooler: it would be parameters that nothing reads, so that nothing trains them.
             self.model = transformers.BertModel(transformers.BertConfig(**config), add_pooling_layer=False)
-        self.settings: dict[str, Any] = {
-            "kind": "bert",
-            "out_dim": out_dim,
-            "config": {name: getattr(self.model.config, name) for name in BERT_FIELDS},
-        }
+        fields = {name: getattr(self.model.config, name) for name in BERT_FIELDS}
+        self.settings: dict[str, Any] = {"kind": "bert", "out_dim": out_dim, "config": fields}
         self.out_dim = out_dim
         self.output = nn.Linear(self.model.config.hidden_size, out_dim)
-
-    @staticmethod
-    def input_sizes(settings: Mapping[str, Any], values: Tensor, vocabulary_size: int | None) -> dict[str, Any]:
-        """The settings that the inputs decide."""
-        return {"vocab_size": vocabulary_size}
 
     def forward(
         self,
@@ -205,11 +176,12 @@ def _only_one(**choices: Any) -> None:
         )
 
 
-def _pretrained(model: Any, family: str, source: str, **options: Any) -> Any:
-    config = importlib.import_module("transformers").AutoConfig.from_pretrained(source)
-    if config.model_type != family:
-        raise ValueError(f"pretrained must be a {family} model; {source!r} is a {config.model_type} model")
+def _pretrained(transformers: Any, family: str, source: str, **options: Any) -> Any:
+    config = transformers.AutoConfig.from_pretrained(source)
+    if config.model_type != family.lower():
+        raise ValueError(f"pretrained must be a {family.lower()} model; {source!r} is a {config.model_type} model")
     # float32 whatever the file holds; never a pickled file; and from_pretrained hands the model over in eval mode.
+    model = getattr(transformers, f"{family}Model")
     return model.from_pretrained(source, dtype=torch.float32, use_safetensors=True, **options).train()
 
 

@@ -1,4 +1,4 @@
-"""An encoder of the user's own: a function that builds it, named in the settings."""
+"""Encoders that hold another module: one that a function of the user's builds, and an image encoder over frames."""
 
 import importlib
 import inspect
@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from confu.nn.encoders.features import check_features
+from confu.nn.encoders.pretrained import check_features
 
 
 class CustomEncoder(nn.Module):
@@ -32,11 +33,11 @@ class CustomEncoder(nn.Module):
     Args:
         function: "package.module:name".
         arguments: that it is called with; what JSON can hold.
-        module: what the function would give, if it was already built; then nothing is imported.
+        module: the result of the function, if it was already built; then nothing is imported.
 
     Raises:
-        ValueError: if there is no such module or function, if it cannot be called with the arguments, or if what it
-            gives is no module with an `out_dim`.
+        ValueError: if there is no such module or function, if it cannot be called with the arguments, or if its result
+            is no module with an `out_dim`.
     """
 
     def __init__(self, function: str, arguments: Mapping[str, Any] | None = None, module: Any = None):
@@ -70,7 +71,7 @@ class CustomEncoder(nn.Module):
         return self.module.features(*inputs, **named)
 
     def forward(self, *inputs: Tensor, features: Tensor | None = None, **named: Tensor) -> Tensor:
-        """What the module makes of its inputs, or of `features` computed before."""
+        """The module's output for its inputs, or for `features` computed before."""
         if features is None:
             return self.module(*inputs, **named)
         return self.module(features=check_features(self, features))
@@ -81,23 +82,75 @@ def _call(function: str, arguments: Mapping[str, Any]) -> Any:
     if not name.isidentifier() or not all(part.isidentifier() for part in path.split(".")):
         raise ValueError(f"function must be written 'package.module:name'; got {function!r}")
     try:
-        found = importlib.import_module(path)
+        module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        # What is missing may also be something that the user's module imports: that error is theirs to read.
+        # An error of what the user's module itself imports is passed on as it is.
         if error.name is None or not (path == error.name or path.startswith(f"{error.name}.")):
             raise
         raise ValueError(
             f"function {function!r}: no module named {error.name!r}; install the package, or set PYTHONPATH to the "
             "folder that holds it"
         ) from error
-    made_by = getattr(found, name, None)
-    if not callable(made_by):
-        what = "has nothing of that name" if made_by is None else f"holds a {type(made_by).__name__} there"
-        raise ValueError(f"function {function!r} must be a function or a class; the module {what}")
+    build = getattr(module, name, None)
+    if not callable(build):
+        problem = "has nothing of that name" if build is None else f"holds a {type(build).__name__} there"
+        raise ValueError(f"function {function!r} must be a function or a class; the module {problem}")
     try:
-        inspect.signature(made_by).bind(**arguments)
+        inspect.signature(build).bind(**arguments)
     except TypeError as error:
         raise ValueError(
             f"function {function!r} cannot be called with the arguments {sorted(arguments)}: {error}"
         ) from error
-    return made_by(**arguments)
+    return build(**arguments)
+
+
+class FramesEncoder(nn.Module):
+    """The mean of an image encoder's output over the frames of a video.
+
+        h = 1/F sum_f encoder(x_f)
+
+    >>> import torch
+    >>> from confu.nn.encoders import build_encoder
+    >>> video = build_encoder({"kind": "frames", "encoder": {"kind": "conv", "in_channels": 3, "out_dim": 6}})
+    >>> video(torch.zeros(2, 8, 3, 16, 16)).shape
+    torch.Size([2, 6])
+
+    Args:
+        encoder: of an image, (n, channels, height, width) to (n, out_dim).
+        frames: that its reader takes from a video; the encoder itself takes any number.
+    """
+
+    def __init__(self, encoder: Any, frames: int = 8):
+        super().__init__()
+        self.encoder, self.frames = encoder, frames
+        self.out_dim: int = encoder.out_dim
+        inner = getattr(encoder, "settings", None)
+        self.settings: dict[str, Any] = {"kind": "frames", "encoder": inner, "frames": frames}
+        self.frozen: bool = getattr(encoder, "frozen", False)
+        self.feature_dim: int | None = getattr(encoder, "feature_dim", None)
+        image: Mapping[str, Any] | None = getattr(encoder, "reader", None)
+        self.reader = None if image is None else {**image, "kind": "video", "frames": frames}
+
+    def features(
+        self, values: Float[Tensor, "batch frames channels height width"]
+    ) -> Float[Tensor, "batch feature_dim"]:
+        """The mean of the frames' features."""
+        return self._mean(self.encoder.features, values)
+
+    def forward(
+        self,
+        values: Float[Tensor, "batch ..."] | None = None,
+        features: Float[Tensor, "batch feature_dim"] | None = None,
+    ) -> Float[Tensor, "batch out_dim"]:
+        """The features of each video, or the encoder's output for `features` computed before."""
+        if values is None:  # what follows the features is a Linear, which may as well come after the mean
+            return self.encoder(features=check_features(self, features))
+        return self._mean(self.encoder, values)
+
+    def _mean(self, encode: Any, values: Tensor) -> Tensor:
+        if values.ndim != 5 or not values.shape[1]:
+            raise ValueError(
+                f"values must be (batch, frames, channels, height, width) with at least one frame; got shape "
+                f"{tuple(values.shape)}"
+            )
+        return encode(values.flatten(0, 1)).unflatten(0, values.shape[:2]).mean(dim=1)
