@@ -7,12 +7,12 @@ from torch.nn.functional import normalize
 
 from confu.embeddings import EmbeddingTable
 from confu.plan import Subset, confu_plan, disjoint_plan, pairwise_plan
-from confu.runs.evaluating.class_measures import measure_centroids, measure_zero_shot
-from confu.runs.evaluating.evaluation_page import Evaluated
-from confu.runs.evaluating.retrieval_measures import measure_retrieval
+from confu.runs.measures import Prompts, measure_centroids, measure_retrieval, measure_zero_shot
+from confu.runs.page import Evaluated
 
 NAMES = ("image", "audio", "text", "depth", "sensor")
 CLASSES = ("cat", "dog", "cow")
+PROMPTS = Prompts(CLASSES, torch.arange(3), torch.eye(8)[:3], Subset("text"))
 
 
 def make_plan(modalities, score="cosine", fused=True):
@@ -21,34 +21,39 @@ def make_plan(modalities, score="cosine", fused=True):
     return confu_plan(NAMES[:3]) if modalities == 3 else disjoint_plan(NAMES[:modalities])
 
 
-def make_table(n=40, modalities=3, score="cosine", gaps=0.0, labels=True, fused=True, seed=0):
-    """Embeddings that agree with one another a little, of rows that lack a modality at random."""
-    generator = torch.Generator().manual_seed(seed)
+def make_table(n=40, modalities=3, score="cosine", gaps=0.0, labels=True, fused=True):
+    """Embeddings that agree with one another a little; with gaps, every fourth row or so lacks a modality."""
+    generator = torch.Generator().manual_seed(0)
     plan = make_plan(modalities, score, fused)
     content = torch.randn(n, 8, generator=generator)
     present = {name: torch.rand(n, generator=generator) >= gaps for name in plan.modalities}
     subsets = [one for one in plan.subsets if score == "cosine" or not one.is_fused]
     vectors = {one: normalize(content + torch.randn(n, 8, generator=generator) / len(one), dim=-1) for one in subsets}
     complete = {one: torch.stack([present[name] for name in one]).all(0) for one in subsets}
-    return EmbeddingTable(
-        [f"r{i}" for i in range(n)], vectors, complete, torch.arange(n) % 3 if labels else None, "synthetic",
-        json.dumps(plan.to_dict()), score,
-    )  # fmt: skip
+    ids, classes = [f"r{i}" for i in range(n)], torch.arange(n) % 3 if labels else None
+    return EmbeddingTable(ids, vectors, complete, classes, "synthetic", json.dumps(plan.to_dict()), score)
 
 
 def make_evaluated(folder, table, groups=None, how="zero-shot", **more):
     """The page's input for a table, without a run behind it."""
     modalities = len([one for one in table.subsets if not one.is_fused])
-    retrieval = measure_retrieval(table, groups, ("text",), "confu", 0)
     classes = None
     if table.labels is not None and how == "zero-shot" and Subset("text") in table:
-        prompts = torch.eye(8)[:3], torch.arange(3)
-        classes = measure_zero_shot(table, table.labels, CLASSES, prompts, Subset("text"), CLASSES, "confu", 0)
+        classes = measure_zero_shot(table, table.labels, CLASSES, PROMPTS)
     elif table.labels is not None:
-        classes = measure_centroids(table, table, table.labels, CLASSES, "confu", 0)
+        classes = measure_centroids(table, table, table.labels, CLASSES)
     presence = {str(one): table.complete[one] for one in table.subsets if not one.is_fused}
     return Evaluated(
-        folder=folder, title="synthetic", plan=make_plan(modalities, table.score), table=table, retrieval=retrieval,
-        classes=classes, splits={"train": presence, "test": presence}, labels=table.labels, names=CLASSES,
-        group_words="" if groups is None else "rows of the same group", seconds={"measuring": 1.0}, **more,
-    )  # fmt: skip
+        folder=folder,
+        title="synthetic",
+        plan=make_plan(modalities, table.score),
+        table=table,
+        retrieval=measure_retrieval(table, groups, ("text",)),
+        classes=classes,
+        splits={"train": presence, "test": presence},
+        labels=table.labels,
+        names=CLASSES,
+        group_words="" if groups is None else "rows of the same group",
+        seconds={"measuring": 1.0},
+        **more,
+    )

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-import confu.runs.evaluating.evaluation_run as evaluating
+import confu.runs.evaluation as evaluating
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import Report, evaluate_zero_shot
 from confu.evaluation.hits import usual_ks
 from confu.plan import Subset
-from confu.runs.evaluating.class_measures import class_prompts, embed_texts
-from confu.runs.evaluating.evaluation_run import evaluate, sampled
+from confu.runs.evaluation import evaluate, sampled
+from confu.runs.measures import class_prompts, embed_texts
 from confu.runs.prepare import open_run
 from confu.runs.training import train
 from runs.own_data import make_rows, write_run, write_table

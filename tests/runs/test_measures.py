@@ -1,5 +1,7 @@
 """What an evaluation measures: the same numbers as the functions it is made of, and loops over rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,16 +10,17 @@ from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.retrieval import evaluate_retrieval
 from confu.evaluation.zero_shot import evaluate_zero_shot
 from confu.plan import Subset
-from confu.runs.evaluating.class_measures import (
+from confu.runs.measures import (
     CENTROID,
+    GROUP,
     ZERO_SHOT,
     class_prompts,
     embed_texts,
     measure_centroids,
+    measure_retrieval,
     measure_zero_shot,
 )
-from confu.runs.evaluating.retrieval_measures import GROUP, measure_retrieval
-from runs.evaluated import CLASSES, make_table
+from runs.evaluated import CLASSES, PROMPTS, make_table
 
 TEXT = Subset("text")
 
@@ -40,8 +43,8 @@ def test_retrieval_is_that_of_the_metrics(modalities, score, gaps):
     expected = [row for row in evaluate_retrieval(table, ks=(1,)) if row.metric != "recall@1" or row.count > 1]
     assert {(q, t) for _, q, t in map(tuple, ((r.metric, r.query, r.target) for r in expected))} == set(found.ranked)
     for row in expected:
-        mine = rows[row.metric, row.query, row.target]
-        assert (mine.value, mine.count) == (pytest.approx(row.value), row.count)
+        measured = rows[row.metric, row.query, row.target]
+        assert (measured.value, measured.count) == (pytest.approx(row.value), row.count)
     assert found.ks[0] == 1
     if score in ("multilinear", "area"):
         assert any("all at once" in text or "exactly" in text for text in found.refused)
@@ -111,16 +114,15 @@ def test_a_modality_that_no_row_has_leaves_the_others():
 
 def test_zero_shot_is_that_of_the_metric_and_unknown_classes_are_left_out():
     table = make_table(30, gaps=0.2)
-    prompts = torch.eye(8)[:3], torch.arange(3)
     labels = torch.where(torch.arange(30) < 5, -1, table.labels)
-    found = measure_zero_shot(table, labels, CLASSES, prompts, TEXT, CLASSES)
+    found = measure_zero_shot(table, labels, CLASSES, PROMPTS)
     assert found.how == ZERO_SHOT
     known = table.select(torch.arange(5, 30))
-    expected = {row.query: row for row in evaluate_zero_shot(known, *prompts, TEXT).rows}
+    expected = {row.query: row for row in evaluate_zero_shot(known, PROMPTS.vectors, PROMPTS.classes, TEXT).rows}
     rows = by_names(found.rows)
     for query, row in expected.items():
-        mine = rows["accuracy", query, "text"]
-        assert (mine.value, mine.count) == (pytest.approx(row.value), row.count)
+        measured = rows["accuracy", query, "text"]
+        assert (measured.value, measured.count) == (pytest.approx(row.value), row.count)
     assert (found.result.predictions["image"][:5] == -1).all()
     assert found.notes == ["5 of 30 rows have no known class, and are left out here"]
     whole = [one for one in found.answered if one is not None]
@@ -134,7 +136,7 @@ def test_zero_shot_is_that_of_the_metric_and_unknown_classes_are_left_out():
 def test_prompts_that_are_alike_are_named():
     table = make_table(12)
     same = torch.eye(8)[[0, 1, 1]]
-    found = measure_zero_shot(table, table.labels, CLASSES, (same, torch.arange(3)), TEXT, CLASSES)
+    found = measure_zero_shot(table, table.labels, CLASSES, replace(PROMPTS, vectors=same))
     assert "2 classes have prompts that the model cannot tell apart (dog and cow)" in found.notes[0]
 
 

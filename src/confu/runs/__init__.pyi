@@ -1,6 +1,6 @@
 from .checking import check
 from .embedding import EmbedOptions, embed_manifest
-from .evaluating.evaluation_run import evaluate
+from .evaluation import evaluate
 from .indexing import IndexOptions, index_manifest
 from .prepare import OpenedRun, open_run
 from .proposal import Proposal, init

@@ -17,13 +17,13 @@ from confu.evaluation.html import Audio, Exhibit, Image
 
 SECONDS, RATE = 4.0, 16_000  # of a sound on the page, at most: 170 KiB
 SIDE = 160  # pixels of a thumbnail
-_FRAMES = 4
-_LETTERS = 400
+_MAX_FRAMES = 4
+_MAX_LETTERS = 400
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A modality, and how its cells are read.
+class CellView:
+    """A modality, and how its cells are shown.
 
     Attributes:
         name: of the modality.
@@ -43,59 +43,37 @@ class Shown:
             source = self.find(id)
             if source is None:
                 return Exhibit(label, text=f"no {self.name}")
-            return _SHOW.get(self.kind, _numbers)(self, source, id, label)
+            if self.kind == "text":
+                text = str(source)
+                return Exhibit(label, text=f"“{text[:_MAX_LETTERS]}{'…' * (len(text) > _MAX_LETTERS)}”")
+            if self.kind == "audio":
+                return self._audio(source, id, label)
+            values: Any = self.reader.read(source)
         except (ValueError, OSError) as error:
             return Exhibit(label, text=f"could not be shown: {error}")
+        if self.kind == "image":
+            return Exhibit(label, [Image(_png(values), f"{self.name} of {id}")])
+        if self.kind == "video":
+            chosen = torch.linspace(0, len(values) - 1, min(_MAX_FRAMES, len(values))).long().unique().tolist()
+            alt = f"{self.name} of {id}, frame"
+            return Exhibit(label, [Image(_png(values[i]), f"{alt} {i + 1} of {len(values)}") for i in chosen])
+        if self.kind == "sequence":
+            words = f"{values.shape[0]} steps of {values.shape[1]} numbers, time from left to right"
+            return Exhibit(label, [Image(_heat(values.T.float(), 4), f"{self.name} of {id}: {words}")], text=words)
+        numbers = values.float().flatten()
+        first = ", ".join(f"{value:.3g}" for value in numbers[:8].tolist())
+        return Exhibit(label, text=first if len(numbers) <= 8 else f"{len(numbers)} numbers: {first}, …")
 
-
-def _text(shown: Shown, source: Any, id: str, label: str) -> Exhibit:
-    text = str(source)
-    return Exhibit(label, text=f"“{text}”" if len(text) <= _LETTERS else f"“{text[:_LETTERS]}…”")
-
-
-def _image(shown: Shown, source: Any, id: str, label: str) -> Exhibit:
-    return Exhibit(label, [Image(_png(_values(shown, source)), f"{shown.name} of {id}")])
-
-
-def _video(shown: Shown, source: Any, id: str, label: str) -> Exhibit:
-    frames = _values(shown, source)
-    chosen = torch.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).long().unique()
-    words = f"{shown.name} of {id}, frame"
-    return Exhibit(label, [Image(_png(frames[i]), f"{words} {i + 1} of {len(frames)}") for i in chosen.tolist()])
-
-
-def _audio(shown: Shown, source: Any, id: str, label: str) -> Exhibit:
-    rate = int(min(RATE, shown.reader.settings.get("rate", RATE)))
-    sound = read_sound(source, rate)
-    part = sound[: round(SECONDS * rate)]
-    buffer = io.BytesIO()
-    soundfile.write(buffer, part.clamp(-1, 1).numpy(), rate, format="WAV", subtype="PCM_16")
-    length = len(sound) / rate
-    words = f"{length:.1f} s" + (f", the first {SECONDS:g} to be heard" if length > SECONDS else "")
-    heard = Audio(buffer.getvalue(), f"{shown.name} of {id}, {words}")
-    picture = Image(_heat(_spectrogram(part), 2), f"spectrogram of the {shown.name} of {id}")
-    return Exhibit(label, [picture], [heard], words)
-
-
-def _sequence(shown: Shown, source: Any, id: str, label: str) -> Exhibit:
-    values = _values(shown, source)
-    words = f"{values.shape[0]} steps of {values.shape[1]} numbers, time from left to right"
-    return Exhibit(label, [Image(_heat(values.T.float(), 4), f"{shown.name} of {id}: {words}")], text=words)
-
-
-def _numbers(shown: Shown, source: Any, id: str, label: str) -> Exhibit:
-    values = _values(shown, source).float().flatten()
-    some = ", ".join(f"{value:.3g}" for value in values[:8].tolist())
-    return Exhibit(label, text=some if len(values) <= 8 else f"{len(values)} numbers: {some}, …")
-
-
-_SHOW = {"text": _text, "image": _image, "video": _video, "audio": _audio, "sequence": _sequence}
-
-
-def _values(shown: Shown, source: Any) -> Tensor:
-    values = shown.reader.read(source)
-    assert isinstance(values, Tensor)  # only a text reader reads a text
-    return values
+    def _audio(self, source: Any, id: str, label: str) -> Exhibit:
+        rate = int(min(RATE, self.reader.settings.get("rate", RATE)))
+        sound = read_sound(source, rate)
+        part = sound[: round(SECONDS * rate)]
+        buffer = io.BytesIO()
+        soundfile.write(buffer, part.clamp(-1, 1).numpy(), rate, format="WAV", subtype="PCM_16")
+        length = len(sound) / rate
+        words = f"{length:.1f} s" + (f", the first {SECONDS:g} to be heard" if length > SECONDS else "")
+        picture = Image(_heat(_spectrogram(part), 2), f"spectrogram of the {self.name} of {id}")
+        return Exhibit(label, [picture], [Audio(buffer.getvalue(), f"{self.name} of {id}, {words}")], words)
 
 
 def _png(pixels: Tensor) -> bytes:
