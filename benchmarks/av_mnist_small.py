@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from confu import Batch, Inputs
 from confu.data import Splits
 from confu.data.sampling import UniformBatches
-from confu.training.optim import build_optimizer, build_schedule
+from confu.training.optimizer import build_optimizer, build_schedule
 from confu_paper.datasets import load_av_mnist
 from confu_paper.experiments.av_mnist import SCALES, contrastive_runs
 from confu_paper.experiments.run import Run

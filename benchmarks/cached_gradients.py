@@ -24,8 +24,7 @@ from torch import Tensor
 
 from confu import Batch, ConFuLoss, ContrastiveObjective, Inputs, MultimodalModel, build_encoder
 from confu.plan import confu_plan
-from confu.training.cached import cached_backward
-from confu.training.chunks import joined, part_of, spans
+from confu.training.cached_gradients import cached_backward, join_embeddings, slice_batch, spans
 
 NAMES = ("image", "sound", "text")
 SHAPES = {"image": (1, 28, 28), "sound": (1, 112, 112)}
@@ -96,14 +95,14 @@ def every_part_twice(objective: ContrastiveObjective, batch: Batch, chunk: int) 
     with torch.no_grad():
         for place in places:
             states.append(torch.get_rng_state())
-            embedded.append(objective.model(part_of(batch, *place)))
-    whole = joined(embedded, batch.groups)
+            embedded.append(objective.model(slice_batch(batch, *place)))
+    whole = join_embeddings(embedded, batch.groups)
     leaves = [vectors.requires_grad_() for vectors in whole.vectors.values()]
     total = objective.loss(whole).total
     total.backward()
     for (start, stop), state in zip(places, states):
         torch.set_rng_state(state)
-        again = objective.model(part_of(batch, start, stop))
+        again = objective.model(slice_batch(batch, start, stop))
         torch.autograd.backward(list(again.vectors.values()), [leaf.grad[start:stop] for leaf in leaves])
     return total.detach()
 

@@ -14,7 +14,7 @@ from confu.data import Splits
 from confu.nn.encoders import MLPEncoder
 from confu.plan import disjoint_plan, target_plan
 from confu.training import TrainSettings
-from confu.training.optim import build_optimizer, build_schedule
+from confu.training.optimizer import build_optimizer, build_schedule
 
 PLANS = {
     "order 2": lambda names: disjoint_plan(names, max_order=2),

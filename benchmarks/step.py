@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from confu import Batch, ConFuLoss, ContrastiveObjective, Inputs, MultimodalModel, build_encoder
 from confu.plan import confu_plan
 from confu.training import TrainSettings
-from confu.training.layout import lay_channels_last
-from confu.training.optim import build_optimizer
+from confu.training.objective import use_channels_last
+from confu.training.optimizer import build_optimizer
 
 CAPTIONS, LENGTH, WORDS = 10, 12, 1000
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "vocab_size": WORDS}
@@ -119,7 +119,7 @@ def step_of(way: Way, encoders: dict[str, dict[str, Any]], rows: int) -> Any:
                                     for name in NAMES}  # fmt: skip
     objective = ContrastiveObjective(MultimodalModel(plan, given, 256), ConFuLoss(plan))
     if way.weights:
-        lay_channels_last(objective)
+        use_channels_last(objective)
     optimizer = build_optimizer(objective, TrainSettings(fused_adamw=way.fused))
     if not way.fused:
         for group in optimizer.param_groups:

@@ -7,15 +7,22 @@ from confu.data import ArrayDataset, TensorColumn
 from confu.data.gaps import IncompleteDataset, random_gaps
 from confu.methods import build_objective
 from confu.nn.encoders import build_encoder
-from confu.training.chunks import part_of, spans
+from confu.training.cached_gradients import slice_batch, spans
 from confu.types import Batch, Embeddings, Inputs
 
 NAMES = ("image", "audio", "text")
 ROWS, WIDTH = 23, 6
 METHODS = {
-    "confu": {}, "confu-positives": {"same_group": "positives"}, "confu-excluded": {"same_group": "excluded"},
-    "confu-bilinear": {}, "tri-clip": {}, "symile": {}, "symile-n2": {}, "gram": {}, "triangle": {},
-}  # fmt: skip
+    "confu": {},
+    "confu-positives": {"same_group": "positives"},
+    "confu-excluded": {"same_group": "excluded"},
+    "confu-bilinear": {},
+    "tri-clip": {},
+    "symile": {},
+    "symile-n2": {},
+    "gram": {},
+    "triangle": {},
+}
 
 
 class Normed(nn.Module):
@@ -24,10 +31,8 @@ class Normed(nn.Module):
     def __init__(self, dropout: float = 0.0, norm: bool = False):
         super().__init__()
         self.out_dim = 8
-        self.layers = nn.Sequential(
-            nn.Linear(WIDTH, 12), nn.BatchNorm1d(12) if norm else nn.Identity(), nn.Tanh(), nn.Dropout(dropout),
-            nn.Linear(12, 8),
-        )  # fmt: skip
+        between = nn.BatchNorm1d(12) if norm else nn.Identity()
+        self.layers = nn.Sequential(nn.Linear(WIDTH, 12), between, nn.Tanh(), nn.Dropout(dropout), nn.Linear(12, 8))
         self.seen: list[tuple[int, bool]] = []
 
     def forward(self, values):
@@ -70,7 +75,7 @@ def plain(module, given, chunk=None):
     if chunk is None:
         out = module(given)
     else:
-        made = [module.model(part_of(given, *span)) for span in spans(len(given), chunk)]
+        made = [module.model(slice_batch(given, *span)) for span in spans(len(given), chunk)]
         out = module.loss(with_history(made, given))
     out.total.backward()
     return out.total.detach(), gradients(module)

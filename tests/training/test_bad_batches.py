@@ -7,7 +7,7 @@ from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
 from confu.nn import Temperature
 from confu.plan import confu_plan
 from confu.types import Batch, Inputs
-from training.two_processes import METHODS, NAMES, objective
+from training.several_processes import METHODS, NAMES, objective
 
 PAIRWISE = ("confu", "confu-positives", "confu-excluded", "tri-clip")
 JOINT = ("symile-n2", "gram", "triangle")
@@ -46,14 +46,14 @@ def test_a_term_that_no_row_has_is_left_out(method):
 
 @pytest.mark.usefixtures("as_users_run")
 @pytest.mark.parametrize("method", JOINT)
-def test_a_joint_loss_that_no_row_has_all_for_is_refused(method):
+def test_a_joint_loss_without_complete_rows_is_refused(method):
     with pytest.raises(ValueError, match=r"rows that have all of image, audio, text.* at least 2 rows; got 0"):
         objective(method)(batch(lacks={"audio": range(6)}))
 
 
 @pytest.mark.usefixtures("as_users_run")
 @pytest.mark.parametrize("method", METHODS)
-def test_an_embedding_that_is_nan_is_named(method):
+def test_a_nan_embedding_is_named(method):
     values = torch.randn(6, 6)
     values[2, 3] = torch.nan
     with pytest.raises(ValueError, match=r"audio must be finite.*first in row 2"):
@@ -74,7 +74,7 @@ def test_embeddings_of_zeros_are_finite_numbers(method):
 
 @pytest.mark.usefixtures("as_users_run")
 @pytest.mark.parametrize("value", [0.0, -0.1, float("nan")])
-def test_a_temperature_that_is_none_is_refused(value):
+def test_a_temperature_out_of_range_is_refused(value):
     for make in (
         CLIPLoss,
         SymileLoss,

@@ -8,7 +8,8 @@ import torch
 
 from confu.training import TrainSettings, fit
 from confu.training.log import read_log
-from confu.training.optim import build_optimizer, build_schedule
+from confu.training.loop import memory_hint
+from confu.training.optimizer import build_optimizer, build_schedule
 from training.parts import Scripted, rows, settings
 
 TRAIN, VALIDATION = rows(18), rows(10)  # four batches of four an epoch, two of validation
@@ -20,7 +21,7 @@ def run(folder, objective=None, train=TRAIN, validation=VALIDATION, changes=None
     return fit(objective, train, validation, settings(**(changes or {})), folder, progress=False, **more)
 
 
-def test_the_lowest_validation_loss_chooses_the_epoch_and_the_first_of_equals(tmp_path):
+def test_the_first_lowest_validation_loss_chooses_the_epoch(tmp_path):
     objective = Scripted(validation=[3.0, 1.0, 2.0, 1.0])
     seen = []
     result = run(tmp_path, objective, monitor=lambda: seen.append(objective.weight.tolist()) or {"epochs": len(seen)})
@@ -31,7 +32,7 @@ def test_the_lowest_validation_loss_chooses_the_epoch_and_the_first_of_equals(tm
     assert len({tuple(weights) for weights in seen}) == 4
 
 
-def test_each_epoch_takes_every_row_once_in_an_order_of_its_own(tmp_path):
+def test_each_epoch_takes_every_row_once_in_its_own_order(tmp_path):
     objective = Scripted()
     run(tmp_path / "a", objective)
     epochs = [objective.fetched()[k : k + 4] for k in range(0, 16, 4)]
@@ -49,7 +50,7 @@ def test_each_epoch_takes_every_row_once_in_an_order_of_its_own(tmp_path):
     assert other.fetched() != objective.fetched()
 
 
-def test_validation_batches_are_the_same_in_every_epoch_and_of_the_training_size(tmp_path):
+def test_validation_batches_are_fixed_and_of_training_size(tmp_path):
     objective = Scripted()
     run(tmp_path, objective, changes={"seed": 5})
     batches = objective.fetched(training=False)
@@ -89,9 +90,8 @@ def test_the_run_folder_holds_its_settings_and_versions(tmp_path):
     assert TrainSettings(**written.pop("train")) == settings()
     assert written == {"recipe": "mine", "plan": ["a", "b"]}
     assert json.loads((tmp_path / "versions.json").read_text())["torch"] == torch.__version__
-    assert {file.name for file in tmp_path.iterdir()} == {
-        "settings.json", "versions.json", "log.jsonl", "state.pt", "best", "last"
-    }  # fmt: skip
+    files = {"settings.json", "versions.json", "log.jsonl", "state.pt", "best", "last"}
+    assert {file.name for file in tmp_path.iterdir()} == files
 
 
 def test_a_finished_run_returns_at_once(tmp_path):
@@ -105,7 +105,7 @@ def test_a_finished_run_returns_at_once(tmp_path):
     assert json.loads((tmp_path / "last" / "weights.json").read_text()) == idle.weight.tolist()  # left with the last
 
 
-def test_a_keyboard_interrupt_costs_the_steps_since_the_checkpoint(tmp_path):
+def test_an_interrupt_costs_the_steps_since_the_checkpoint(tmp_path):
     class Interrupted(Scripted):
         def forward(self, batch):
             if len(self.fetched()) == 7:
@@ -132,9 +132,9 @@ def kept(folder):
     return at["progress"]["epoch"] * 4 + at["progress"]["step"]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize(("log_every", "named"), [(1, 7), (100, 8)])
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(value, log_every, named, tmp_path):
+@pytest.mark.parametrize(("value", "log_every", "named"), [("nan", 1, 7), ("inf", 100, 8), ("-inf", 1, 7)])
+def test_a_loss_that_is_not_finite_keeps_the_checkpoint(value, log_every, named, tmp_path):
+    value = float(value)
     objective = Scripted(training={7: value, 8: value})
     with pytest.raises(ValueError, match=rf"the loss is {value} at step {named} \(x ~ y {value}\).*is kept in .*Lower"):
         run(tmp_path, objective, changes={"log_every": log_every})
@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(value, log_eve
 
 
 @pytest.mark.parametrize("step", [6, 8])
-def test_weights_that_are_not_finite_never_replace_a_checkpoint(step, tmp_path):
+def test_bad_weights_never_replace_a_checkpoint(step, tmp_path):
     objective = Scripted(bad_gradient=step)  # the loss of this very step is finite, and it is one with a checkpoint
     with pytest.raises(ValueError, match=rf"1 weights are NaN or infinite after step {step}, the first 'weight'"):
         run(tmp_path, objective)
@@ -151,7 +151,7 @@ def test_weights_that_are_not_finite_never_replace_a_checkpoint(step, tmp_path):
     assert objective.saved == ["best"]
 
 
-def test_a_validation_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
+def test_a_bad_validation_loss_keeps_the_checkpoint(tmp_path):
     objective = Scripted(validation=[2.0, float("nan"), 1.0, 1.0])
     with pytest.raises(ValueError, match="the validation loss is nan at step 8"):
         run(tmp_path, objective)
@@ -159,7 +159,7 @@ def test_a_validation_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp
     assert objective.saved == ["best"]
 
 
-def test_too_few_rows_are_refused_before_anything_is_written(tmp_path):
+def test_too_few_rows_are_refused_before_writing(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(ValueError, match="the training set has 3 rows, fewer than batch_size 4; lower batch_size"):
         run(folder, train=rows(3))
@@ -168,7 +168,31 @@ def test_too_few_rows_are_refused_before_anything_is_written(tmp_path):
     assert not folder.exists()
 
 
-def test_a_progress_display_changes_nothing_and_prints_a_line_an_epoch(tmp_path, capsys):
+class Full(Scripted):
+    def forward(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 1 GiB. See the docs.")
+
+
+def test_a_full_device_says_which_setting_helps(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"batch_size 8 with all its rows .* \(CUDA out of .* 2 GiB\)\. Set chunk, e\.g\. to 2: .*"
+    ):
+        run(tmp_path, Full(), changes={"batch_size": 8})
+    with (
+        pytest.raises(ValueError, match=r"64 rows encoded at once .* Lower chunk, e\.g\. to 32"),
+        memory_hint(256, 64),
+    ):
+        raise torch.OutOfMemoryError("out of memory")
+    with (
+        pytest.raises(ValueError, match=r"batch_size 256 .* does not fit .* Set chunk, e\.g\. to 64"),
+        memory_hint(256, None),
+    ):
+        torch.empty(2**58)  # of a CPU torch says it in another way
+    with pytest.raises(RuntimeError, match="cannot be multiplied"), memory_hint(256, None):
+        torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_the_display_prints_a_line_an_epoch(tmp_path, capsys):
     shown, hidden = Scripted(), Scripted()
     fit(shown, TRAIN, VALIDATION, settings(), tmp_path / "shown", monitor=lambda: {"accuracy": 0.5})
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
@@ -178,6 +202,18 @@ def test_a_progress_display_changes_nothing_and_prints_a_line_an_epoch(tmp_path,
     run(tmp_path / "hidden", hidden)
     assert capsys.readouterr().err == ""
     assert torch.equal(shown.weight, hidden.weight)
+
+
+def test_a_terminal_shows_a_table_of_losses(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    fit(Scripted(), TRAIN, VALIDATION, settings(), tmp_path)
+    shown = capsys.readouterr().err
+    assert "epoch 4/4" in shown
+    assert "loss (nats)" in shown
+    assert "x ~ y" in shown
+    assert "temperature" in shown
 
 
 def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):

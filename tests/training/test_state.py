@@ -34,14 +34,14 @@ def half_done(tmp_path):
     return tmp_path
 
 
-def test_a_folder_of_other_settings_is_refused_and_each_difference_named(half_done):
+def test_other_settings_are_refused_and_each_named(half_done):
     with pytest.raises(
         ValueError, match=r"holds a run with other settings: train.lr is 0.01 there and 0.02 here\. Cho"
     ):
         run(half_done, lr=0.02)
     with pytest.raises(ValueError, match=r"train.epochs is 4 there and 5 here; train.seed is 0 there and 1 here"):
         run(half_done, epochs=5, seed=1)
-    with pytest.raises(ValueError, match=r"data.p is None there and 0.5 here|data is None there"):
+    with pytest.raises(ValueError, match=r"data is None there and {'p': 0.5} here"):
         run(half_done, description={"data": {"p": 0.5}})
     before = (half_done / "state.pt").read_bytes()
     idle = Scripted()
@@ -146,7 +146,7 @@ def test_a_folder_that_is_not_whole_is_refused(half_done):
         run(half_done)
 
 
-def test_the_log_keeps_what_stands_before_the_position_and_drops_the_rest(tmp_path):
+def test_the_log_keeps_what_stands_before_the_position(tmp_path):
     with RunLog(tmp_path) as log:
         log.write("train", 1, total=0.5, terms={"a ~ b": 1.0})
         position = log.position()

@@ -18,9 +18,7 @@ from confu.data.coverage import coverage
 from confu.data.manifest import Manifest
 from confu.distributed import rank, wait
 from confu.inference.model_folder import save_inputs
-from confu.methods import METHODS
-from confu.models import MultimodalModel
-from confu.nn import Temperature
+from confu.methods import METHODS, make_objective
 from confu.runs.prepare import RUN, Prepared, open_manifest, prepare, prepare_again
 from confu.runs.rows import PARTS
 from confu.runs.run_file import RunFile, check_run, run_plan
@@ -94,18 +92,10 @@ def build_run_objective(run: RunFile, encoders: Mapping[str, nn.Module]) -> Cont
         run: checked.
         encoders: by modality, newly made; the caller has set the seed before it made them.
     """
-    method, plan = METHODS[run.method], run_plan(run)
-    settings = {**run.model.model_dump(), "fusion": run.model.fusion or method.fusion}
-    model = MultimodalModel(plan, encoders, score=method.score, **settings)
-    if not method.train_projections:
-        model.projections.requires_grad_(False)
-    initial = method.temperature if run.loss.temperature is None else run.loss.temperature
-    learned = bool(method.learned) if run.loss.learned is None else run.loss.learned
-    temperature = Temperature(initial, learned, minimum=min(method.lowest, initial), maximum=max(1.0, initial))
-    loss = method.loss(plan, temperature)
-    if run.loss.same_group != "negatives":
-        setattr(loss, "same_group", run.loss.same_group)  # noqa: B010 (for torch every attribute is a module)
-    return ContrastiveObjective(model, loss)
+    loss = run.loss
+    return make_objective(
+        run.method, run_plan(run), encoders, run.model.model_dump(), loss.temperature, loss.learned, loss.same_group
+    )
 
 
 def description(run: RunFile, manifest: Manifest) -> dict[str, Any]:

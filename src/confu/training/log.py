@@ -1,10 +1,13 @@
-"""The record of a run: JSON lines always, TensorBoard where it is installed."""
+"""The record of a run: JSON lines always, TensorBoard where it is installed, and what a terminal shows meanwhile."""
 
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+
+from confu.training.settings import TrainSettings
 
 
 class RunLog:
@@ -48,7 +51,7 @@ class RunLog:
             return
         self._file.write((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
         if self._board is not None:
-            for tag, value in _flatten(values, kind):
+            for tag, value in _numbers(values, kind):
                 self._board.add_scalar(tag, value, step)
 
     def position(self) -> int:
@@ -62,9 +65,7 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
         if self._board is not None:
@@ -78,12 +79,88 @@ def read_log(folder: Path | str, kind: str | None = None) -> list[dict[str, Any]
     return [record for record in records if kind is None or record["kind"] == kind]
 
 
-def _flatten(values: dict[str, Any], prefix: str) -> list[tuple[str, float]]:
-    found = []
+def _numbers(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
     for name, value in values.items():
-        tag = f"{prefix}/{name}"
         if isinstance(value, dict):
-            found += _flatten(value, tag)
+            yield from _numbers(value, f"{prefix}/{name}")
         elif isinstance(value, int | float):
-            found.append((tag, float(value)))
-    return found
+            yield f"{prefix}/{name}", float(value)
+
+
+class Display:
+    """What standard error shows: on a terminal a bar above a table of losses, elsewhere one line an epoch."""
+
+    def __init__(self, settings: TrainSettings, steps_per_epoch: int, enabled: bool) -> None:
+        self._enabled = enabled
+        self._epochs, self._steps = settings.epochs, steps_per_epoch
+        self._train: dict[str, Any] = {}
+        self._validation: dict[str, Any] = {}
+        self._live: Any = None
+        if enabled and sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(stderr=True)
+            epoch = progress.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}")
+            elapsed, left = progress.TimeElapsedColumn(), progress.TimeRemainingColumn()
+            columns = (
+                epoch,
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                elapsed,
+                progress.TextColumn("left"),
+                left,
+            )
+            self._bar = progress.Progress(*columns, console=console)
+            self._task = self._bar.add_task("", total=self._epochs * self._steps, epoch=1, epochs=self._epochs)
+            self._live = Live(console=console, transient=True, refresh_per_second=4)
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        if self._live is not None:
+            self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        elif self._enabled:
+            print(text, file=sys.stderr, flush=True)
+
+    def step(self, epoch: int, step: int, record: dict[str, Any]) -> None:
+        """Show the losses of a training step."""
+        self._train = record
+        if self._live is not None:
+            self._bar.update(self._task, completed=epoch * self._steps + step, epoch=epoch + 1)
+            self._refresh()
+
+    def validation(self, epoch: int, record: dict[str, Any], seconds: float) -> None:
+        """Show the losses of a validation."""
+        self._validation = record
+        if self._live is not None:
+            self._refresh()
+            return
+        metrics = "".join(f"  {name} {value:.3f}" for name, value in record["metrics"].items())
+        self.note(
+            f"epoch {epoch + 1}/{self._epochs}  train {self._train.get('total', float('nan')):.3f}  "
+            f"validation {record['total']:.3f}{metrics}  {seconds:.0f} s"
+        )
+
+    def _refresh(self) -> None:
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table("loss (nats)", "train", "validation", box=None, pad_edge=False)
+        columns = [
+            {"total": record.get("total"), **record.get("terms", {}), **record.get("metrics", {})}
+            for record in (self._train, self._validation)
+        ]
+        for name in dict.fromkeys(name for column in columns for name in column):
+            values = [column.get(name) for column in columns]
+            table.add_row(name, *("" if value is None else f"{value:.3f}" for value in values))
+        self._live.update(Group(self._bar, table))
+
+    def __enter__(self) -> "Display":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()

@@ -5,52 +5,37 @@ comes from (seed, epoch), dropout from a random state that the checkpoint holds.
 checkpoint and a crash are repeated exactly. On CPU the weights at the end are bitwise those of an unbroken run.
 """
 
-import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from confu.data import Dataset
 from confu.data.resident import resident
-from confu.distributed import largest, my_part, rank, wait
+from confu.data.sampling import BalancedBatches, Batches, Stretches, UniformBatches, UniqueBatches
+from confu.distributed import every_rank, largest, my_part, rank
 from confu.evaluation.report import versions
 from confu.files import write_json
 from confu.losses import LossOutput
-from confu.training.batches import choose_batches, validation_order
-from confu.training.cached import cached_loss, cached_step
-from confu.training.compiling import compile_encoders
-from confu.training.display import Display
-from confu.training.layout import lay_channels_last
-from confu.training.log import RunLog
-from confu.training.memory import memory_needed
-from confu.training.objective import clamp_temperatures
-from confu.training.optim import build_optimizer, build_schedule
-from confu.training.processes import all_weights, backward, begin_together, check_batch, prepare, start_accelerator
+from confu.plan import Plan, Subset
+from confu.training.cached_gradients import Autocast, cached_backward, cached_loss
+from confu.training.log import Display, RunLog
+from confu.training.objective import clamp_temperatures, compile_encoders, use_channels_last
+from confu.training.optimizer import build_optimizer, build_schedule
+from confu.training.precision import check_environment, choose_precision, legacy_precision
+from confu.training.processes import average_over_processes, begin_together, start_accelerator
 from confu.training.settings import TrainSettings
-from confu.training.state import claim_folder, load_state, save_state
-from confu.training.whole import own_part
+from confu.training.state import claim_folder, load_state, local_shard, save_state
 from confu.types import Batch
 
 BEST, LAST = "best", "last"
-
-
-class Objective(Protocol):
-    """A module that gives the loss of a batch and can write its model to a folder."""
-
-    def __call__(self, batch: Batch) -> LossOutput:
-        """The loss of a batch."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write the model."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +48,7 @@ class FitResult:
         best_loss: that loss.
         steps: optimizer steps in all.
         seconds: wall time of the training steps, over all the pieces of an interrupted run; repeated steps count twice.
+        precision: that it was computed in, `"float32"` or `"bfloat16"`.
     """
 
     folder: Path
@@ -70,6 +56,7 @@ class FitResult:
     best_loss: float
     steps: int
     seconds: float
+    precision: str
 
 
 def fit(
@@ -92,7 +79,8 @@ def fit(
     process's own.
 
     Args:
-        objective: an `Objective`, with its weights already initialised.
+        objective: a module, its weights already initialised, that gives the `LossOutput` of a `Batch` and writes its
+            model with `save(folder)`.
         train: rows to learn from, in an order drawn anew each epoch.
         validation: rows that choose the epoch, in fixed batches of the training batch size (InfoNCE depends on it);
             a last, smaller batch is left out. Rows that lack modalities are spread evenly over the batches.
@@ -107,52 +95,66 @@ def fit(
     Raises:
         ValueError: if the folder holds a run of other settings, if there are fewer rows than a batch holds, if the
             loss stops being finite (the last checkpoint stays), if the batches that `settings.sampling` asks for
-            cannot be made, or if the device runs out of memory.
+            cannot be made, if an encoder cannot run in the precision, or if the device runs out of memory.
     """
+    check_environment()
     folder = Path(folder)
     if len(validation) < 2:
         raise ValueError(f"the validation set has {len(validation)} rows; at least 2 are needed to compare epochs")
     batches = choose_batches(train, settings, getattr(getattr(objective, "model", None), "plan", None))
     accelerator = start_accelerator(objective, settings)
     begin_together(objective, settings, train, validation)
-    if rank() == 0:
-        claim_folder(folder, {"train": settings.model_dump(), **(description or {})})
+    is_first = rank() == 0
+    claimed = claim_folder(folder, {"train": settings.model_dump(), **(description or {})}) if is_first else {}
+    if is_first:
         write_json(folder / "versions.json", versions())
-    wait()
+    requested_precision = every_rank(claimed)[0]["train"]["precision"]
 
     torch.manual_seed(settings.seed)
     steps_per_epoch = batches.steps
     if settings.channels_last:
-        lay_channels_last(objective)
+        use_channels_last(objective)
     if settings.compile:
         compile_encoders(objective)
     if settings.resident:
         train, validation = resident((train, validation), accelerator.device)
     optimizer = build_optimizer(objective, settings)
     schedule = build_schedule(optimizer, settings, settings.epochs * steps_per_epoch)
-    objective, optimizer, save = prepare(objective, optimizer, accelerator)
-    own: Any = accelerator.unwrap_model(objective)
-    at: dict[str, Any] = load_state(folder, own, optimizer, schedule) or {
-        "epoch": 0, "step": 0, "best_loss": float("inf"), "best_epoch": 0, "seconds": 0.0, "log": 0, "finished": False
-    }  # fmt: skip
-    if at["finished"]:
-        return _result(folder, at, steps_per_epoch)
+    if accelerator.is_fsdp2:
+        from confu.training.sharding import shard, unsharded_weights  # costs a second
 
-    first = at["epoch"] * steps_per_epoch + at["step"]
-    alone = rank() == 0
+        objective, optimizer, save = shard(objective, optimizer, accelerator)
+        whole_weights = partial(unsharded_weights, objective)
+    else:
+        objective, optimizer = accelerator.prepare(objective, optimizer)
+        save, whole_weights = partial(_save_on_first, accelerator.unwrap_model(objective)), nullcontext
+    own: Any = accelerator.unwrap_model(objective)
+    at: dict[str, Any] = {"epoch": 0, "step": 0, "best_loss": float("inf"), "best_epoch": 0, "seconds": 0.0, "log": 0}
+    if (checkpoint := load_state(folder, own, optimizer, schedule)) is not None:
+        at = {"precision": legacy_precision(requested_precision, accelerator.device), **checkpoint}
+    if at.setdefault("finished", False):
+        return _result(folder, at, steps_per_epoch)
+    with whole_weights():
+        precision = choose_precision(at.get("precision", requested_precision), own, train, accelerator.device)
+    autocast = precision.autocast(accelerator.device)
+    first_step = at["epoch"] * steps_per_epoch + at["step"]
     with (
-        RunLog(folder if alone else None, at["log"], first) as log,
-        Display(settings, steps_per_epoch, progress and alone) as display,
+        RunLog(folder if is_first else None, at["log"], first_step) as log,
+        Display(settings, steps_per_epoch, progress and is_first) as display,
     ):
+        if "precision" not in at and requested_precision != "float32":
+            log.write("precision", 0, precision=precision.name, reason=precision.reason)
+            display.note(f"precision: {precision.name} ({precision.reason})")
+        at["precision"] = precision.name
         while at["epoch"] < settings.epochs:
             order = batches.epoch(settings.seed, at["epoch"])
             objective.train()
             while at["step"] < steps_per_epoch:
                 started = time.perf_counter()
-                chosen = my_part(order[at["step"]])
+                batch = train.batch(my_part(order[at["step"]]))
                 lr = schedule.get_last_lr()[0]
-                with memory_needed(settings.batch_size, settings.chunk):
-                    out = _step(objective, train.batch(chosen), optimizer, accelerator, settings)
+                with memory_hint(settings.batch_size, settings.chunk):
+                    out = _step(objective, batch, optimizer, accelerator, settings, autocast)
                 clamp_temperatures(own)
                 schedule.step()
                 at["step"] += 1
@@ -170,11 +172,11 @@ def fit(
                     save_state(folder, own, optimizer, schedule, at)
             step = (at["epoch"] + 1) * steps_per_epoch
             _check_weights(own, step, folder)
-            with memory_needed(settings.batch_size, settings.chunk):
-                record = _validate(objective, validation, accelerator, settings)
+            with memory_hint(settings.batch_size, settings.chunk):
+                record = _validate(objective, validation, accelerator, settings, autocast)
             _check_loss(record, step, folder, "validation loss")
             if monitor is not None:
-                with all_weights(own, accelerator):
+                with whole_weights():
                     record["metrics"] |= monitor()
             log.write("validation", step, epoch=at["epoch"] + 1, seconds=at["seconds"], **record)
             display.validation(at["epoch"], record, at["seconds"])
@@ -191,46 +193,138 @@ def fit(
 
 
 def _step(
-    objective: nn.Module, batch: Batch, optimizer: Any, accelerator: Accelerator, settings: TrainSettings
+    objective: nn.Module,
+    batch: Batch,
+    optimizer: Any,
+    accelerator: Accelerator,
+    settings: TrainSettings,
+    autocast: Autocast,
 ) -> LossOutput:
     optimizer.zero_grad(set_to_none=True)
-    precision = partial(_precision, accelerator, settings)
     if settings.chunk is not None:
-        out = cached_step(accelerator.unwrap_model(objective), batch, settings.chunk, accelerator, precision)
+        own = accelerator.unwrap_model(objective)
+        out = cached_backward(own, batch, settings.chunk, accelerator.device, autocast)
+        average_over_processes(own, accelerator)
     else:
-        check_batch(objective, batch, accelerator)
-        with precision():
-            out = objective(batch.to(accelerator.device))
-        backward(objective, out.total, accelerator)
+        out = _forward(objective, batch, accelerator, autocast)
+        if accelerator.is_fsdp2:
+            from confu.training.sharding import sharded_backward
+
+            sharded_backward(objective, out.total, accelerator)
+        else:
+            accelerator.backward(out.total)
     optimizer.step()
     return out
 
 
+def _forward(objective: nn.Module, batch: Batch, accelerator: Accelerator, autocast: Autocast) -> LossOutput:
+    if accelerator.is_fsdp2:
+        from confu.training.sharding import check_rows_everywhere
+
+        check_rows_everywhere(objective, batch)
+    with autocast():
+        return objective(batch.to(accelerator.device))
+
+
+def _save_on_first(objective: Any, folder: Path) -> None:
+    if rank() == 0:
+        objective.save(folder)
+
+
 def _validate(
-    objective: nn.Module, validation: Dataset, accelerator: Accelerator, settings: TrainSettings
+    objective: nn.Module, validation: Dataset, accelerator: Accelerator, settings: TrainSettings, autocast: Autocast
 ) -> dict[str, Any]:
     objective.eval()
-    order = validation_order(validation, settings.batch_size)
-    precision = partial(_precision, accelerator, settings)
-    batches = (validation.batch(my_part(rows)) for rows in order)
-    if settings.chunk is not None:
-        own = accelerator.unwrap_model(objective)
-        return _mean(
-            [_numbers(cached_loss(own, batch, settings.chunk, accelerator.device, precision)) for batch in batches]
-        )
-    found = []
-    for batch in batches:
-        check_batch(objective, batch, accelerator)
-        with torch.no_grad(), precision():
-            found.append(_numbers(objective(batch.to(accelerator.device))))
-    return _mean(found)
+    records: list[dict[str, Any]] = []
+    for rows in validation_order(validation, settings.batch_size):
+        batch = validation.batch(my_part(rows))
+        with torch.no_grad():
+            if settings.chunk is None:
+                out = _forward(objective, batch, accelerator, autocast)
+            else:
+                own = accelerator.unwrap_model(objective)
+                out = cached_loss(own, batch, settings.chunk, accelerator.device, autocast)
+        records.append(_numbers(out))
+    mean: dict[str, Any] = {"total": sum(record["total"] for record in records) / len(records)}
+    for kind in ("terms", "metrics"):
+        values: dict[str, list[float]] = {}  # a term without complete rows is missing from a batch
+        for record in records:
+            for name, value in record[kind].items():
+                values.setdefault(name, []).append(value)
+        mean[kind] = {name: sum(each) / len(each) for name, each in values.items()}
+    return mean
 
 
-def _precision(accelerator: Accelerator, settings: TrainSettings) -> contextlib.AbstractContextManager[Any]:
-    there = accelerator.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if settings.precision == "float32" or (settings.precision == "auto" and not there):
-        return contextlib.nullcontext()
-    return torch.autocast(accelerator.device.type, dtype=torch.bfloat16)
+def choose_batches(train: Dataset, settings: TrainSettings, plan: Plan | None) -> Batches:
+    """The batches that the settings ask for.
+
+    Args:
+        train: says `present` (modality -> mask) for balanced batches, and `groups` for unique ones.
+        settings: `sampling`, `batch_size`, `least_complete`, `steps_per_epoch`.
+        plan: whose terms are balanced.
+
+    Raises:
+        ValueError: if there are fewer rows than a batch holds, or the data set does not know what is needed.
+    """
+    rows, size = len(train), settings.batch_size
+    present, groups = getattr(train, "present", None), getattr(train, "groups", None)
+    if rows < size:
+        raise ValueError(f"the training set has {rows} rows, fewer than batch_size {size}; lower batch_size")
+    batches: UniformBatches | UniqueBatches | BalancedBatches
+    if settings.sampling == "uniform":
+        batches = UniformBatches(rows, size)
+    elif settings.sampling == "unique":
+        if groups is None:
+            raise ValueError("sampling 'unique' keeps rows of one group apart, but the training set has no groups")
+        batches = UniqueBatches(groups, size)
+    else:
+        if present is None or plan is None:
+            lacks = "does not say which rows have what (`present`)" if present is None else "is not trained by a plan"
+            raise ValueError(f"sampling 'balanced' needs to know what is missing, but this training set {lacks}")
+        terms = [Subset(*plan.subset(term.left), *plan.subset(term.right)) for term in plan.terms]
+        batches = BalancedBatches(present, terms, size, settings.least_complete)
+    return batches if settings.steps_per_epoch is None else Stretches(batches, settings.steps_per_epoch)
+
+
+def validation_order(validation: Dataset, batch_size: int) -> Tensor:
+    """The batches of a validation set, (steps, batch_size): fixed, and mixed, as its rows may be sorted by class.
+
+    Where rows lack modalities, each batch has the same share of every availability pattern, so that none is left
+    without a term.
+    """
+    size = min(batch_size, len(validation))
+    present: Mapping[str, Tensor] = getattr(validation, "present", {})
+    if all(bool(mask.all()) for mask in present.values()):
+        return UniformBatches(len(validation), size).epoch(0, 0)
+    return BalancedBatches(present, (), size).epoch(0, 0)
+
+
+@contextmanager
+def memory_hint(batch_size: int, chunk: int | None) -> Iterator[None]:
+    """Out-of-memory errors with a hint: which setting makes the step smaller.
+
+    Raises:
+        ValueError: instead of torch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Of a CPU or an Apple chip torch says it in a plain RuntimeError.
+        texts = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
+        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in texts):
+            raise
+        if chunk is None:
+            rows = "all its rows"
+            advice = f"Set chunk, e.g. to {max(1, batch_size // 4)}: the same step with fewer rows in memory"
+        else:
+            rows = f"{chunk} rows"
+            advice = f"Lower chunk, e.g. to {max(1, min(chunk, batch_size) // 2)}"
+        # Of torch's text only the first sentences: the rest is about its allocator.
+        message = ". ".join(str(error).split(". ")[:2])
+        raise ValueError(
+            f"a step of batch_size {batch_size} with {rows} encoded at once does not fit in the device's memory "
+            f"({message}). {advice}; or lower batch_size."
+        ) from error
 
 
 def _numbers(out: LossOutput) -> dict[str, Any]:
@@ -238,21 +332,6 @@ def _numbers(out: LossOutput) -> dict[str, Any]:
         "total": float(out.total.detach()),
         "terms": {name: float(value) for name, value in out.terms.items()},
         "metrics": {name: float(value) for name, value in out.metrics.items()},
-    }
-
-
-def _mean(records: list[dict[str, Any]]) -> dict[str, Any]:
-    def mean(values: list[dict[str, float]]) -> dict[str, float]:
-        found: dict[str, list[float]] = {}  # a term without complete rows is missing from a batch
-        for value in values:
-            for name, number in value.items():
-                found.setdefault(name, []).append(number)
-        return {name: sum(numbers) / len(numbers) for name, numbers in found.items()}
-
-    return {
-        "total": sum(record["total"] for record in records) / len(records),
-        "terms": mean([record["terms"] for record in records]),
-        "metrics": mean([record["metrics"] for record in records]),
     }
 
 
@@ -269,9 +348,9 @@ def _check_loss(record: dict[str, Any], step: int, folder: Path, what: str = "lo
 def _check_weights(module: nn.Module, step: int, folder: Path) -> None:
     # A finite loss can have a gradient that is not; a checkpoint of such weights would replace the last good one.
     named = list(module.named_parameters())
-    each = [(~own_part(weight.detach()).isfinite()).any() for _, weight in named]
-    anywhere = largest(torch.stack(each).float()).tolist() if each else []  # a part of a weight may be bad elsewhere
-    bad = [name for (name, _), one in zip(named, anywhere) if one]
+    bad_here = [(~local_shard(weight.detach()).isfinite()).any() for _, weight in named]
+    bad_anywhere = largest(torch.stack(bad_here).float()).tolist() if bad_here else []
+    bad = [name for (name, _), is_bad in zip(named, bad_anywhere) if is_bad]
     if bad:
         raise ValueError(
             f"{len(bad)} weights are NaN or infinite after step {step}, the first {bad[0]!r}. The checkpoint before it "
@@ -280,4 +359,6 @@ def _check_weights(module: nn.Module, step: int, folder: Path) -> None:
 
 
 def _result(folder: Path, at: dict[str, Any], steps_per_epoch: int) -> FitResult:
-    return FitResult(folder, at["best_epoch"], at["best_loss"], at["epoch"] * steps_per_epoch, at["seconds"])
+    return FitResult(
+        folder, at["best_epoch"], at["best_loss"], at["epoch"] * steps_per_epoch, at["seconds"], at["precision"]
+    )

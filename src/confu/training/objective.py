@@ -1,5 +1,6 @@
 """What the loop minimises: a model and a loss as one module, so that one loop serves every method."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class ContrastiveObjective(nn.Module):
         gradients = torch.autograd.grad(out.total, [*leaves.values(), *weights], allow_unused=True)
         sources = [*embeddings.vectors.values(), *weights]
         used = [(source, grad) for source, grad in zip(sources, gradients) if grad is not None and source.requires_grad]
-        total = _Known.apply(out.total.detach(), [grad for _, grad in used], *(source for source, _ in used))
+        total = _KnownGradients.apply(out.total.detach(), [grad for _, grad in used], *(source for source, _ in used))
         assert isinstance(total, Tensor)
         return replace(out, total=total)
 
@@ -65,23 +66,21 @@ class ContrastiveObjective(nn.Module):
             ValueError: if the processes do not have the same loss, plan, or kind of embeddings; for negatives "ring"
                 with a loss that compares all modalities at once.
         """
-        some = next(iter(embeddings.vectors.values()))
+        device = next(iter(embeddings.vectors.values())).device
         if world_size() > 1:
             self._check(embeddings)
-            shared = isinstance(self.loss, SHARED)
-            embeddings = (
-                PartEmbeddings(embeddings.vectors, embeddings.present, embeddings.groups, self.negatives)
-                if shared
-                else gather_embeddings(embeddings)
-            )
+            if isinstance(self.loss, SHARED):
+                embeddings = PartEmbeddings(embeddings.vectors, embeddings.present, embeddings.groups, self.negatives)
+            else:
+                embeddings = gather_embeddings(embeddings)
         # bfloat16 autocast is for the encoders; in it a score of 14 would be off by up to 0.03.
-        with torch.autocast(some.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             return self.loss(embeddings)
 
     def _check(self, embeddings: Embeddings) -> None:
         if self.negatives == "ring" and not isinstance(self.loss, SHARED):
             raise ValueError(
-                f'negatives "ring" can do {" and ".join(one.__name__ for one in SHARED)}, whose terms compare two '
+                f'negatives "ring" can do {" and ".join(loss.__name__ for loss in SHARED)}, whose terms compare two '
                 f"embeddings at a time; {type(self.loss).__name__} compares all modalities at once. "
                 'Use negatives "gather"'
             )
@@ -90,9 +89,13 @@ class ContrastiveObjective(nn.Module):
             {
                 "loss": type(self.loss).__name__,
                 "plan": plan.to_dict(),
-                "options of the loss": {name: value for name, value in vars(self.loss).items() if _is_option(value)},
+                "options of the loss": {
+                    name: value
+                    for name, value in vars(self.loss).items()
+                    if isinstance(value, str | int | float | tuple)
+                },
                 "negatives": self.negatives,
-                "embeddings": {str(one): (vectors.dtype, vectors.shape[1]) for one, vectors in embeddings.items()},
+                "embeddings": {str(key): (vectors.dtype, vectors.shape[1]) for key, vectors in embeddings.items()},
                 "groups (given or not)": embeddings.groups is not None,
                 "mode (training or not)": (self.training, torch.is_grad_enabled()),
             }
@@ -103,11 +106,7 @@ class ContrastiveObjective(nn.Module):
         save_model(self.model, folder)
 
 
-def _is_option(value: Any) -> bool:
-    return isinstance(value, str | int | float | tuple)
-
-
-class _Known(torch.autograd.Function):
+class _KnownGradients(torch.autograd.Function):
     """A value whose gradients are known already."""
 
     @staticmethod
@@ -161,3 +160,49 @@ def clamp_temperatures(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, Temperature):
             part.clamp_()
+
+
+def use_channels_last(objective: nn.Module) -> None:
+    """Give the weights of all two-dimensional convolutions the channels_last memory format, in place.
+
+    So do then the maps that come out of them, whatever format the inputs have; values, shapes and names stay. Sums are
+    taken in another order, so that results differ by rounding. Files are written as ever.
+
+    >>> net = nn.Sequential(nn.Conv2d(2, 3, 3))
+    >>> use_channels_last(net)
+    >>> net[0].weight.shape, net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    (torch.Size([3, 2, 3, 3]), True)
+
+    Raises:
+        ValueError: if it has no such convolution.
+    """
+    convolutions = [part for part in objective.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)]
+    if not convolutions:
+        raise ValueError(
+            "channels_last is about the weights of two-dimensional convolutions, and this model has none; leave it out"
+        )
+    for part in convolutions:
+        part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def compile_encoders(objective: nn.Module, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Let torch compile every encoder of the objective's model at its first call, and for other shapes once more.
+
+    In place: modules, the names of their weights and what is saved stay as they are, so that a run may go on with or
+    without. Only encoders: a loss branches on numbers, and its large products gain nothing.
+
+    Args:
+        objective: has a `model` with `encoders`; changed in place.
+        backend: of `torch.compile`, by name or as a function of a graph and its inputs.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    encoders = getattr(getattr(objective, "model", None), "encoders", None)
+    if not isinstance(encoders, nn.ModuleDict) or not len(encoders):
+        raise ValueError(
+            f"compile is about the encoders of a model, and {type(objective).__name__} has no `model.encoders`; "
+            "leave it out"
+        )
+    for encoder in encoders.values():
+        encoder.compile(backend=backend)

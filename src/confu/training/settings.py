@@ -18,9 +18,10 @@ class TrainSettings(BaseModel):
         default=256, ge=2, description="rows a step; a last, smaller batch is left out of the epoch"
     )
     chunk: int | None = Field(
-        default=None, ge=1,
+        default=None,
+        ge=1,
         description="rows a process encodes at once, where a whole batch does not fit in memory; about a third slower",
-    )  # fmt: skip
+    )
     lr: float = Field(default=1e-4, gt=0, description="peak learning rate of AdamW")
     temperature_lr: float | None = Field(default=None, gt=0, description="of a learned temperature, if not lr")
     min_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end of the cosine")
@@ -28,7 +29,7 @@ class TrainSettings(BaseModel):
     weight_decay: float = Field(default=1e-4, ge=0, description="of AdamW, on every weight but the temperature")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
-        description="bfloat16 is autocast, weights stay float32; auto takes it on a GPU that has it, else float32",
+        description="bfloat16 is autocast, weights stay float32; auto takes it where this machine is faster with it",
     )
     fused_adamw: bool = Field(
         default=True, description="one kernel for all of AdamW's arithmetic; false for a device that has none"

@@ -1,68 +1,68 @@
-"""The state of a run on disk: everything that decides how it goes on, written whole or not at all."""
+"""The state of a run on disk: everything that decides how it goes on, written whole or not at all.
+
+Files hold whole tensors, also where each process holds a shard of them (`DTensor`). Shards are known by what they can
+do: importing their class costs a second, which a run without them need not spend.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from confu.distributed import every_rank, rank
 from confu.files import write_json, written_whole
 from confu.training.settings import TrainSettings
-from confu.training.whole import parted_like, whole
 
 STATE, SETTINGS = "state.pt", "settings.json"
 
 
-def claim_folder(folder: Path, settings: dict[str, Any]) -> None:
+def claim_folder(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Make a run folder, or make sure that the run in it has these settings.
+
+    Precision `auto` goes on with whatever precision the run was started with.
+
+    Returns:
+        the settings in the folder.
 
     Raises:
         ValueError: if it holds a run of other settings, naming each that differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / SETTINGS
-    wanted = json.loads(json.dumps(settings))
+    requested = json.loads(json.dumps(settings))
     if not file.exists():
         if (folder / STATE).exists():
             raise ValueError(f"{folder} holds {STATE} but no {SETTINGS}: not a whole run folder. Choose another one.")
-        write_json(file, wanted)
-        return
+        write_json(file, requested)
+        return requested
     try:
-        found = json.loads(file.read_text())
+        stored = json.loads(file.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: not valid JSON ({error}); delete the folder to start the run again") from error
-    if differ := list(_differences(_with_defaults(found, wanted), wanted)):
+    train = requested.get("train", {})
+    if "train" in stored:  # a setting that confu did not have when the run began had what is its default now
+        defaults = TrainSettings().model_dump(mode="json")
+        stored["train"] = {name: defaults[name] for name in train if name in defaults} | stored["train"]
+        if train.get("precision") == "auto":
+            train["precision"] = stored["train"]["precision"]
+    if differ := _differences(stored, requested):
         raise ValueError(
             f"{folder} holds a run with other settings: {'; '.join(differ)}. "
             "Choose another folder, or delete this one to start again."
         )
+    return stored
 
 
-def _with_defaults(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """A setting that confu did not have when the run began had what is its default now."""
-    if "train" not in found:
-        return found
-    defaults = {
-        name: value
-        for name, value in TrainSettings().model_dump(mode="json").items()
-        if name in wanted.get("train", {})
-    }
-    return {**found, "train": {**defaults, **found["train"]}}
-
-
-def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = list(dict.fromkeys([*found, *wanted]))
-        return [
-            text
-            for key in keys
-            for text in _differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-        ]
-    return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
+def _differences(stored: Any, requested: Any, name: str = "") -> list[str]:
+    if isinstance(stored, dict) and isinstance(requested, dict):
+        keys = dict.fromkeys([*stored, *requested])
+        each = [_differences(stored.get(key), requested.get(key), f"{name}.{key}" if name else key) for key in keys]
+        return [text for texts in each for text in texts]
+    return [] if stored == requested else [f"{name} is {stored!r} there and {requested!r} here"]
 
 
 def save_state(
@@ -73,7 +73,7 @@ def save_state(
     To be called by every process, for each has a random state; the first one writes.
     """
     random = every_rank(torch.get_rng_state())
-    weights, moments = whole(objective.state_dict()), whole(optimizer.state_dict())  # by all: each may hold a part
+    weights, moments = unsharded(objective.state_dict()), unsharded(optimizer.state_dict())
     if rank() > 0:
         return
     content = {
@@ -86,16 +86,6 @@ def save_state(
     }
     with written_whole(folder / STATE) as temporary:
         torch.save(content, temporary)
-
-
-def _moments(saved: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """The state of an optimizer, with its tensors parted as its weights are."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    state = {
-        number: {name: parted_like(value, weights[number]) for name, value in found.items()}
-        for number, found in saved["state"].items()
-    }
-    return {**saved, "state": state}
 
 
 def load_state(
@@ -119,8 +109,15 @@ def load_state(
         ) from error
     try:
         own = objective.state_dict()
-        objective.load_state_dict({name: parted_like(one, own.get(name)) for name, one in content["objective"].items()})
-        optimizer.load_state_dict(_moments(content["optimizer"], optimizer))
+        objective.load_state_dict(
+            {name: shard_like(value, own.get(name)) for name, value in content["objective"].items()}
+        )
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        moments = {
+            number: {name: shard_like(value, weights[number]) for name, value in state.items()}
+            for number, state in content["optimizer"]["state"].items()
+        }
+        optimizer.load_state_dict({**content["optimizer"], "state": moments})
         schedule.load_state_dict(content["schedule"])
         random, random_cuda, progress = content["random"], content["random_cuda"], content["progress"]
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -133,3 +130,33 @@ def load_state(
     if random_cuda and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(random_cuda)
     return progress
+
+
+def unsharded(state: Any) -> Any:
+    """Nested dicts and lists with every shard made whole, on the first process's CPU; on the others it is None.
+
+    To be called by all processes.
+
+    >>> unsharded({"a": [1, 2]})
+    {'a': [1, 2]}
+    """
+    if hasattr(state, "full_tensor"):
+        full = state.full_tensor()  # by all
+        return full.detach().cpu() if rank() == 0 else None
+    if isinstance(state, dict):
+        return {key: unsharded(value) for key, value in state.items()}
+    return [unsharded(value) for value in state] if isinstance(state, list) else state
+
+
+def local_shard(weight: Tensor) -> Tensor:
+    """What this process holds of it."""
+    return weight.to_local() if hasattr(weight, "to_local") else weight  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def shard_like(value: Any, weight: Any) -> Any:
+    """This process's shard of a whole tensor, sharded as a weight of its shape is; anything else as it is."""
+    if not hasattr(weight, "full_tensor") or getattr(value, "shape", None) != weight.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)

@@ -80,7 +80,7 @@ PAPER_ENCODERS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-SMALL_TRAIN = TrainSettings(epochs=5, lr=2e-3, weight_decay=0.05, warmup_steps=100, precision="bfloat16")
+SMALL_TRAIN = TrainSettings(epochs=5, lr=2e-3, weight_decay=0.05, warmup_steps=100, precision="auto")
 
 SCALES: dict[str, Scale] = {
     # A minute: does everything run? The numbers mean little.

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,11 @@ class Outcome:
         self.figures |= other.figures
 
     def add(self, name: str, table: ResultTable, figure: Figure | None = None) -> None:
-        """Keep a table and its figure, if there is one to see."""
+        """Keep a table and its figure, if there is one to see; a note names the precision that auto chose."""
+        precisions = {_precision(report) for report in self.reports}
+        chosen = {precision for requested, precision in precisions if requested != "float32"}
+        if chosen:
+            table = replace(table, notes=(*table.notes, f"trained in {' and '.join(sorted(chosen))}"))
         self.tables[name] = table
         if figure is not None:
             self.figures[name] = figure
@@ -180,6 +184,14 @@ def _settings(run: Run) -> dict[str, Any]:
     return {"train": run.train.model_dump(), "run": run.name, **run.description}
 
 
+def _precision(report: Report) -> tuple[str, str]:
+    """The precision that a run asked for, and the one it was trained in; older reports have the first alone."""
+    train: dict[str, Any] = report.settings.get("train", {})
+    trained: dict[str, Any] = report.settings.get("trained", {})
+    requested = train.get("precision", "float32")
+    return requested, trained.get("precision", requested)
+
+
 def _trained(result: FitResult, parameters: int) -> dict[str, Any]:
     return {
         "parameters": parameters,
@@ -188,4 +200,5 @@ def _trained(result: FitResult, parameters: int) -> dict[str, Any]:
         "best_validation_loss": result.best_loss,
         "train_seconds": round(result.seconds, 1),
         "threads": torch.get_num_threads(),
+        "precision": result.precision,
     }

@@ -1,18 +1,31 @@
 """Every method of the comparison: what it trains, that it learns, and that it is given the same as the others."""
 
 import copy
+from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 import torch
 from torch import nn
 
 from confu.losses import CLIPLoss, ConFuLoss, GRAMLoss, SymileLoss, TRIANGLELoss
-from confu.methods import AS_RELEASED, FAIR, METHODS, VARIANTS, build_objective, paper_name, tweaked
+from confu.methods import (
+    AS_RELEASED,
+    FAIR,
+    METHODS,
+    VARIANTS,
+    build_objective,
+    make_objective,
+    paper_name,
+    registry,
+    tweaked,
+)
 from confu.nn import Temperature
 from confu.nn.encoders import MLPEncoder
+from confu.plan import confu_plan
 from confu.training import TrainSettings
 from confu.training.objective import clamp_temperatures
-from confu.training.optim import build_optimizer
+from confu.training.optimizer import build_optimizer
 from confu.types import SCORES
 from confu_paper.datasets import xor
 from confu_paper.experiments.xor import xor_run
@@ -58,7 +71,7 @@ def test_every_parameter_gets_a_gradient(method):
 
 
 @every
-def test_a_few_steps_lower_the_loss_and_move_every_parameter_that_is_trained(method):
+def test_a_few_steps_lower_the_loss_and_move_every_parameter(method):
     module = objective(method)
     before = copy.deepcopy(module.state_dict())
     train = tweaked(TrainSettings(lr=5e-3, batch_size=64), method, {})
@@ -72,7 +85,7 @@ def test_a_few_steps_lower_the_loss_and_move_every_parameter_that_is_trained(met
         assert kept == name.startswith(frozen(method)), name
 
 
-def test_the_frozen_projections_are_those_of_one_variant_alone():
+def test_only_one_variant_freezes_its_projections():
     assert [method for method in METHODS if frozen(method)] == ["symile-released"]
     assert len([name for name, _ in objective("symile-released").named_parameters() if "projections" in name]) == 6
 
@@ -108,7 +121,7 @@ def test_the_encoders_and_projections_begin_alike():
 
 
 @pytest.mark.parametrize("size", ["smoke", "small", "paper"])
-def test_training_is_the_same_for_every_fair_method_but_for_the_temperatures_rate(size):
+def test_training_differs_only_in_the_temperatures_rate(size):
     reference = xor_run("tri-clip", size=size).train.model_dump(exclude={"temperature_lr"})
     for method in (*FAIR, *AS_RELEASED):
         run = xor_run(method, size=size)
@@ -134,9 +147,13 @@ def test_every_method_has_the_same_encoders_in_a_recipe(method):
 def test_the_losses_are_those_that_the_names_say():
     kinds = {name: type(objective(name).loss) for name in METHODS}
     by_paper = {
-        "clip": CLIPLoss, "tri-clip": CLIPLoss, "symile": SymileLoss, "gram": GRAMLoss, "triangle": TRIANGLELoss,
+        "clip": CLIPLoss,
+        "tri-clip": CLIPLoss,
+        "symile": SymileLoss,
+        "gram": GRAMLoss,
+        "triangle": TRIANGLELoss,
         "confu": ConFuLoss,
-    }  # fmt: skip
+    }
     assert {name: by_paper[paper_name(name)] for name in METHODS} == kinds
     assert objective("symile-n2").loss.negatives == "n_squared"
     for name in ("gram", "triangle"):
@@ -144,9 +161,8 @@ def test_the_losses_are_those_that_the_names_say():
         assert (fair.anchors, fair.label_smoothing, fair.temperature.learned) == (NAMES, 0.0, True)
         assert (released.anchors, released.label_smoothing, released.temperature.learned) == (("x1",), 0.1, False)
         assert released.temperature().item() == pytest.approx(0.07)
-    assert (objective("triangle").loss.formula, objective("triangle-released").loss.formula) == (
-        "published", "released",
-    )  # fmt: skip
+    assert objective("triangle").loss.formula == "published"
+    assert objective("triangle-released").loss.formula == "released"
     assert objective("confu").loss.weighting == "paper"
     assert objective("confu-released").loss.weighting == "released"
 
@@ -161,7 +177,7 @@ def test_the_variants_hold_each_paper_method_once():
 
 
 @every
-def test_an_experiment_may_learn_the_temperature_of_a_method_that_does_not_say(method):
+def test_an_experiment_may_learn_an_open_temperature(method):
     learned = objective(method, learned_temperature=True).loss.temperature.learned
     assert learned == (METHODS[method].learned is not False)
 
@@ -176,6 +192,33 @@ def test_wrong_names_and_settings_are_refused():
             objective("gram", tweaks={name: value})
     with pytest.raises(ValueError, match="'fused_weights' is not known; did you mean 'fused_weight'"):
         objective("confu", tweaks={"fused_weights": 0.3})
+
+
+def test_another_packages_method_is_one_row(monkeypatch):
+    own = replace(METHODS["gram"], loss=lambda plan, temperature: CLIPLoss(plan.modalities, temperature))
+    entries = EntryPoints([EntryPoint("own", "tests:own", "confu.methods"), EntryPoint("bad", "b:b", "confu.methods")])
+    monkeypatch.setattr(EntryPoint, "load", lambda entry: own if entry.name == "own" else "no method")
+    monkeypatch.setattr(registry, "entry_points", lambda **options: entries.select(**options))
+    assert METHODS["own"] is own
+    assert list(METHODS)[-2:] == ["own", "bad"]
+    assert type(objective("own").loss) is CLIPLoss
+    with pytest.raises(ValueError, match=r"entry point 'bad' of confu\.methods must be a Method; got 'no method'"):
+        METHODS["bad"]
+    with pytest.raises(KeyError):
+        METHODS["unknown"]
+
+
+def test_a_setting_left_open_is_the_methods_own():
+    encoders = {name: MLPEncoder(5, [8], 8) for name in NAMES}
+    made = make_objective("confu-bilinear", confu_plan(NAMES), encoders, {"dim": 4, "fusion": None})
+    assert (made.model.settings["fusion"], made.loss.temperature.learned) == ("bilinear", True)
+    other = make_objective(
+        "confu", confu_plan(NAMES), encoders, {"dim": 4, "fusion": "bilinear"}, 2.0, True, "positives"
+    )
+    assert (other.model.settings["fusion"], other.loss.same_group) == ("bilinear", "positives")
+    assert other.loss.temperature().item() == pytest.approx(2.0)  # outside the usual bounds, but asked for
+    with pytest.raises(ValueError, match="gram compares all modalities at once and takes no same_group"):
+        objective("gram", same_group="positives")
 
 
 def test_an_unused_parameter_would_be_noticed():
