@@ -1,7 +1,6 @@
 """A reader that counts, so that tests see what was read."""
 
 import threading
-import time
 from typing import Any
 
 import torch
@@ -11,26 +10,22 @@ from confu.data.readers import VectorReader
 
 
 class CountingReader:
-    """Vectors of three numbers; remembers every source it read, may be slow, and may be refused a number."""
+    """Vectors of three numbers; remembers every source it read, and may wait until several threads read at once."""
 
     stackable = True
     modality_kind = "vector"
 
-    def __init__(self, seconds: float = 0.0, refused: float | None = None) -> None:
+    def __init__(self, threads: int = 1) -> None:
         self.settings: dict[str, Any] = {"kind": "vector", "dim": 3}
-        self.seconds = seconds
-        self.refused = refused
         self.read_sources: list[Any] = []
         self.threads: set[int] = set()
+        self._barrier = threading.Barrier(threads)
 
     def read(self, source: Any) -> Tensor:
-        time.sleep(self.seconds)
+        self._barrier.wait(60)
         self.threads.add(threading.get_ident())
         self.read_sources.append(source)
-        item = VectorReader(3).read(source)
-        if item[0] == self.refused:
-            raise ValueError(f"{source}: is refused")
-        return item
+        return VectorReader(3).read(source)
 
     def collate(self, items: Any) -> Tensor:
         return VectorReader(3).collate(items)

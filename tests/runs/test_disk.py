@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import confu.data.part_store
+import confu.data.cache
 import confu.files
 from confu.runs.training import train
 from runs.own_data import make_rows, write_run, write_table
@@ -71,7 +71,7 @@ def test_other_errors_are_not_called_a_full_disk(place, monkeypatch):
 
 
 def test_a_disk_that_fills_while_files_are_decoded_keeps_what_was_decoded(place, monkeypatch):
-    monkeypatch.setattr(confu.data.part_store.PartStore, "add", full)
+    monkeypatch.setattr(confu.data.cache.PartStore, "add", full)
     with pytest.raises(ValueError, match=r"the disk is full, .*--set data\.cache=FOLDER"):
         train(place / "run.yaml", progress=False)
     monkeypatch.undo()

@@ -1,162 +1,214 @@
-"""What was decoded or encoded once is kept, by its content: columns over memory-mapped caches.
+"""What was decoded or encoded once is kept, by its content: a folder of memory-mapped parts, and columns over it.
 
 An item's key is the hash of what its source holds, so that files may be renamed, moved and reordered; its folder is
 named by the hash of the reader's settings, and for features of the encoder too.
 """
 
+import errno
 import hashlib
 import json
-import os
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from rich.console import Console
-from rich.progress import track
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from confu.data.cached_column import CachedColumn
-from confu.data.columns import CaptionColumn, Column
-from confu.data.parallel import in_threads
-from confu.data.part_store import PartStore
-from confu.data.readers import Reader
-from confu.data.readers.source import Source, fingerprint
-from confu.data.sources import Where, first_rows, read_row, row_number
-from confu.files import write_json
+from confu.data.columns import Indices, distinct
+from confu.data.readers.reader import Reader
+from confu.files import write_json, written_whole
+from confu.types import Inputs
 
 FORMAT = 1  # raise it when what readers make of the same settings changes: older caches are then passed over
-Item = TypeVar("Item")
+PART_BYTES = 128 * 2**20
+PART_SECONDS = 60.0  # what a process that is killed can lose
+_LEFT_SECONDS = 3600.0  # no part takes so long to write: what is unfinished then was left by a killed process
+_KEYS = ".keys.npy"
+_ENTRY = np.dtype([("key", "S32"), ("length", "<i8")])
 
 
-def decoded_column(
-    sources: Sequence[Source | None],
-    reader: Reader,
-    cache: Path,
-    workers: int = 0,
-    progress: bool = True,
-    where: Where | None = None,
-) -> Column:
-    """Read every source once and keep what was read; only what is not in the cache is decoded.
-
-    Texts are not cached: they become a `CaptionColumn` of the distinct ones.
+class CachedColumn:
+    """Rows whose items lie in a `PartStore`. Rows of equal content share one input.
 
     Args:
-        sources: one a row; None where a row lacks this modality.
-        reader: reads them; its settings name the folder in the cache.
-        cache: a folder, shared by any number of data sets and processes.
-        workers: threads that read; 0 reads in the caller's.
-        progress: whether to draw a progress bar.
-        where: names a row in messages, e.g. "row 17 (id cat-3), column 'photo'".
-
-    Raises:
-        ValueError: a source that cannot be read, with its row. What was read before it stays.
-        OSError: no room for the cache. What was written before stays.
+        store: holds the items.
+        keys: one a row; None where a row lacks this modality.
+        collate: what the encoder gets for some items: one tensor of them, or a list from a ragged store; it may be
+            empty.
+        reader: read the items, if a reader did.
     """
-    sources, where = list(sources), where or row_number
-    rows = [row for row, source in enumerate(sources) if source is not None]
-    if reader.modality_kind == "text":
-        return _caption_column(sources, rows, reader, where)
-    first = first_rows(sources, rows)
-    distinct = list(dict.fromkeys(first.values()))
-    keys: dict[int, str] = {}
-    with PartStore(keyed_folder(cache, reader.settings["kind"], reader.settings), ragged=not reader.stackable) as store:
 
-        def read(row: int) -> tuple[str, Tensor | str | None]:
-            key, content = _key(sources[row], row, where)
-            return key, None if key in store else read_row(reader, content, row, where)
+    def __init__(
+        self,
+        store: "PartStore",
+        keys: Sequence[str | None],
+        collate: Callable[[Any], Tensor | dict[str, Tensor]],
+        reader: Reader | None = None,
+    ) -> None:
+        self.store = store
+        self.keys = list(keys)
+        self.reader = reader
+        self._collate = collate
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(key for key in self.keys if key is not None))}
+        self._places: Int[Tensor, "items 3"] = store.places(list(numbers))
+        self._item = torch.tensor([-1 if key is None else numbers[key] for key in self.keys], dtype=torch.long)
 
-        results = in_threads(read, distinct, workers)
-        for row, (key, item) in zip(distinct, tracked(results, f"reading {reader.modality_kind}", distinct, progress)):
-            keys[row] = key
-            if isinstance(item, Tensor):
-                store.add(key, item)
-    return CachedColumn(store, _of_rows(keys, first, len(sources)), reader.collate, reader)
+    def __len__(self) -> int:
+        return len(self._item)
+
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        """(n,) the rows that have an item."""
+        return self._item >= 0
+
+    def check(self, modality: str) -> None:
+        """See `Column`; items were checked before they were stored."""
+
+    def take(self, indices: Indices, modality: str) -> Inputs:
+        """See `Column`."""
+        items, rows = distinct(self._item[indices])
+        return Inputs(self._collate(self.store.gather(self._places[items]) if len(items) else []), rows)
 
 
-def feature_column(
-    column: Column,
-    sources: Sequence[Source | None],
-    embed: Callable[[Any], Tensor],
-    name: str,
-    cache: Path,
-    batch_size: int = 64,
-    progress: bool = True,
-    where: Where | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> CachedColumn:
-    """A frozen encoder's features of every row, computed once; batches are {"features": (n, width)}.
+class PartStore:
+    """A folder of parts; each holds some items, one after another along the first axis.
+
+        <name>.npy        the items; those that differ in length lie end to end
+        <name>.keys.npy   the key and the length of each; written last, so that without it there is no part
+
+    A part's name is drawn at random: processes that fill one folder at once never write the same file. What both made
+    at that time is stored twice and read once.
+
+    Used in a `with` block, in which items are added; whatever ends the block, the items so far are written.
 
     Args:
-        column: gives the inputs of some rows.
-        sources: one a row, what the column is made of; None where a row lacks this modality.
-        embed: (n, width) features of a column's `values`; runs without gradients. It moves them to its device.
-        name: of the encoder, such that another encoder has another: a hash of its settings and weights.
-        cache: as for `decoded_column`.
-        batch_size: rows that are encoded at once.
-        progress: whether to draw a progress bar.
-        where: as for `decoded_column`.
-        settings: what else the features depend on; None is the settings of the column's reader or tokenizer.
+        folder: made if there is none.
+        ragged: whether the items differ in length along their first axis; otherwise all have one shape.
 
-    Raises:
-        ValueError: a source that cannot be read, or NaN among the features, with the row; a column without settings.
-        OSError: no room for the cache. What was written before stays.
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     with PartStore(Path(place), ragged=False) as store:
+    ...         store.add("a", torch.tensor([1.0, 2.0]))
+    ...     store.gather(store.places(["a", "a"])).tolist()
+    [[1.0, 2.0], [1.0, 2.0]]
     """
-    sources, where = list(sources), where or row_number
-    reader = column.tokenizer if isinstance(column, CaptionColumn) else getattr(column, "reader", None)
-    settings = settings or getattr(reader, "settings", None)
-    if settings is None:
-        raise ValueError(f"settings: a {type(column).__name__} does not say how its values were read; give settings")
-    rows = [row for row, source in enumerate(sources) if source is not None]
-    if len(sources) != len(column) or not torch.equal(column.present.nonzero()[:, 0], torch.tensor(rows).long()):
-        raise ValueError(f"sources: expected one for each of {len(column)} rows, None where the column has no value")
-    first = first_rows(sources, rows)
-    distinct = list(dict.fromkeys(first.values()))
-    if isinstance(column, CachedColumn):
-        keys = {row: key for row in distinct if (key := column.keys[row]) is not None}
-    else:
-        text = isinstance(column, CaptionColumn) or getattr(reader, "modality_kind", None) == "text"
-        found = in_threads(lambda row: _key(sources[row], row, where, text)[0], distinct, min(8, os.cpu_count() or 1))
-        keys = dict(zip(distinct, tracked(found, "looking for features", distinct, progress)))
-    with PartStore(keyed_folder(cache, "features", {"reader": settings, "encoder": name}), ragged=False) as store:
-        new = list({key: row for row, key in reversed(keys.items()) if key not in store}.values())[::-1]
-        batches = [new[start : start + batch_size] for start in range(0, len(new), batch_size)]
-        taken = in_threads(lambda batch: column.take(torch.tensor(batch), name), batches, workers=1)
-        for batch, inputs in zip(batches, tracked(taken, "computing features", batches, progress)):
-            with torch.inference_mode():
-                features = embed(inputs.values).float().cpu()[inputs.rows]
-            for row, vector in zip(batch, features):
-                if not vector.isfinite().all():
-                    raise ValueError(f"{where(row)}: its features are NaN or infinite; check the encoder's weights")
-                store.add(keys[row], vector)
-    return CachedColumn(store, _of_rows(keys, first, len(sources)), _features)
+
+    def __init__(self, folder: Path, ragged: bool) -> None:
+        self.folder = folder
+        self.ragged = ragged
+        self.parts: list[Tensor] = []
+        self._known: set[str] = set()
+        self._place: dict[str, tuple[int, int, int]] = {}
+        self._pending: dict[str, Tensor] = {}
+        self._pending_bytes = 0
+        self._begun = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._remove_left()
+        self.refresh()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._place or key in self._pending
+
+    def __enter__(self) -> "PartStore":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.flush()
+
+    def refresh(self) -> None:
+        """Map the parts that were written since, by this process or another."""
+        for keys in sorted(self.folder.glob(f"*{_KEYS}")):
+            name = keys.name.removesuffix(_KEYS)
+            if name in self._known:
+                continue
+            entries, part = _read_part(self.folder / f"{name}.npy", keys)
+            self._known.add(name)
+            self.parts.append(part)
+            lengths = entries["length"]
+            starts = (np.cumsum(lengths) - lengths).tolist()
+            for key, start, length in zip(entries["key"].tolist(), starts, lengths.tolist()):
+                self._place.setdefault(key.decode(), (len(self.parts) - 1, start, length))
+
+    def add(self, key: str, item: Tensor) -> None:
+        """Store an item; an item whose key is there already is left out.
+
+        Args:
+            key: 32 characters at most.
+            item: of one shape, or (length, ...) if the store is ragged.
+
+        Raises:
+            OSError: no room on the disk, or another reason why nothing can be written. The parts so far stay.
+        """
+        if key in self:
+            return
+        self._pending[key] = item
+        self._pending_bytes += item.nbytes
+        if self._pending_bytes >= PART_BYTES or time.monotonic() - self._begun >= PART_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added as one part."""
+        pending, self._pending, self._pending_bytes = self._pending, {}, 0
+        self._begun = time.monotonic()
+        if not pending:
+            return
+        items = list(pending.values())
+        lengths = [len(item) if self.ragged else 1 for item in items]
+        entries = np.array(list(zip([key.encode() for key in pending], lengths)), dtype=_ENTRY)
+        name = uuid.uuid4().hex
+        try:
+            _save(self.folder / f"{name}.npy", (torch.cat(items) if self.ragged else torch.stack(items)).numpy())
+            _save(self.folder / f"{name}{_KEYS}", entries)
+        except OSError as error:
+            (self.folder / f"{name}.npy").unlink(missing_ok=True)
+            raise OSError(
+                error.errno or errno.EIO,
+                f"{self.folder}: cannot write the cache ({error.strerror}). What was written before stays and is used "
+                "the next time; make room, or choose another folder",
+            ) from error
+        self.refresh()
+
+    def places(self, keys: Sequence[str]) -> Int[Tensor, "items 3"]:
+        """Where items lie: part, start and length."""
+        return torch.tensor([self._place[key] for key in keys], dtype=torch.long).reshape(-1, 3)
+
+    def gather(self, places: Int[Tensor, "items 3"]) -> Shaped[Tensor, "items ..."] | list[Tensor]:
+        """Copies of items of one shape as one tensor; of a ragged store, the items. At least one of `places`."""
+        if self.ragged:
+            return [self.parts[part][start : start + length] for part, start, length in places.tolist()]
+        first = self.parts[int(places[0, 0])]
+        items = torch.empty(len(places), *first.shape[1:], dtype=first.dtype)
+        for part in places[:, 0].unique().tolist():
+            chosen = (places[:, 0] == part).nonzero()[:, 0]
+            items[chosen] = self.parts[part].index_select(0, places[chosen, 1])
+        return items
+
+    def _remove_left(self) -> None:
+        """Remove what killed processes left: files half written, items without their keys."""
+        for path in [*self.folder.glob(".*.partial"), *self.folder.glob("*.npy")]:
+            alone = not path.name.endswith(_KEYS) and not path.with_name(f"{path.stem}{_KEYS}").exists()
+            try:
+                if alone and time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                    path.unlink()
+            except FileNotFoundError:  # another process finished or removed it
+                continue
 
 
-def _key(source: Source, row: int, where: Where, text: bool = False) -> tuple[str, Source]:
-    try:
-        return fingerprint(source.encode() if text else source)
-    except ValueError as error:
-        raise ValueError(f"{where(row)}: {error}") from error
+def map_npy(path: Path) -> Tensor:
+    """A `.npy` file as a tensor that is read from the disk where it is looked at.
 
-
-def _of_rows(keys: Mapping[int, str], first: Mapping[int, int], rows: int) -> list[str | None]:
-    """The key of each row, from those of the first rows with the same source."""
-    return [keys[first[row]] if row in first else None for row in range(rows)]
-
-
-def _features(items: Tensor | list[Tensor]) -> dict[str, Float[Tensor, "n width"]]:
-    return {"features": items if isinstance(items, Tensor) else torch.zeros(0, 0)}
-
-
-def _caption_column(sources: list[Source | None], rows: list[int], reader: Any, where: Where) -> CaptionColumn:
-    numbers: dict[str, int] = {}
-    index = torch.full((len(sources),), -1)
-    for row in rows:
-        text = read_row(reader, sources[row], row, where)
-        index[row] = numbers.setdefault(str(text), len(numbers))
-    return CaptionColumn(list(numbers), index, reader)
+    Unlike numpy's maps these keep no file open, of which a process may have a thousand.
+    """
+    header = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not header.nbytes:
+        raise ValueError("holds nothing")
+    whole = torch.from_file(str(path), shared=False, size=header.offset + header.nbytes, dtype=torch.uint8)
+    dtype = torch.from_numpy(np.empty(0, header.dtype)).dtype
+    return whole[header.offset :].view(dtype).view(header.shape)
 
 
 def keyed_folder(cache: Path, kind: str, settings: Mapping[str, Any]) -> Path:
@@ -171,7 +223,18 @@ def keyed_folder(cache: Path, kind: str, settings: Mapping[str, Any]) -> Path:
     return folder
 
 
-def tracked(items: Iterable[Item], what: str, total: Sequence[Any], progress: bool) -> Iterator[Item]:
-    """The items, with a bar on stderr of what is done of `total`."""
-    console = Console(stderr=True)
-    yield from track(items, what, len(total), console=console, transient=True, disable=not progress or not total)
+def _save(path: Path, array: np.ndarray) -> None:
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _read_part(path: Path, keys: Path) -> tuple[np.ndarray, Tensor]:
+    try:
+        entries, part = np.load(keys, allow_pickle=False), map_npy(path)
+        if entries.dtype != _ENTRY or len(part) != entries["length"].sum():
+            raise ValueError(f"{len(part)} entries do not fit to their keys")
+    except (ValueError, EOFError, RuntimeError, FileNotFoundError) as error:
+        raise ValueError(
+            f"{path}: a damaged part of the cache ({error}); delete it and {keys.name}, its items are made again"
+        ) from error
+    return entries, part

@@ -5,7 +5,8 @@ values are sound (`check`), and what the encoder gets for some rows (`take`).
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +14,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from confu.data.parallel import in_threads
+from confu.data.readers.reader import Reader
+from confu.data.readers.source import Source, padded
 from confu.data.readers.text import Tokenizer
 from confu.types import Inputs
 
@@ -91,12 +95,13 @@ class TensorColumn:
 
     def check(self, modality: str) -> None:
         """See `Column`. A memory map is checked batch by batch instead: reading all of it here would take minutes."""
-        if isinstance(self.values, np.memmap) or not _is_float(self.values):
+        floats = (
+            self.values.dtype.is_floating_point if isinstance(self.values, Tensor) else self.values.dtype.kind == "f"
+        )
+        if isinstance(self.values, np.memmap) or not floats:
             return
         row_bytes = max(1, int(np.prod(self.values.shape[1:])) * self.values.dtype.itemsize)
-        step = max(1, _CHUNK_BYTES // row_bytes)
-        for start in range(0, len(self), step):
-            rows = torch.arange(start, min(start + step, len(self)))
+        for rows in torch.arange(len(self)).split(max(1, _CHUNK_BYTES // row_bytes)):
             if self.missing is not None:
                 rows = rows[~self.missing[rows]]
             _require_finite(self._gather(rows), rows, modality)
@@ -106,8 +111,7 @@ class TensorColumn:
         rows = torch.arange(len(indices))
         if self.missing is not None:
             present = ~self.missing[indices]
-            rows = torch.where(present, present.cumsum(0) - 1, -1)
-            indices = indices[present]
+            rows, indices = numbered(present), indices[present]
         values = self._gather(indices)
         if isinstance(self.values, np.memmap) and values.is_floating_point():
             _require_finite(values, indices, modality)
@@ -131,7 +135,7 @@ class SequenceColumn:
     A batch holds `values` (present, longest, features) float32 and `mask` (present, longest) bool, True at real steps.
 
     Args:
-        sequences: (steps, features) each, at least one step; None where a row lacks this modality.
+        sources: (steps, features) each, at least one step; None where a row lacks this modality.
 
     >>> column = SequenceColumn([torch.ones(2, 3), None, torch.ones(1, 3)])
     >>> inputs = column.take(torch.tensor([2, 1, 0]), "audio")
@@ -170,16 +174,8 @@ class SequenceColumn:
     def take(self, indices: Indices, modality: str) -> Inputs:
         """See `Column`."""
         chosen = [self.sequences[index] for index in indices.tolist()]
-        present = [sequence for sequence in chosen if sequence is not None]
-        found = torch.tensor([sequence is not None for sequence in chosen], dtype=torch.bool)
-        rows = torch.where(found, found.cumsum(0) - 1, -1)
-        longest = max((len(sequence) for sequence in present), default=0)
-        values = torch.zeros(len(present), longest, self.dim)
-        mask = torch.zeros(len(present), longest, dtype=torch.bool)
-        for row, sequence in enumerate(present):
-            values[row, : len(sequence)] = sequence
-            mask[row, : len(sequence)] = True
-        return Inputs({"values": values, "mask": mask}, rows)
+        present = torch.tensor([sequence is not None for sequence in chosen], dtype=torch.bool)
+        return Inputs(padded([sequence for sequence in chosen if sequence is not None], (self.dim,)), numbered(present))
 
 
 class CaptionColumn:
@@ -193,7 +189,7 @@ class CaptionColumn:
         tokenizer: e.g. a `WordVocabulary`.
         deduplicate: False gives every row its own copy of its caption.
 
-    >>> from confu.data.readers.text import WordVocabulary
+    >>> from confu.data import WordVocabulary
     >>> captions = ["a one", "a two"]
     >>> column = CaptionColumn(captions, torch.tensor([0, 1, 1]), WordVocabulary.from_texts(captions))
     >>> inputs = column.take(torch.tensor([2, 1]), "text")
@@ -231,29 +227,108 @@ class CaptionColumn:
 
     def on(self, device: torch.device | str) -> "CaptionColumn":
         """The same column with its tokens on a device."""
-        made = copy.copy(self)
-        made._tokens = {name: tokens.to(device) for name, tokens in self._tokens.items()}
-        return made
+        moved = copy.copy(self)
+        moved._tokens = {name: tokens.to(device) for name, tokens in self._tokens.items()}
+        return moved
 
     def check(self, modality: str) -> None:
         """See `Column`; token numbers are always finite."""
 
     def take(self, indices: Indices, modality: str) -> Inputs:
         """See `Column`."""
-        wanted = self.index[indices]
-        present = wanted >= 0
-        if self.deduplicate:
-            distinct, positions = wanted[present].unique(return_inverse=True)
-        else:
-            distinct, positions = wanted[present], torch.arange(int(present.sum()))
-        rows = torch.full_like(wanted, -1)
-        rows[present] = positions
-        longest = int(self._lengths[distinct].max()) if len(distinct) else 0
-        return Inputs({name: tokens[distinct, :longest] for name, tokens in self._tokens.items()}, rows)
+        index = self.index[indices]
+        captions, rows = distinct(index) if self.deduplicate else (index[index >= 0], numbered(index >= 0))
+        longest = int(self._lengths[captions].max()) if len(captions) else 0
+        return Inputs({name: tokens[captions, :longest] for name, tokens in self._tokens.items()}, rows)
 
 
-def _is_float(values: Tensor | np.ndarray) -> bool:
-    return values.is_floating_point() if isinstance(values, Tensor) else np.issubdtype(values.dtype, np.floating)
+class SourceColumn:
+    """Rows that are read and decoded at every batch, no more than the batch needs.
+
+    Rows with the same path or text share one input, so that it is read and encoded once a batch.
+
+    Args:
+        sources: one a row, e.g. a path; None where a row lacks this modality.
+        reader: reads them.
+        workers: threads that read a batch; 0 reads in the caller's.
+        where: names a row in messages, e.g. "row 17 (id cat-3), column 'photo'"; None is "row 17".
+
+    >>> from confu.data.readers import VectorReader
+    >>> column = SourceColumn([[1.0, 2.0], None, [3.0, 4.0]], VectorReader(2))
+    >>> inputs = column.take(torch.tensor([2, 1]), "sensor")
+    >>> inputs.values.tolist(), inputs.rows.tolist()
+    ([[3.0, 4.0]], [0, -1])
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source | None],
+        reader: Reader,
+        workers: int = 0,
+        where: Callable[[int], str] = "row {}".format,
+    ) -> None:
+        self.sources = list(sources)
+        self.reader = reader
+        self.workers = workers
+        self.where = where
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        """(n,) the rows that have a source."""
+        return torch.tensor([source is not None for source in self.sources], dtype=torch.bool)
+
+    def check(self, modality: str) -> None:
+        """See `Column`; each source is checked when it is read."""
+
+    def take(self, indices: Indices, modality: str) -> Inputs:
+        """See `Column`.
+
+        Raises:
+            ValueError: a source that cannot be read, with its row.
+        """
+        first = first_rows(self.sources, [row for row in indices.tolist() if self.sources[row] is not None])
+        position = {row: number for number, row in enumerate(dict.fromkeys(first.values()))}
+        items = list(in_threads(self._read, position, min(self.workers, len(position))))
+        rows = [position[first[row]] if row in first else -1 for row in indices.tolist()]
+        return Inputs(self.reader.collate(items), torch.tensor(rows, dtype=torch.long))
+
+    def _read(self, row: int) -> Tensor | str:
+        try:
+            return self.reader.read(self.sources[row])
+        except ValueError as error:
+            raise ValueError(f"{self.where(row)}: {error}") from error
+
+
+def first_rows(sources: Sequence[Source | None], rows: Sequence[int]) -> dict[int, int]:
+    """Of each of these rows, the first of them that has the same path, text or object.
+
+    >>> first_rows(["a.png", "b.png", "a.png"], [2, 1, 0])
+    {2: 2, 1: 1, 0: 2}
+    """
+    seen: dict[Hashable, int] = {}
+    same = {row: str(s) if isinstance(s := sources[row], str | Path) else (id(s),) for row in rows}
+    return {row: seen.setdefault(same[row], row) for row in rows}
+
+
+def numbered(present: Bool[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """0, 1, 2, ... in the rows that are present, -1 in the others."""
+    return torch.where(present, present.cumsum(0) - 1, -1)
+
+
+def distinct(index: Int[Tensor, " batch"]) -> tuple[Int[Tensor, " distinct"], Int[Tensor, " batch"]]:
+    """The distinct numbers of 0 or more in ascending order, and where each row's stands among them; -1 stays.
+
+    >>> [part.tolist() for part in distinct(torch.tensor([5, -1, 2, 5]))]
+    [[2, 5], [1, -1, 0, 1]]
+    """
+    present = index >= 0
+    numbers, positions = index[present].unique(return_inverse=True)
+    rows = torch.full_like(index, -1)
+    rows[present] = positions
+    return numbers, rows
 
 
 def _require_finite(values: Tensor, rows: Tensor, modality: str) -> None:

@@ -1,7 +1,7 @@
-"""The same function of many items, in threads: decoders and files release Python's lock while they work."""
+"""The same function of many items, in threads, with a bar: decoders and files release Python's lock while they work."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -38,3 +38,12 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], worker
         finally:
             for future in begun:
                 future.cancel()
+
+
+def tracked(items: Iterable[Item], what: str, total: Sized, progress: bool) -> Iterator[Item]:
+    """The items, with a bar on stderr of what is done of `total`."""
+    from rich.console import Console
+    from rich.progress import track
+
+    disable = not progress or not len(total)
+    yield from track(items, what, len(total), console=Console(stderr=True), transient=True, disable=disable)

@@ -11,15 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from confu.data import Column
-from confu.data.cache import keyed_folder, tracked
-from confu.data.cached_column import CachedColumn
-from confu.data.columns import CaptionColumn
+from confu.data.cache import CachedColumn, PartStore, keyed_folder
+from confu.data.columns import CaptionColumn, SourceColumn
 from confu.data.manifest import Manifest, Problem
-from confu.data.parallel import in_threads
-from confu.data.part_store import PartStore
+from confu.data.parallel import in_threads, tracked
 from confu.data.readers import Reader
 from confu.data.readers.source import fingerprint
-from confu.data.sources import SourceColumn
 from confu.nn.encoders import features_fingerprint, frozen_features
 from confu.runs.columns import cell_problem, read_sources
 from confu.runs.run_file import RunFile

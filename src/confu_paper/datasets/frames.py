@@ -9,11 +9,11 @@ from torch import Tensor
 
 from confu.data.columns import Column, Indices
 from confu.data.dataset import ArrayDataset
-from confu.data.decoding import decode
 from confu.data.readers import ImageReader, MelReader, WaveformReader
 from confu.data.view import DatasetView
 from confu.types import Inputs
 from confu_paper.datasets.birds import BirdRows
+from confu_paper.datasets.decoding import decode
 from confu_paper.datasets.problems import show_problems
 from confu_paper.datasets.video_frames import FramesReader
 from confu_paper.datasets.video_sound import NoSoundError, VideoSoundReader
@@ -29,7 +29,7 @@ class FrameDataset(DatasetView):
             another.
         videos: the rows of the videos that can be read.
         frames: of each video.
-        sources: by column, what each row is made of, as `confu.data.cache.feature_column` asks for it; distinct for
+        sources: by column, what each row is made of, as `feature_column` asks for it; distinct for
             distinct frames.
         problems: videos that are left out, and sounds that could not be read, one line each.
         silent: how many of the videos have no sound track.

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 
-from confu.data.cache import decoded_column
 from confu.data.columns import Column
 from confu.data.dataset import ArrayDataset
-from confu.data.decoding import decode
 from confu.data.readers import Reader
 from confu_paper.datasets.birds import BirdRows
+from confu_paper.datasets.decoding import caption_column, decode
 from confu_paper.datasets.problems import show_problems
 
 
@@ -26,7 +25,7 @@ def media_dataset(
     Args:
         rows: with a source for each of the readers.
         readers: by modality, in the order that the data set shall have, e.g. {"image": ..., "audio": ..., "text": ...}.
-        cache: as for `confu.data.cache.decoded_column`.
+        cache: as for `decode`.
         workers: threads that read.
         progress: whether to draw a progress bar; the problems found are summed up beside it.
 
@@ -63,7 +62,7 @@ def media_dataset(
     columns: dict[str, Column] = {}
     for name, reader in readers.items():
         if reader.modality_kind == "text":
-            columns[name] = decoded_column([made[name][row] for row in kept], reader, Path(cache), progress=False)
+            columns[name] = caption_column([made[name][row] for row in kept], reader)
         else:
             made[name].keys[:] = [made[name].keys[row] for row in kept]
             columns[name] = made[name].column()

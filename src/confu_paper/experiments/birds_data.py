@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from confu.data import ArrayDataset, CaptionColumn, Column, Splits
-from confu.data.cache import feature_column
 from confu.data.readers import Reader, WordsReader, words_reader_from_texts
 from confu.nn.encoders import features_fingerprint, frozen_features
 from confu_paper.datasets.bird_mml import read_bird_mml
 from confu_paper.datasets.birds import BirdRows
+from confu_paper.datasets.decoding import feature_column
 from confu_paper.datasets.media import media_dataset
 from confu_paper.datasets.paired import paired_by_class
 from confu_paper.experiments.birds_parts import PARTS, bird_parts, digest

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from confu.data import ArrayDataset, Dataset
-from confu.data.cache import feature_column
 from confu.data.corruptions import CorruptedDataset, GaussianNoise
-from confu.data.decoding import decode
 from confu.data.readers import ImageReader, MelReader, VectorReader, WaveformReader, WordsReader
 from confu.data.readers.image import Picture
 from confu_paper.datasets.birds import RowList
+from confu_paper.datasets.decoding import decode, feature_column
 from confu_paper.datasets.frames import SECONDS, frame_dataset
 from confu_paper.datasets.media import media_dataset
 from confu_paper.datasets.ssw60 import read_ssw60
@@ -109,7 +108,7 @@ def _only_silence(source, seconds=None):
 
 
 def test_each_file_is_hashed_once_for_both_modalities(clips, tmp_path, monkeypatch):
-    from confu.data import decoding
+    from confu_paper.datasets import decoding
 
     seen = []
     monkeypatch.setattr(decoding, "fingerprint", lambda source: (seen.append(source), (str(source)[-8:], source))[1])
