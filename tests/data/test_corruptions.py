@@ -15,10 +15,11 @@ from confu.data.corruptions import (
     GaussianNoise,
     Swapped,
     TimeShifted,
+    blur,
     measured_snr_db,
+    row_random,
+    shift_frames,
 )
-from confu.data.per_row import row_random
-from confu.data.signal import blur, shift_frames
 from confu.types import Inputs
 
 ROWS = 23

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from confu.data import ArrayDataset, CaptionColumn, TensorColumn, WordVocabulary
+from confu.data.dataset import RowsOf
 from confu.data.gaps import FilledDataset, IncompleteDataset, random_gaps
-from confu.data.view import RowsOf
 
 CAPTIONS = ["a one", "a two words"]
 IMAGES = torch.arange(1.0, 7.0).reshape(6, 1)

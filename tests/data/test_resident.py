@@ -6,9 +6,9 @@ import torch
 
 from confu.data import ArrayDataset, CaptionColumn, SequenceColumn, TensorColumn, WordVocabulary
 from confu.data import resident as module
+from confu.data.dataset import DatasetView, RowsOf
 from confu.data.gaps import IncompleteDataset
 from confu.data.resident import on_device, resident
-from confu.data.view import DatasetView, RowsOf
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 TEXTS = ["a cat", "one black cat sits", "two dogs"]

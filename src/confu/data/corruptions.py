@@ -1,6 +1,5 @@
 """Corruptions of any modality at test time: noise, loss, mix-ups, clipping, time shift and blur.
 
-What a row becomes depends on the seed, its index, its modality and the corruption; never on the batch that it is in.
 A corruption of your own is a class with a `__str__` and a method `corrupt`, as in `Corruption`.
 """
 
@@ -10,13 +9,23 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from confu.checks import check_fraction, check_known
 from confu.data.columns import Indices
-from confu.data.corrupted import CorruptedDataset, measured_snr_db
-from confu.data.per_row import Corruption, Source, change_values, one_a_row, row_random, without_rows
-from confu.data.signal import Power, blur, shift_frames, signal_power
+from confu.data.corrupted import (
+    CorruptedDataset,
+    Corruption,
+    ModalityRows,
+    Power,
+    change_values,
+    measured_snr_db,
+    one_a_row,
+    row_random,
+    signal_power,
+)
+from confu.data.gaps import without_rows
 from confu.types import Inputs
 
 __all__ = [
@@ -85,7 +94,7 @@ class GaussianNoise:
             return f"noise of std {self.std:g}"
         return f"noise at {self.snr_db:g} dB SNR{' about the mean' if self.power == 'variance' else ''}"
 
-    def corrupt(self, inputs: Inputs, indices: Indices, source: Source) -> Inputs:
+    def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
         """See `Corruption`."""
         rows = indices[inputs.present].tolist()
 
@@ -124,10 +133,10 @@ class Dropped:
     def __str__(self) -> str:
         return "dropped" if self.share == 1 else f"dropped in {100 * self.share:g} % of rows"
 
-    def corrupt(self, inputs: Inputs, indices: Indices, source: Source) -> Inputs:
+    def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
         """See `Corruption`."""
-        lots = [source.random("drop", row).random() for row in indices.tolist()]
-        return without_rows(inputs, torch.tensor(lots, dtype=torch.float64) < self.share)
+        draws = [source.random("drop", row).random() for row in indices.tolist()]
+        return without_rows(inputs, torch.tensor(draws, dtype=torch.float64) < self.share)
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ class Swapped:
     def __str__(self) -> str:
         return "swapped"
 
-    def corrupt(self, inputs: Inputs, indices: Indices, source: Source) -> Inputs:
+    def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
         """See `Corruption`."""
         after = _cyclic_order(len(source), source.seed, source.modality)
         present = inputs.present
@@ -189,7 +198,7 @@ class Clipped:
     def __str__(self) -> str:
         return f"clipped to {self.low:g} ... {self.high:g}"
 
-    def corrupt(self, inputs: Inputs, indices: Indices, source: Source) -> Inputs:
+    def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
         """See `Corruption`."""
         return change_values(inputs, lambda values, _: values.clamp(self.low, self.high), str(self), source.modality)
 
@@ -218,10 +227,10 @@ class TimeShifted:
             raise ValueError(f"fill: expected a number, or 'wrap'; got {self.fill!r}")
 
     def __str__(self) -> str:
-        how = ", wrapped" if self.fill == "wrap" else "" if self.fill == 0 else f", filled with {self.fill:g}"
-        return f"shifted by {self.frames:+d} frames{how}"
+        filling = ", wrapped" if self.fill == "wrap" else "" if self.fill == 0 else f", filled with {self.fill:g}"
+        return f"shifted by {self.frames:+d} frames{filling}"
 
-    def corrupt(self, inputs: Inputs, indices: Indices, source: Source) -> Inputs:
+    def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
         """See `Corruption`."""
         return change_values(
             inputs, lambda values, _: shift_frames(values, self.frames, self.fill), str(self), source.modality
@@ -230,7 +239,7 @@ class TimeShifted:
 
 @dataclass(frozen=True)
 class Blurred:
-    """A Gaussian blur over the last two axes, as pictures and spectrograms have them (see `confu.data.signal.blur`).
+    """A Gaussian blur over the last two axes, as pictures and spectrograms have them (see `blur`).
 
     Args:
         sigma: standard deviation in pixels, 0 or more.
@@ -250,7 +259,7 @@ class Blurred:
     def __str__(self) -> str:
         return f"blurred by {self.sigma:g} pixels"
 
-    def corrupt(self, inputs: Inputs, indices: Indices, source: Source) -> Inputs:
+    def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
         """See `Corruption`."""
 
         def change(values: Tensor, _first: int) -> Tensor:
@@ -270,3 +279,40 @@ class Blurred:
                 f"{', '.join(inputs.values)}. Corrupt another modality, or drop or swap this one"
             )
         return change_values(inputs, change, str(self), source.modality)
+
+
+def shift_frames(values: Shaped[Tensor, "n ... time"], frames: int, fill: float | Literal["wrap"]) -> Tensor:
+    """Shift n samples along their last axis, time, by some frames; positive is later. For `fill` see `TimeShifted`.
+
+    >>> shift_frames(torch.tensor([[1, 2, 3]]), 1, fill=0).tolist()
+    [[0, 1, 2]]
+    """
+    time = values.shape[-1]
+    if fill == "wrap":
+        return values.roll(frames, -1)
+    source = torch.arange(time, device=values.device) - frames
+    outside = (source < 0) | (source >= time)
+    return values[..., source.clamp(0, max(0, time - 1))].masked_fill(outside, fill)
+
+
+def blur(values: Float[Tensor, "n ... height width"], sigma: float) -> Tensor:
+    r"""Blur n samples over their last two axes with a Gaussian of `sigma` pixels, first down, then across.
+
+    $$\tilde x_i = \sum_{|k| \le 4\sigma} w_k \, x_{i + k}, \qquad w_k \propto e^{-k^2 / 2\sigma^2}, \; \sum_k w_k = 1$$
+
+    Beyond an edge the value at the edge goes on, so a constant picture stays as it is.
+
+    >>> [round(x, 2) for x in blur(torch.eye(3)[None], sigma=0.5)[0, 1].tolist()]
+    [0.18, 0.64, 0.18]
+    """
+    reach = int(4 * sigma + 0.5)
+    weights = [math.exp(-0.5 * (k / sigma) ** 2) if k else 1.0 for k in range(-reach, reach + 1)]
+    for axis in (-2, -1):
+        size = values.shape[axis]
+        places = torch.arange(-reach, size + reach, device=values.device).clamp(0, max(0, size - 1))
+        extended = values.index_select(axis, places)
+        # A sum of shifted views: unlike a convolution, it rounds in the same way whatever the batch.
+        values = torch.zeros_like(values)
+        for k, weight in enumerate(weights):
+            values.add_(extended.narrow(axis, k, size), alpha=weight / sum(weights))
+    return values

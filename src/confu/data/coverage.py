@@ -27,8 +27,8 @@ class Coverage:
         rows: all of them.
 
     >>> present = {"image": [True, True, False], "text": [True, False, True]}
-    >>> found = coverage(present)
-    >>> found.complete("image+text"), found.complete("text"), found.rows
+    >>> counts = coverage(present)
+    >>> counts.complete("image+text"), counts.complete("text"), counts.rows
     (1, 2, 3)
     """
 
@@ -42,11 +42,10 @@ class Coverage:
         Raises:
             ValueError: a modality that there is none of.
         """
-        wanted = Subset.parse(subset)
-        unknown = wanted - set(self.modalities)
-        if unknown:
-            raise ValueError(f"subset {wanted}: expected modalities of {', '.join(self.modalities)}; got {wanted}")
-        return sum(count for pattern, count in self.patterns.items() if wanted <= pattern)
+        subset = Subset.parse(subset)
+        if subset - set(self.modalities):
+            raise ValueError(f"subset {subset}: expected modalities of {', '.join(self.modalities)}; got {subset}")
+        return sum(count for pattern, count in self.patterns.items() if subset <= pattern)
 
     @property
     def subsets(self) -> tuple[Subset, ...]:
@@ -74,19 +73,20 @@ class Coverage:
         for table in (complete, patterns):
             table.add_column("rows", justify="right")
             table.add_column("%", justify="right")
+
+        def add(table: Table, name: str, count: int) -> None:
+            table.add_row(Text(name), f"{count:,}", f"{100 * count / self.rows:.1f}" if self.rows else "-")
+
         if all(self.complete(subset) == self.rows for subset in self.subsets):
-            complete.add_row("every subset", *self._share(self.rows))  # 31 lines of 100 % would say no more
+            add(complete, "every subset", self.rows)  # 31 lines of 100 % would say no more
             return complete
         for subset in self.subsets:
-            complete.add_row(Text(str(subset)), *self._share(self.complete(subset)))
+            add(complete, str(subset), self.complete(subset))
         for pattern, count in self.patterns.items():
-            patterns.add_row(Text("+".join(pattern) or "nothing"), *self._share(count))
+            add(patterns, "+".join(pattern) or "nothing", count)
         both = Table.grid(padding=(0, 4))
         both.add_row(complete, patterns)
         return both
-
-    def _share(self, count: int) -> tuple[str, str]:
-        return f"{count:,}", f"{100 * count / self.rows:.1f}" if self.rows else "-"
 
 
 def coverage(present: Mapping[str, Any]) -> Coverage:
@@ -98,22 +98,16 @@ def coverage(present: Mapping[str, Any]) -> Coverage:
     Raises:
         ValueError: no modality, or masks of differing lengths.
     """
-    found = pattern_of_rows(present)
+    patterns = pattern_of_rows(present)
     modalities = tuple(present)
-    counts = Counter(frozenset() if pattern is None else pattern for pattern in found)
+    counts = Counter(frozenset() if pattern is None else pattern for pattern in patterns)
     # Of equal counts the one with more modalities first, so that the order does not depend on that of the rows.
-    order = sorted(counts, key=lambda one: (-counts[one], -len(one), [modalities.index(name) for name in one]))
-    return Coverage(modalities, {pattern: counts[pattern] for pattern in order}, len(found))
+    order = sorted(counts, key=lambda key: (-counts[key], -len(key), [modalities.index(name) for name in key]))
+    return Coverage(modalities, {pattern: counts[pattern] for pattern in order}, len(patterns))
 
 
 def pattern_of_rows(present: Mapping[str, Any]) -> list[Subset | None]:
-    """The modalities that each row has, in the order of `present`; None for a row that has none.
-
-    Args:
-        present: modality -> (n,) bool.
-
-    Raises:
-        ValueError: no modality, or masks of differing lengths.
+    """The modalities that each row has, in the order of `present`, as for `coverage`; None for a row without any.
 
     Example:
         >>> pattern_of_rows({"image": [True, False], "text": [True, False]})
@@ -122,13 +116,9 @@ def pattern_of_rows(present: Mapping[str, Any]) -> list[Subset | None]:
     lengths = {name: len(mask) for name, mask in present.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"present: expected a mask for at least one modality, all of one length; got {lengths}")
-    names = tuple(present)
-    masks = np.stack([_as_array(present[name]) for name in names], axis=1)
+    names = np.array(list(present))
+    arrays = [np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask, dtype=bool) for mask in present.values()]
     # Few patterns, many rows: each pattern is named once.
-    patterns, numbers = np.unique(masks, axis=0, return_inverse=True)
-    subsets = [Subset(*np.array(names)[mask].tolist()) if mask.any() else None for mask in patterns]
+    patterns, numbers = np.unique(np.stack(arrays, axis=1), axis=0, return_inverse=True)
+    subsets = [Subset(*names[mask].tolist()) if mask.any() else None for mask in patterns]
     return [subsets[number] for number in numbers.reshape(-1).tolist()]
-
-
-def _as_array(mask: Any) -> np.ndarray:
-    return np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask, dtype=bool)

@@ -1,9 +1,10 @@
-"""Data sets as columns by modality name, and the protocol that training, inference and evaluation read."""
+"""Data sets as columns by modality name, data sets made from others, and the protocol that everything else reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -64,7 +65,6 @@ class ArrayDataset:
     Raises:
         ValueError: columns, labels, ids or groups of differing lengths; NaN or infinity; a label without a class name.
 
-    >>> import torch
     >>> from confu.data.columns import TensorColumn
     >>> data = ArrayDataset({"image": TensorColumn(torch.rand(3, 4)), "audio": TensorColumn(torch.rand(3, 2))})
     >>> data.modalities, len(data.batch(torch.tensor([2, 0])))
@@ -82,11 +82,10 @@ class ArrayDataset:
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"columns: expected at least one, all with the same number of rows; got {lengths}")
-        self.columns = dict(columns)
         self._length = next(iter(lengths.values()))
-        for what, given in (("labels", labels), ("ids", ids), ("groups", groups)):
-            if given is not None and len(given) != self._length:
-                raise ValueError(f"{what}: expected {self._length}, one a row of the columns; got {len(given)}")
+        for what, values in (("labels", labels), ("ids", ids), ("groups", groups)):
+            if values is not None and len(values) != self._length:
+                raise ValueError(f"{what}: expected {self._length}, one a row of the columns; got {len(values)}")
         if labels is not None and class_names is not None and self._length:
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= len(class_names):
@@ -94,32 +93,18 @@ class ArrayDataset:
                     f"labels: expected 0 to {len(class_names) - 1} for {len(class_names)} class names; "
                     f"got {low} to {high}"
                 )
-        for name, column in self.columns.items():
+        for name, column in columns.items():
             column.check(name)
-        self._labels = None if labels is None else labels.long()
-        self._ids = [str(row) for row in range(self._length)] if ids is None else list(ids)
-        self._class_names = None if class_names is None else tuple(class_names)
-        self.groups = None if groups is None else groups.long()
+        self.columns = dict(columns)
+        self.labels: Int[Tensor, " n"] | None = None if labels is None else labels.long()
+        self.ids: Sequence[str] = [str(row) for row in range(self._length)] if ids is None else list(ids)
+        self.class_names: tuple[str, ...] | None = None if class_names is None else tuple(class_names)
+        self.groups: Int[Tensor, " n"] | None = None if groups is None else groups.long()
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The names of the columns, in the order given."""
         return tuple(self.columns)
-
-    @property
-    def labels(self) -> Int[Tensor, " n"] | None:
-        """The class of each row, if known."""
-        return self._labels
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """A name for each row."""
-        return self._ids
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """What each label means."""
-        return self._class_names
 
     @property
     def present(self) -> dict[str, Bool[Tensor, " n"]]:
@@ -142,7 +127,102 @@ class ArrayDataset:
             )
         return Batch(
             inputs={name: column.take(indices, name) for name, column in self.columns.items()},
-            ids=[self._ids[index] for index in indices.tolist()],
-            labels=None if self._labels is None else self._labels[indices],
+            ids=[self.ids[index] for index in indices.tolist()],
+            labels=None if self.labels is None else self.labels[indices],
             groups=None if self.groups is None else self.groups[indices],
         )
+
+
+class DatasetView:
+    """A data set as it is; a subclass changes its rows, its inputs, or both.
+
+    Args:
+        dataset: any; it stays as it is.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities."""
+        return self.dataset.modalities
+
+    @property
+    def labels(self) -> Int[Tensor, " n"] | None:
+        """The class of each row, if known."""
+        return self.dataset.labels
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """A name for each row."""
+        return self.dataset.ids
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What each label means."""
+        return self.dataset.class_names
+
+    @property
+    def groups(self) -> Int[Tensor, " n"] | None:
+        """What each row belongs to, if known."""
+        return getattr(self.dataset, "groups", None)
+
+    @property
+    def present(self) -> dict[str, Bool[Tensor, " n"]]:
+        """By modality, which rows have it: all of them in a data set that does not say it."""
+        known = getattr(self.dataset, "present", {})
+        return {name: known.get(name, torch.ones(len(self.dataset), dtype=torch.bool)) for name in self.modalities}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: Indices) -> Batch:
+        """See `Dataset`."""
+        return self.dataset.batch(indices)
+
+
+class RowsOf(DatasetView):
+    """Some rows of a data set, in the order given.
+
+    Args:
+        dataset: any.
+        rows: (rows,) indices into it.
+
+    >>> from confu.data import TensorColumn
+    >>> data = ArrayDataset({"image": TensorColumn(torch.tensor([[1.0], [2.0], [3.0]]))})
+    >>> RowsOf(data, torch.tensor([2, 0])).batch(torch.tensor([0])).inputs["image"].values.tolist()
+    [[3.0]]
+    """
+
+    def __init__(self, dataset: Dataset, rows: Int[Tensor, " rows"]) -> None:
+        super().__init__(dataset)
+        self.rows = rows
+
+    @property
+    def labels(self) -> Int[Tensor, " rows"] | None:
+        """The class of each row, if known."""
+        return None if self.dataset.labels is None else self.dataset.labels[self.rows]
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """A name for each row."""
+        return [self.dataset.ids[row] for row in self.rows.tolist()]
+
+    @property
+    def groups(self) -> Int[Tensor, " rows"] | None:
+        """What each row belongs to, if known."""
+        groups = super().groups
+        return None if groups is None else groups[self.rows]
+
+    @property
+    def present(self) -> dict[str, Bool[Tensor, " rows"]]:
+        """By modality, which rows have it."""
+        return {name: mask[self.rows] for name, mask in super().present.items()}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: Indices) -> Batch:
+        """See `Dataset`."""
+        return self.dataset.batch(self.rows[indices])

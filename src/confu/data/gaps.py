@@ -1,4 +1,4 @@
-"""Data sets with holes: rows that lack modalities, drawn at random, and what a baseline puts in their place."""
+"""Data sets with gaps: rows that lack modalities, drawn at random, and what a baseline puts in their place."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,11 +9,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from confu.checks import check_fraction, check_known
-from confu.data.columns import Indices
-from confu.data.dataset import Dataset
-from confu.data.per_row import without_rows
-from confu.data.view import DatasetView
-from confu.types import Batch, Inputs
+from confu.data.columns import Indices, distinct
+from confu.data.dataset import Dataset, DatasetView
+from confu.types import Batch, Inputs, Mask
 
 
 def random_gaps(
@@ -97,9 +95,10 @@ class FilledDataset(DatasetView):
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
-        self._some = {name: mask.nonzero()[:1, 0] for name, mask in super().present.items()}
-        if empty := [name for name, row in self._some.items() if not len(row)]:
-            raise ValueError(f"modality {empty[0]!r}: every row lacks it, so that nothing says what zeros look like")
+        self._example = {name: mask.nonzero()[:1, 0] for name, mask in super().present.items()}
+        for name, row in self._example.items():
+            if not len(row):
+                raise ValueError(f"modality {name!r}: every row lacks it, so that nothing says what zeros look like")
 
     @property
     def present(self) -> dict[str, Bool[Tensor, " n"]]:
@@ -109,34 +108,43 @@ class FilledDataset(DatasetView):
     def batch(self, indices: Indices) -> Batch:
         """See `Dataset`."""
         batch = self.dataset.batch(indices)
-        return replace(batch, inputs={name: self._fill(name, inputs) for name, inputs in batch.inputs.items()})
+        inputs = dict(batch.inputs)
+        for name, values in batch.inputs.items():
+            if not bool(values.present.any()):  # a batch of gaps alone: the shape comes from another row
+                example = self.dataset.batch(self._example[name]).inputs[name].values
+                values = Inputs(example, torch.zeros_like(values.rows))
+            inputs[name] = _filled(values, batch.inputs[name].present)
+        return replace(batch, inputs=inputs)
 
-    def _fill(self, name: str, inputs: Inputs) -> Inputs:
-        there = inputs.present
-        if not bool(there.any()):  # a batch of gaps alone: the shape comes from another row
-            values = self.dataset.batch(self._some[name]).inputs[name].values
-            inputs = Inputs(values, torch.zeros_like(inputs.rows))
-        return filled(inputs, there)
 
+def _filled(inputs: Inputs, kept: Mask) -> Inputs:
+    """Inputs with zeros in place of those that are not kept; in a mask one step stays, as no encoder reads none."""
+    rows = inputs.rows.clamp_min(0)
 
-def filled(inputs: Inputs, kept: Bool[Tensor, " batch"]) -> Inputs:
-    """Inputs with zeros in place of those that are not kept; in a mask one step stays, as no encoder reads none.
-
-    >>> filled(Inputs(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])), torch.tensor([True, False])).values.tolist()
-    [[1.0], [0.0]]
-    """
-    kept = kept & inputs.present
-    rows = torch.arange(len(kept))
-    source = inputs.rows.clamp_min(0)
-
-    def blank(name: str, value: Tensor) -> Tensor:
-        value = value[source].clone() if len(value) else value.new_zeros(len(rows), *value.shape[1:])
-        value[~kept] = 0
+    def blank(name: str, values: Tensor) -> Tensor:
+        values = values[rows].clone() if len(values) else values.new_zeros(len(rows), *values.shape[1:])
+        values[~kept] = 0
         if "mask" in name:
-            value[~kept, 0] = 1
-        return value
+            values[~kept, 0] = 1
+        return values
 
     values = inputs.values
-    if isinstance(values, dict):
-        return Inputs({name: blank(name, value) for name, value in values.items()}, rows)
-    return Inputs(blank("", values), rows)
+    filled = (
+        {name: blank(name, part) for name, part in values.items()} if isinstance(values, dict) else blank("", values)
+    )
+    return Inputs(filled, torch.arange(len(kept)))
+
+
+def without_rows(inputs: Inputs, drop: Mask) -> Inputs:
+    """The same inputs with these rows missing; inputs that no row has any more are left out.
+
+    >>> without_rows(Inputs(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1, 1])), torch.tensor([True, False, False]))
+    Inputs(values=tensor([[2.]]), rows=tensor([-1,  0,  0]))
+    """
+    positions, rows = distinct(torch.where(drop, -1, inputs.rows))
+    return Inputs(picked(inputs.values, positions), rows)
+
+
+def picked(values: Tensor | dict[str, Tensor], positions: Tensor) -> Tensor | dict[str, Tensor]:
+    """These of the stored inputs."""
+    return {name: part[positions] for name, part in values.items()} if isinstance(values, dict) else values[positions]

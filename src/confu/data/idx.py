@@ -29,8 +29,12 @@ def read_idx(path: Path | str) -> np.ndarray:
     content = path.read_bytes()
     note = ""
     if content[:2] == _GZIP:
-        content, complete = _gunzip(path, content)
-        note = "" if complete else " (the gzip stream ends early)"
+        stream = zlib.decompressobj(wbits=31)  # `gzip` itself would drop the part that it read
+        try:
+            content = stream.decompress(content)
+        except zlib.error as error:
+            raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
+        note = "" if stream.eof else " (the gzip stream ends early)"
     if len(content) < 4 or content[:2] != b"\0\0" or not content[3]:
         raise ValueError(f"{path}: no IDX file: expected it to start with two zero bytes, got {content[:4].hex(' ')!r}")
     if content[2] != _UNSIGNED_BYTE:
@@ -81,12 +85,3 @@ def _find(folder: Path, name: str) -> Path:
         if candidate.is_file():
             return candidate
     raise ValueError(f"{folder}: holds neither {name} nor {name}.gz, a file of MNIST")
-
-
-def _gunzip(path: Path, content: bytes) -> tuple[bytes, bool]:
-    """What can be decompressed, and whether the stream came to its end; `gzip` itself would drop the part it read."""
-    stream = zlib.decompressobj(wbits=31)
-    try:
-        return stream.decompress(content), stream.eof
-    except zlib.error as error:
-        raise ValueError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error

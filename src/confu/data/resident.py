@@ -1,6 +1,7 @@
 """A data set that lives on the device: its values are copied there once, and a batch is then taken from them there."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,14 +9,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from confu.data.columns import CaptionColumn, Column, Indices, SequenceColumn, TensorColumn
-from confu.data.dataset import ArrayDataset, Dataset
+from confu.data.columns import CaptionColumn, Column, Indices, SequenceColumn, TensorColumn, numbered
+from confu.data.dataset import ArrayDataset, Dataset, DatasetView, RowsOf
 from confu.data.gaps import IncompleteDataset
-from confu.data.view import DatasetView, RowsOf
 from confu.types import Inputs
 
 _SHARE = 0.8  # of the device's free memory; a step needs some too
-_VIEWS = (RowsOf, IncompleteDataset)  # they choose rows and leave the values alone
 
 
 def resident(datasets: Sequence[Dataset], device: torch.device | str) -> list[Dataset]:
@@ -41,13 +40,12 @@ def resident(datasets: Sequence[Dataset], device: torch.device | str) -> list[Da
     columns: dict[int, tuple[str, Column]] = {}
     for dataset in datasets:
         columns |= {id(column): (name, column) for name, column in _base(dataset).columns.items()}
-    sizes = {key: _bytes(name, column) for key, (name, column) in columns.items()}
-    by_name: dict[str, int] = {}
-    for key, (name, _) in columns.items():
-        by_name[name] = by_name.get(name, 0) + sizes[key]
-    _check_room(by_name, device)
+    sizes: Counter[str] = Counter()
+    for name, column in columns.values():
+        sizes[name] += _bytes(name, column)
+    _check_room(sizes, device)
     moved = {key: on_device(name, column, device) for key, (name, column) in columns.items()}
-    return [_with(dataset, moved) for dataset in datasets]
+    return [_with_columns(dataset, moved) for dataset in datasets]
 
 
 def on_device(modality: str, column: Column, device: torch.device | str) -> Column:
@@ -58,10 +56,12 @@ def on_device(modality: str, column: Column, device: torch.device | str) -> Colu
     """
     _bytes(modality, column)
     if isinstance(column, TensorColumn):
-        made = copy.copy(column)
-        values = column.values
-        made.values = (values if isinstance(values, Tensor) else torch.tensor(values)).to(device)
-        return made
+        moved = copy.copy(column)
+        moved.values = torch.as_tensor(
+            np.array(column.values) if isinstance(column.values, np.ndarray) else column.values
+        )
+        moved.values = moved.values.to(device)
+        return moved
     if isinstance(column, CaptionColumn):
         return column.on(device)
     assert isinstance(column, SequenceColumn)
@@ -72,11 +72,10 @@ class _Sequences:
     """The sequences of a `SequenceColumn` one after another, so that a batch is one selection."""
 
     def __init__(self, column: SequenceColumn, device: torch.device | str) -> None:
-        there = [sequence for sequence in column.sequences if sequence is not None]
         self.present: Bool[Tensor, " n"] = column.present
-        self.lengths = torch.tensor([0 if one is None else len(one) for one in column.sequences])
+        self.lengths = torch.tensor([0 if sequence is None else len(sequence) for sequence in column.sequences])
         self.starts = self.lengths.cumsum(0) - self.lengths
-        self.steps = torch.cat(there).to(device)
+        self.steps = torch.cat([sequence for sequence in column.sequences if sequence is not None]).to(device)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -86,37 +85,36 @@ class _Sequences:
 
     def take(self, indices: Indices, modality: str) -> Inputs:
         """See `Column`."""
-        found = self.present[indices]
-        rows = torch.where(found, found.cumsum(0) - 1, -1)
-        lengths, starts = self.lengths[indices[found]], self.starts[indices[found]]
+        present = self.present[indices]
+        lengths, starts = self.lengths[indices[present]], self.starts[indices[present]]
         step = torch.arange(int(lengths.max()) if len(lengths) else 0)
         mask = step < lengths[:, None]
         places = torch.where(mask, starts[:, None] + step, 0).to(self.steps.device)
         mask = mask.to(self.steps.device)
         values = self.steps.index_select(0, places.flatten()).view(*places.shape, self.steps.shape[1])
-        return Inputs({"values": torch.where(mask[..., None], values, 0), "mask": mask}, rows)
+        return Inputs({"values": torch.where(mask[..., None], values, 0), "mask": mask}, numbered(present))
 
 
 def _base(dataset: Dataset) -> ArrayDataset:
-    inner = dataset
-    while isinstance(inner, _VIEWS):
-        inner = inner.dataset
-    if not isinstance(inner, ArrayDataset):
+    """What is below views that choose rows and leave the values alone."""
+    while isinstance(dataset, RowsOf | IncompleteDataset):
+        dataset = dataset.dataset
+    if not isinstance(dataset, ArrayDataset):
         raise ValueError(
-            f"resident needs data that is in memory: an ArrayDataset, or rows of one; {type(inner).__name__} makes its "
-            "batches as they are asked for. Leave resident out for it"
+            f"resident needs data that is in memory: an ArrayDataset, or rows of one; {type(dataset).__name__} makes "
+            "its batches as they are asked for. Leave resident out for it"
         )
-    return inner
+    return dataset
 
 
-def _with(dataset: Dataset, moved: dict[int, Column]) -> Dataset:
-    made = copy.copy(dataset)
-    if isinstance(made, DatasetView):
-        made.dataset = _with(made.dataset, moved)
+def _with_columns(dataset: Dataset, moved: dict[int, Column]) -> Dataset:
+    changed = copy.copy(dataset)
+    if isinstance(changed, DatasetView):
+        changed.dataset = _with_columns(changed.dataset, moved)
     else:
-        assert isinstance(made, ArrayDataset)
-        made.columns = {name: moved[id(column)] for name, column in made.columns.items()}
-    return made
+        assert isinstance(changed, ArrayDataset)
+        changed.columns = {name: moved[id(column)] for name, column in changed.columns.items()}
+    return changed
 
 
 def _bytes(modality: str, column: Column) -> int:

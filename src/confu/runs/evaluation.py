@@ -14,9 +14,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
 from confu.checks import check_known
+from confu.data.dataset import RowsOf
 from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest
-from confu.data.view import RowsOf
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.map2d import METHODS as MAPS
 from confu.evaluation.report import Report

@@ -10,10 +10,10 @@ from torch import nn
 
 from confu.checks import check_known
 from confu.data import ArrayDataset, Splits
+from confu.data.dataset import RowsOf
 from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest, Problem, read_manifest
 from confu.data.readers import Reader, build_reader
-from confu.data.view import RowsOf
 from confu.inference.model_folder import INPUTS, load_inputs
 from confu.models import MultimodalModel, load_model
 from confu.runs.columns import class_names_of

@@ -8,9 +8,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from confu.data.columns import Column, Indices
-from confu.data.dataset import ArrayDataset
+from confu.data.dataset import ArrayDataset, DatasetView
 from confu.data.readers import ImageReader, MelReader, WaveformReader
-from confu.data.view import DatasetView
 from confu.types import Inputs
 from confu_paper.datasets.birds import BirdRows
 from confu_paper.datasets.decoding import decode

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from confu.checks import check_known
 from confu.data.columns import Indices
-from confu.data.dataset import ArrayDataset, Dataset
-from confu.data.view import DatasetView
+from confu.data.dataset import ArrayDataset, Dataset, DatasetView
 from confu.types import Batch, Inputs
 
 

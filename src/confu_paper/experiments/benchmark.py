@@ -8,8 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from confu.data import Dataset, Splits
-from confu.data.corrupted import CorruptedDataset
-from confu.data.corruptions import Corruption
+from confu.data.corruptions import CorruptedDataset, Corruption
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import ZeroShotResult, evaluate_zero_shot
 from confu.evaluation.few_shot import SHOTS

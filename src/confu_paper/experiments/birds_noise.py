@@ -11,10 +11,9 @@ from torch import Tensor
 
 from confu.data import Column, Dataset
 from confu.data.columns import Indices
+from confu.data.corrupted import ModalityRows, samples, signal_power
 from confu.data.corruptions import Corruption, GaussianNoise
-from confu.data.per_row import Source, samples
 from confu.data.readers import Reader
-from confu.data.signal import signal_power
 from confu.types import Inputs
 from confu_paper.experiments.published import Value, published
 
@@ -46,7 +45,7 @@ class PixelNoise:
     def __str__(self) -> str:
         return f"noise of std {self.std:g} on pixels from 0 to 1"
 
-    def corrupt(self, inputs: Inputs, indices: Indices, source: Source) -> Inputs:
+    def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
         """See `Corruption`."""
         noisy = GaussianNoise(std=self.std).corrupt(Inputs(self.pixels(inputs), inputs.rows), indices, source)
         assert isinstance(noisy.values, Tensor)
@@ -95,7 +94,7 @@ class NoisyColumn:
         self.column = column
         self.how = how
         self.item_of = item_of
-        self.source = Source(dataset, modality, seed)
+        self.source = ModalityRows(dataset, modality, seed)
         reader: Reader = column.reader  # type: ignore[attr-defined]
         self.reader = Named({**reader.settings, "noise": str(how), "seed": seed})
         self.keys: list[str | None] = column.keys  # type: ignore[attr-defined]

@@ -15,8 +15,8 @@ from torch.nn.functional import normalize
 
 from confu.data import ArrayDataset, Column
 from confu.data.corruptions import Corruption
+from confu.data.dataset import RowsOf
 from confu.data.readers import ImageReader, MelReader
-from confu.data.view import RowsOf
 from confu.embeddings import EmbeddingTable
 from confu.inference import embed
 from confu.models import MultimodalModel

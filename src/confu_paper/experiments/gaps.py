@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from confu.checks import check_fraction, check_known
 from confu.data import Dataset, Splits
+from confu.data.dataset import RowsOf
 from confu.data.gaps import FilledDataset, IncompleteDataset, random_gaps
-from confu.data.view import RowsOf
 from confu.evaluation import summarise
 from confu.evaluation.plots import lines
 from confu_paper.experiments.av_mnist import NAMES, SCALES, Size, contrastive_runs, measure_accuracy
