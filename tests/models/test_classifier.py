@@ -33,7 +33,7 @@ def test_repeated_captions_are_encoded_once():
     torch.testing.assert_close(logits, each, atol=1e-5, rtol=1e-5)
 
 
-def test_rows_that_lack_a_modality_are_refused_unless_it_is_not_used():
+def test_rows_that_lack_a_used_modality_are_refused():
     data = dataset()
     with pytest.raises(ValueError, match="but 3 of 12 rows lack 'audio'; select the complete rows first"):
         classifier()(data.batch(torch.arange(12)))

@@ -7,75 +7,63 @@ from confu.nn.encoders import ENCODERS, build_encoder
 from contracts import ENCODER_CHECKS, EncoderCase
 
 
+def draw(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
 def images(batch):
-    return torch.randn(batch, 1, 20, 17, generator=torch.Generator().manual_seed(3))
-
-
-def sequences(batch):
-    generator = torch.Generator().manual_seed(3)
-    lengths = torch.randint(2, 7, (batch, 1), generator=generator)
-    return {"values": torch.randn(batch, 6, 5, generator=generator), "mask": torch.arange(6) < lengths}
-
-
-def tokens(batch):
-    generator = torch.Generator().manual_seed(3)
-    lengths = torch.randint(2, 7, (batch, 1), generator=generator)
-    return {
-        "input_ids": torch.randint(0, 11, (batch, 6), generator=generator),
-        "attention_mask": (torch.arange(6) < lengths).long(),
-    }
+    return draw(batch, 1, 20, 17)
 
 
 def colours(batch):
-    return torch.randn(batch, 3, 40, 40, generator=torch.Generator().manual_seed(3))
+    return draw(batch, 3, 33, 33)
 
 
 def small_colours(batch):
-    return torch.randn(batch, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    return draw(batch, 3, 16, 16)
 
 
 def videos(batch):
-    return torch.randn(batch, 2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    return draw(batch, 2, 3, 16, 16)
+
+
+def real_steps(batch, steps, lengths):
+    return torch.arange(steps) < torch.tensor(lengths)[:batch].unsqueeze(1)
+
+
+def sequences(batch):
+    return {"values": draw(batch, 6, 5), "mask": real_steps(batch, 6, [6, 2, 5, 3, 4, 6])}
+
+
+def tokens(batch):
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6], [7, 8, 0, 0, 0, 0], [9, 10, 1, 3, 5, 0]] * 2)[:batch]
+    return {"input_ids": ids, "attention_mask": real_steps(batch, 6, [6, 2, 5, 6, 3, 4]).long()}
+
+
+def waveforms(batch):
+    return {"values": 0.1 * draw(batch, 4000), "mask": real_steps(batch, 4000, [4000, 3000, 3500, 2500, 4000, 3999])}
 
 
 def voices(batch):
     # As long as a window, and loud: an LSTM with new weights forgets, and hardly tells sounds apart.
-    values = torch.randn(batch, 25_600, generator=torch.Generator().manual_seed(3))
-    lengths = torch.tensor([25_600, 25_599, 25_000, 25_200, 24_000, 25_600])[:batch].unsqueeze(1)
-    return {"values": 30 * values, "mask": torch.arange(25_600) < lengths}
+    lengths = [25_600, 25_599, 25_000, 25_200, 24_000, 25_600]
+    return {"values": 30 * draw(batch, 25_600), "mask": real_steps(batch, 25_600, lengths)}
 
 
-def waveforms(batch):
-    generator = torch.Generator().manual_seed(3)
-    lengths = torch.tensor([4000, 3000, 3500, 2500, 4000, 3999])[:batch].unsqueeze(1)
-    return {"values": 0.1 * torch.randn(batch, 4000, generator=generator), "mask": torch.arange(4000) < lengths}
-
-
+CONV_TIME = {"kind": "conv", "channels": [8, 12], "first_pool": 2, "pooling": "max-time", "height": 20, "out_dim": 6}
+CONV_TIME |= {"dropout": 0.1, "feature_norm": True}
 SEQUENCE = {"kind": "sequence", "in_dim": 5, "width": 12, "heads": 3, "layers": 2, "hidden_dim": 16}
 TOKENS = {"kind": "tokens", "vocab_size": 11, "width": 8, "heads": 2, "layers": 2, "max_length": 6}
 RESNET = {"hidden_sizes": [8, 16], "depths": [1, 1], "embedding_size": 8, "num_channels": 1, "layer_type": "basic"}
-BERT = {"vocab_size": 11, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 16}
-
 LAYERS = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 16}
-HUB_BERT = {"kind": "transformers", "config": {"model_type": "bert", "vocab_size": 11, **LAYERS}, "out_dim": 6}
-HUB_VIT = {
-    "kind": "transformers",
-    "config": {"model_type": "vit", "image_size": 16, "patch_size": 8, "initializer_range": 0.3, **LAYERS},
-    "out_dim": 6,
-}
-CONVOLUTIONS = {"conv_dim": [8, 8], "conv_stride": [5, 4], "conv_kernel": [10, 8]}
-POSITIONS = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
-HUB_WAV = {
-    "kind": "transformers",
-    "config": {"model_type": "wav2vec2", **LAYERS, **CONVOLUTIONS, **POSITIONS},
-    "extractor": {
-        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "do_normalize": True,
-        "return_attention_mask": True,
-        "sampling_rate": 4000,
-    },
-    "out_dim": 6,
-}
+BERT = {"vocab_size": 11, **LAYERS}
+HUB_BERT = {"kind": "transformers", "config": {"model_type": "bert", **BERT}, "out_dim": 6}
+VIT = {"model_type": "vit", "image_size": 16, "patch_size": 8, "initializer_range": 0.3, **LAYERS}
+HUB_VIT = {"kind": "transformers", "config": VIT, "out_dim": 6}
+WAV = {"model_type": "wav2vec2", "conv_dim": [8, 8], "conv_stride": [5, 4], "conv_kernel": [10, 8], **LAYERS}
+WAV |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+PLAIN = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "return_attention_mask": True, "sampling_rate": 4000}
+HUB_WAV = {"kind": "transformers", "config": WAV, "extractor": PLAIN, "out_dim": 6}
 LITE = {"kind": "efficientnet-lite0", "pretrained": False, "out_dim": 6}
 SPEECH = {"kind": "speech", "pretrained": False, "out_dim": 6}
 # B of a new adapter is zero, and with it A's gradient.
@@ -83,26 +71,11 @@ NEW_ADAPTER = ("lora_A.default.weight",)
 
 CASES = [
     EncoderCase("mlp", {"kind": "mlp", "in_dim": 340, "hidden_dims": [16, 12], "out_dim": 6, "dropout": 0.1}, images),
-    EncoderCase("mlp-linear", {"kind": "mlp", "in_dim": 340, "out_dim": 6}, images),
     EncoderCase("conv", {"kind": "conv", "channels": [8, 12], "out_dim": 6}, images),
     EncoderCase(
         "conv-wide", {"kind": "conv", "channels": [6, 8], "first_kernel": 7, "first_stride": 4, "norm": "group"}, images
     ),
-    EncoderCase(
-        "conv-time",
-        {
-            "kind": "conv",
-            "channels": [8, 12],
-            "first_pool": 2,
-            "pooling": "max-time",
-            "height": 20,
-            "dropout": 0.1,
-            "feature_norm": True,
-            "out_dim": 6,
-        },
-        images,
-    ),
-    EncoderCase("conv-plain", {"kind": "conv", "channels": [8], "kernel": 5, "stride": 1, "norm": "none"}, images),
+    EncoderCase("conv-time", CONV_TIME, images),
     EncoderCase("sequence", SEQUENCE, sequences),
     EncoderCase(
         "sequence-last",
@@ -113,9 +86,6 @@ CASES = [
     EncoderCase("tokens", TOKENS, tokens),
     EncoderCase("tokens-out", {**TOKENS, "out_dim": 5, "dropout": 0.1, "hidden_dim": 9}, tokens),
     EncoderCase("resnet", {"kind": "resnet", "config": RESNET, "out_dim": 6}, images),
-    EncoderCase(
-        "resnet-bottleneck", {"kind": "resnet", "config": {**RESNET, "layer_type": "bottleneck"}, "out_dim": 6}, images
-    ),
     # Softmax does not change when the same number is added to every score, so a key's bias does nothing.
     EncoderCase("bert", {"kind": "bert", "config": BERT, "out_dim": 6}, tokens, unused=("key.bias",)),
     EncoderCase("hub-text-frozen", HUB_BERT, tokens),
@@ -153,24 +123,21 @@ def test_every_kind_is_tested():
     assert {case.settings["kind"] for case in CASES} == {name for name, row in ENCODERS.items() if row.path}
 
 
-def test_unknown_kind_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"encoder kind 'resnt' is not known; did you mean 'resnet'\? Known: 'mlp'"):
-        build_encoder({"kind": "resnt"})
-
-
-def test_settings_without_kind():
-    with pytest.raises(ValueError, match="must name its kind, one of 'mlp'"):
-        build_encoder({"in_dim": 5})
-
-
-def test_unknown_setting():
-    with pytest.raises(ValueError, match=r"setting of the 'mlp' encoder 'hiden_dims' is not known; did you mean"):
-        build_encoder({"kind": "mlp", "in_dim": 5, "hiden_dims": [3]})
-
-
-def test_lacking_setting():
-    with pytest.raises(ValueError, match="the 'sequence' encoder needs the setting 'in_dim'"):
-        build_encoder({"kind": "sequence"})
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "resnt"}, r"encoder kind 'resnt' is not known; did you mean 'resnet'\? Known: 'mlp'"),
+        ({"in_dim": 5}, "must name its kind, one of 'mlp'"),
+        (
+            {"kind": "mlp", "in_dim": 5, "hiden_dims": [3]},
+            "setting of the 'mlp' encoder 'hiden_dims' is not known; did",
+        ),
+        ({"kind": "sequence"}, "the 'sequence' encoder needs the setting 'in_dim'"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_encoder(settings)
 
 
 def test_settings_are_not_shared_with_the_caller():

@@ -158,12 +158,6 @@ def test_rebuilding_needs_neither_the_folder_nor_the_hub(hf, tmp_path, monkeypat
     assert rebuilt.settings == encoder.settings
 
 
-def test_half_precision_weights_become_float32(hf, tmp_path):
-    hf.BertModel(hf.BertConfig(**TEXT)).half().save_pretrained(tmp_path)
-    encoder = TransformersEncoder(str(tmp_path))
-    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
-
-
 def test_adapters_are_trained_saved_and_reloaded(hf, tmp_path):
     pytest.importorskip("peft")
     saved(tmp_path, hf.BertModel, hf.BertConfig(**TEXT))

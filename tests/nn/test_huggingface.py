@@ -1,6 +1,5 @@
 """ResNet and BERT: their sizes, and pretrained weights from a local folder."""
 
-import subprocess
 import sys
 
 import pytest
@@ -21,11 +20,6 @@ def hf():
     return pytest.importorskip("transformers")
 
 
-def test_importing_encoders_does_not_import_transformers():
-    code = "import sys, confu.nn.encoders; sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 @pytest.mark.parametrize("kind", ["resnet", "bert"])
 def test_without_transformers_the_error_says_what_to_install(monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "transformers", None)
@@ -36,13 +30,15 @@ def test_without_transformers_the_error_says_what_to_install(monkeypatch, kind):
 # The published sizes (11,689,512 and 25,557,032), less the classifier of 1000 and two of three input channels.
 @pytest.mark.parametrize(("depth", "width", "parameters"), [(18, 512, 11_689_512), (50, 2048, 25_557_032)])
 def test_resnet_has_the_published_size(hf, depth, width, parameters):
-    encoder = ResNetEncoder(depth=depth, out_dim=4)
+    with torch.device("meta"):  # sizes alone
+        encoder = ResNetEncoder(depth=depth, out_dim=4)
     assert count(encoder.model) == parameters - 1000 * (width + 1) - 2 * 64 * 7 * 7
     assert count(encoder.output) == 4 * (width + 1)
 
 
 def test_default_bert_has_the_size_of_minilm(hf):
-    encoder = BertEncoder()
+    with torch.device("meta"):
+        encoder = BertEncoder()
     layer = 4 * (384 * 384 + 384) + 2 * 384 * 1536 + 1536 + 384 + 4 * 384
     assert count(encoder.model) == (30522 + 512 + 2 + 2) * 384 + 6 * layer
     assert encoder.out_dim == 256
@@ -57,7 +53,7 @@ def test_bert_reads_the_first_token_and_ignores_padding(hf):
     torch.testing.assert_close(encoder(ids), expected)
 
 
-def test_pretrained_bert_is_loaded_and_rebuilt_without_its_folder(hf, tmp_path):
+def test_pretrained_bert_is_rebuilt_without_its_folder(hf, tmp_path):
     torch.manual_seed(0)
     source = hf.BertModel(hf.BertConfig(**BERT, max_position_embeddings=9))
     source.save_pretrained(tmp_path)

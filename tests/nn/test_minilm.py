@@ -40,7 +40,7 @@ def test_paraphrases_are_closer_than_strangers(encoder):
     assert similar[same[:, None] != same].max() < 0.3
 
 
-def test_it_is_frozen_of_the_known_sizes_and_reads_as_it_was_trained(encoder):
+def test_it_is_frozen_and_reads_as_it_was_trained(encoder):
     assert (encoder.frozen, encoder.feature_dim, encoder.out_dim) == (True, 384, 16)
     assert (encoder.reader["kind"], encoder.reader["max_length"], encoder.reader["pad"]) == ("tokens", 128, "[PAD]")
     assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == 16 * 385

@@ -57,7 +57,7 @@ def test_power_mels_against_a_loop():
         torch.testing.assert_close(mels[0, frame], power @ filters, atol=1e-5, rtol=1e-4)
 
 
-def test_quiet_sound_is_raised_and_loud_sound_and_silence_are_left():
+def test_quiet_sound_alone_is_raised():
     sounds = torch.stack([torch.full((10,), 0.001), torch.full((10,), 0.5), torch.zeros(10)])
     raised = louder(sounds, torch.tensor([10, 10, 10]))
     torch.testing.assert_close(raised[0], torch.full((10,), 10 ** (-30 / 20)))
@@ -87,7 +87,7 @@ def test_a_sound_has_the_same_voice_alone_and_in_a_batch():
 def test_what_stands_at_padding_does_not_matter():
     encoder, inputs = SpeechEncoder(5, pretrained=False), padded(torch.randn(20_000), torch.randn(30_000))
     other = {**inputs, "values": inputs["values"].masked_fill(~inputs["mask"], torch.nan)}
-    assert torch.equal(encoder(**inputs), encoder(**other))
+    torch.testing.assert_close(encoder(**inputs), encoder(**other))
 
 
 def test_bad_settings_and_inputs_are_refused():

@@ -28,7 +28,7 @@ def test_stays_within_its_bounds(log_inverse):
     assert temperature().item() == pytest.approx(1.0 if log_inverse < 0 else 0.01)
 
 
-@pytest.mark.parametrize("bounds", [(0.01, 1.0), (0.03, 0.3), (0.007, 0.11), (0.0123, 0.77)])
+@pytest.mark.parametrize("bounds", [(0.01, 1.0), (0.0123, 0.77)])
 @pytest.mark.parametrize("outward", [-1.0, 1.0])
 def test_comes_back_from_a_bound_after_clamp(bounds, outward):
     """Pushed past a bound and projected, its gradient lives and leads back inside."""

@@ -14,24 +14,14 @@ Waveforms = Float[Tensor, "batch time"] | Float[Tensor, "batch one time"]
 
 
 def check_positive(**sizes: int) -> None:
-    """Refuse a size, given by the name of its argument, that is not a whole number of at least 1.
-
-    >>> check_positive(width=0)
-    Traceback (most recent call last):
-    ValueError: width must be a whole number of at least 1; got 0
-    """
+    """Refuse a size, given by the name of its argument, that is not a whole number of at least 1."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} must be a whole number of at least 1; got {size!r}")
 
 
 def check_share(**shares: float) -> None:
-    """Refuse a share of what is dropped, given by the name of its argument, outside [0, 1).
-
-    >>> check_share(dropout=1.0)
-    Traceback (most recent call last):
-    ValueError: dropout is the share that is dropped and must be in [0, 1); got 1.0
-    """
+    """Refuse a share of what is dropped, given by the name of its argument, outside [0, 1)."""
     for name, share in shares.items():
         if not 0 <= share < 1:
             raise ValueError(f"{name} is the share that is dropped and must be in [0, 1); got {share!r}")
@@ -51,13 +41,7 @@ def check_heads(width: int, heads: int) -> None:
 def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, dropout: float = 0.0) -> nn.Sequential:
     """Linear layers with ReLU between them and a linear output.
 
-        x -> [Linear -> ReLU -> Dropout] for each hidden size -> Linear
-
-    >>> len(mlp(5, [128], 64))  # Linear, ReLU, Linear: a dropout of zero adds no module
-    3
-
-    Raises:
-        ValueError: for a size below one or a dropout outside [0, 1).
+    x -> [Linear -> ReLU -> Dropout] for each hidden size -> Linear
     """
     check_positive(in_dim=in_dim, out_dim=out_dim, **{f"hidden_dims[{i}]": dim for i, dim in enumerate(hidden_dims)})
     check_share(dropout=dropout)
@@ -70,14 +54,7 @@ def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, dropout: float = 
 
 
 def check_mask(mask: Tensor, shape: Sequence[int], name: str = "mask") -> StepMask:
-    """A mask, bool or integer, as bool; `name` is that of the argument, for the error.
-
-    >>> check_mask(torch.tensor([[1, 1, 0]]), shape=(1, 3))
-    tensor([[ True,  True, False]])
-
-    Raises:
-        ValueError: for another shape, or a row without a real step.
-    """
+    """A mask, bool or integer, as bool; `name` is that of the argument, for the error."""
     if mask.shape != tuple(shape):
         raise ValueError(f"{name} must have the shape {tuple(shape)} of its steps; got {tuple(mask.shape)}")
     mask = mask.bool()
@@ -108,25 +85,14 @@ def check_ids(input_ids: Tensor, vocab_size: int, max_length: int) -> None:
 
 
 def step_positions(mask: StepMask) -> Int[Tensor, "b t"]:
-    """The position of each step, counted from the row's first real one; padding before it counts as 0.
-
-    So a sequence has the same positions whether its padding stands before or after it.
-
-    >>> step_positions(torch.tensor([[False, True, True], [True, True, False]]))
-    tensor([[0, 0, 1],
-            [0, 1, 2]])
-    """
+    """The position of each step, counted from the row's first real one; padding before it counts as 0."""
     positions = torch.arange(mask.shape[1], device=mask.device)
     first = mask.int().argmax(dim=1, keepdim=True)
     return (positions - first).clamp(min=0)
 
 
 def masked_mean(steps: Float[Tensor, "b t w"], mask: StepMask | None) -> Float[Tensor, "b w"]:
-    """The mean over a row's real steps; all are real if there is no mask.
-
-    >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
-    tensor([[2.]])
-    """
+    """The mean over a row's real steps; all are real if there is no mask."""
     if mask is None:
         return steps.mean(dim=1)
     # Filled, not multiplied by zero: whatever stands at padding, an infinity included, must not reach the sum.
@@ -134,11 +100,7 @@ def masked_mean(steps: Float[Tensor, "b t w"], mask: StepMask | None) -> Float[T
 
 
 def last_step(steps: Float[Tensor, "b t w"], mask: StepMask | None) -> Float[Tensor, "b w"]:
-    """A row's last real step.
-
-    >>> last_step(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
-    tensor([[3.]])
-    """
+    """A row's last real step."""
     if mask is None:
         return steps[:, -1]
     last = mask.shape[1] - 1 - mask.flip(1).int().argmax(dim=1)
@@ -148,18 +110,7 @@ def last_step(steps: Float[Tensor, "b t w"], mask: StepMask | None) -> Float[Ten
 def as_waveforms(
     values: Waveforms, mask: Bool[Tensor, "batch time"] | Int[Tensor, "batch time"] | None
 ) -> tuple[Float[Tensor, "batch time"], Int[Tensor, " batch"]]:
-    """Waveforms with zeros at their padding, and how many real samples each has.
-
-    >>> as_waveforms(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[True, True, False]]))
-    (tensor([[1., 2., 0.]]), tensor([2]))
-
-    Args:
-        values: (batch, time), or with an axis of one channel: (batch, 1, time) or (batch, time, 1).
-        mask: True at real samples, which come first; None if all are real.
-
-    Raises:
-        ValueError: for another shape, a row without a real sample, or padding before a real sample.
-    """
+    """Waveforms with zeros at their padding, and how many real samples each has."""
     if values.ndim == 3 and 1 in values.shape[1:]:
         values = values.flatten(1)
     if values.ndim != 2:

@@ -13,11 +13,7 @@ Inputs = Tensor | Mapping[str, Tensor]
 
 
 def check_autocast(name: str, module: nn.Module, inputs: Inputs, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Refuse a module that does not run under autocast, see `supports_autocast`; `name` is for the message.
-
-    Raises:
-        ValueError: saying so in one line.
-    """
+    """Refuse a module that does not run under autocast, see `supports_autocast`; `name` is for the message."""
     if not supports_autocast(module, inputs, dtype):
         precision, device = str(dtype).removeprefix("torch."), _device(module).type
         raise ValueError(

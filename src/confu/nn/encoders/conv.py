@@ -12,7 +12,8 @@ from confu.nn.layers import check_positive
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
-    "group": lambda channels: nn.GroupNorm(_groups(channels), channels),
+    # As many groups as divide the channels, 8 at most.
+    "group": lambda channels: nn.GroupNorm(next(n for n in range(8, 0, -1) if channels % n == 0), channels),
     "none": lambda _: nn.Identity(),
 }
 
@@ -44,10 +45,6 @@ class ConvEncoder(nn.Module):
         dropout: of the pooled maps.
         feature_norm: normalise the features over the batch and rectify them, so that what reads them starts from one
             scale; a training that has to find something faint starts much faster.
-
-    Raises:
-        ValueError: for a size below one, an even kernel, no channels, an unknown norm or pooling, or a height that is
-            missing or not that of the inputs.
     """
 
     def __init__(
@@ -116,7 +113,3 @@ def as_images(values: Tensor, channels: int) -> Float[Tensor, "batch channels he
     if values.ndim != 4 or values.shape[1] != channels:
         raise ValueError(f"values must be (batch, {channels}, height, width); got shape {tuple(values.shape)}")
     return values.to(memory_format=torch.channels_last)
-
-
-def _groups(channels: int) -> int:
-    return next(groups for groups in range(min(8, channels), 0, -1) if channels % groups == 0)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from confu.checks import check_known
@@ -40,11 +40,6 @@ class TransformersEncoder(PretrainedEncoder):
         reader: settings of the reader that fits; None is what the source says, if it does.
         extractor: of audio networks, what makes their inputs of a waveform; None is what the source says, and for
             weights drawn anew, that they take waveforms as they are.
-
-    Raises:
-        ImportError: if transformers is not installed, or peft for "lora".
-        ValueError: for both or none of pretrained and config, a network that does not read the modality, cannot be
-            pooled so or lacks weights, or a source that does not say how its sound is read.
     """
 
     def __init__(
@@ -154,11 +149,7 @@ def _example(config: Any, modality: str, reader: Mapping[str, Any] | None, sound
 
 
 def pooled(output: Any, pool: str, mask: Bool[Tensor, "n steps"] | None = None) -> Float[Tensor, "n width"]:
-    """One vector an input, from a network's `last_hidden_state`: (n, steps, width), or maps (n, width, height, width).
-
-    Raises:
-        ValueError: if the network has no pooled output of its own, or no first step.
-    """
+    """One vector an input, from a network's steps (n, steps, width) or maps (n, width, height, width)."""
     if pool == "pooler":
         if getattr(output, "pooler_output", None) is None:
             raise ValueError("pool='pooler': this network has no pooled output of its own; take 'mean' or 'first'")
@@ -182,19 +173,7 @@ def _freeze_unused(network: nn.Module, features: Tensor) -> None:
 
 
 class SoundInputs:
-    """Makes the inputs of an audio network from waveforms, as its feature extractor does.
-
-    Networks of waveforms (Wav2Vec2, HuBERT, ...) get them normalised here, with gradient. For those of spectrograms
-    (AST, Whisper, CLAP) transformers' own extractor is called, on the CPU and without gradient.
-
-    Args:
-        network: that takes what is made.
-        settings: "feature_extractor_type", a name in transformers, and its settings; None for a network that takes
-            waveforms as they are.
-
-    Raises:
-        ValueError: for a type that is no audio feature extractor, or none for a network of spectrograms.
-    """
+    """Makes the inputs of an audio network from waveforms, as its feature extractor does."""
 
     def __init__(self, network: nn.Module, settings: Mapping[str, Any] | None):
         settings = {"feature_extractor_type": PLAIN, "do_normalize": False} if settings is None else dict(settings)
@@ -226,23 +205,10 @@ class SoundInputs:
                     dtype = waveforms.dtype if value.is_floating_point() else value.dtype
                     inputs[name] = value.to(waveforms.device, dtype)
             return inputs, None
-        if self.normalises:
-            waveforms = normalised(waveforms, lengths)
-        real = torch.arange(waveforms.shape[1], device=waveforms.device) < lengths.unsqueeze(1)
+        count = lengths.unsqueeze(1)
+        real = torch.arange(waveforms.shape[1], device=waveforms.device) < count
+        if self.normalises:  # to mean 0 and variance 1 over the real samples: (x - mean) / sqrt(variance + 1e-7)
+            centred = (waveforms - waveforms.sum(dim=1, keepdim=True) / count).masked_fill(~real, 0)
+            waveforms = centred / (centred.square().sum(dim=1, keepdim=True) / count + 1e-7).sqrt()
         # Networks that were trained without a mask take zeros at padding for what they are.
         return {self.takes: waveforms, **({"attention_mask": real.long()} if self.masks else {})}, real
-
-
-def normalised(waveforms: Float[Tensor, "n time"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n time"]:
-    """Each waveform with mean 0 and variance 1 over its real samples; padding is 0.
-
-        (x - mean) / sqrt(variance + 1e-7)
-
-    >>> normalised(torch.tensor([[1.0, 3.0, 0.0]]), torch.tensor([2])).round().tolist()
-    [[-1.0, 1.0, 0.0]]
-    """
-    count = lengths.unsqueeze(1)
-    real = torch.arange(waveforms.shape[1], device=waveforms.device) < count
-    mean = waveforms.sum(dim=1, keepdim=True) / count
-    centred = (waveforms - mean).masked_fill(~real, 0)
-    return centred / (centred.square().sum(dim=1, keepdim=True) / count + 1e-7).sqrt()

@@ -16,14 +16,8 @@ from torch import nn
 from confu.nn.encoders.registry import import_extra
 
 PARTS = {"text": "text_config", "image": "vision_config", "audio": "audio_config"}
-VOCABULARIES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
+VOCABULARIES = ["tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model"]
+VOCABULARIES += ["sentencepiece.bpe.model"]
 # Not the network's shape, or worse: the name of an implementation may be that of code on the hub.
 _LEFT_OUT = {"transformers_version", "_name_or_path", "architectures", "id2label", "label2id", "auto_map"}
 _LEFT_OUT |= {"dtype", "torch_dtype", "use_kernels"}
@@ -32,11 +26,7 @@ _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 def located(source: str) -> str:
-    """A hub id as it is; a folder ("./folder", "../folder", an absolute one, "~/folder") if it is there.
-
-    Raises:
-        ValueError: if there is no such folder.
-    """
+    """A hub id as it is; a folder ("./folder", "../folder", an absolute one, "~/folder") if it is there."""
     if not source.startswith((".", "/", "~")):
         return source
     folder = Path(source).expanduser()
@@ -48,12 +38,7 @@ def located(source: str) -> str:
 
 
 def pretrained_config(source: str, modality: str | None) -> dict[str, Any]:
-    """The config of a pretrained network, or of the part of it that reads a modality.
-
-    Raises:
-        ValueError: for a network that transformers does not know, quantised weights, an adapter alone, or several
-            towers and no modality.
-    """
+    """The config of a pretrained network, or of the part of it that reads a modality."""
     transformers = _transformers()
     fields, _ = transformers.PretrainedConfig.get_config_dict(source)
     if transformers.utils.find_adapter_config_file(source) is not None:
@@ -89,19 +74,7 @@ def part_of(fields: dict[str, Any], modality: str | None, source: str) -> dict[s
 def build_network(
     fields: dict[str, Any], source: str | None = None, pooler: bool = False
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """A network from its config, with new weights or those of `source`.
-
-    Args:
-        fields: as `pretrained_config` gives them.
-        source: with safetensors weights; None draws new ones.
-        pooler: whether its pooled output is read; where it is not and the network can do without, there is none.
-
-    Returns:
-        The network (of encoder-decoders the encoder), float32, and the config that makes it again.
-
-    Raises:
-        ValueError: if the source lacks some of the weights.
-    """
+    """A network from its config, with new weights or those of `source`."""
     transformers = _transformers()
     name = source or "config"
     config = _config(fields, name)
@@ -208,17 +181,7 @@ def build_extractor(kind: str, settings: Mapping[str, Any]) -> Any:
 def reader_of(
     source: str, modality: str, config: Mapping[str, Any], extractor: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """Settings of the reader that fits a pretrained network; None if nothing beside its weights says how to read.
-
-    Args:
-        source: of the network.
-        modality: "text", "image", "video" or "audio".
-        config: the network's.
-        extractor: of audio networks, see `audio_extractor`.
-
-    Raises:
-        ValueError: if the source asks for what our readers cannot do.
-    """
+    """Settings of the reader that fits a pretrained network; None if nothing beside its weights says how to read."""
     if modality == "text":
         return _text_reader(source, config)
     if modality != "audio":

@@ -41,12 +41,21 @@ class Tuned(nn.Module):
         super().__init__()
         check_tune(tune)
         self.network, self.tune = network, tune
-        if tune != "full":
-            network.requires_grad_(False)
+        network.requires_grad_(tune == "full")
+        trained = [network] if tune == "full" else []
         if tune == "lora":
             _add_adapters(network, rank, alpha)
+            trained = [part for name, part in network.named_modules() if name.split(".")[-1].startswith("lora_")]
+        if last := _LAST.fullmatch(tune):
+            stack = longest_stack(network)
+            if stack is None or int(last[1]) > len(stack):
+                raise ValueError(
+                    f"tune is {tune!r}, but this {type(network).__name__} has a stack of "
+                    f"{0 if stack is None else len(stack)} layers; take fewer, or 'full'"
+                )
+            trained = list(stack[-int(last[1]) :])
         # A tuple, so that these modules are not registered a second time.
-        self._trained = _trained_parts(network, tune)
+        self._trained = tuple(trained)
         for part in self._trained:
             part.requires_grad_(True)
         self.train()
@@ -71,13 +80,7 @@ class Tuned(nn.Module):
 
 
 class PretrainedEncoder(nn.Module):
-    """A pretrained network's features and a Linear; a subclass has `features`, which may be computed beforehand.
-
-    Args:
-        backbone: the network.
-        feature_dim: size of its features.
-        out_dim: size of the output.
-    """
+    """A pretrained network's features and a Linear; a subclass has `features`, which may be computed beforehand."""
 
     def __init__(self, backbone: Tuned, feature_dim: int, out_dim: int):
         super().__init__()
@@ -105,30 +108,10 @@ def check_tune(tune: str) -> None:
 
 
 def longest_stack(network: nn.Module) -> nn.ModuleList | None:
-    """The list of layers that holds most of a network's parameters: a transformer's layers, a ResNet's stages.
-
-    Of lists that hold each other, e.g. stages of blocks, the outer one.
-    """
+    """The list of layers that holds most of a network's parameters: a transformer's layers, a ResNet's stages."""
     stacks = [module for module in network.modules() if isinstance(module, nn.ModuleList) and len(module)]
     # modules() gives the outer of two first, and max the first of equals.
     return max(stacks, key=lambda stack: sum(parameter.numel() for parameter in stack.parameters()), default=None)
-
-
-def _trained_parts(network: nn.Module, tune: str) -> tuple[nn.Module, ...]:
-    if tune == "full":
-        return (network,)
-    if tune == "lora":
-        return tuple(module for name, module in network.named_modules() if name.split(".")[-1].startswith("lora_"))
-    last = _LAST.fullmatch(tune)
-    if last is None:
-        return ()
-    layers, stack = int(last[1]), longest_stack(network)
-    if stack is None or layers > len(stack):
-        raise ValueError(
-            f"tune is {tune!r}, but this {type(network).__name__} has a stack of {0 if stack is None else len(stack)} "
-            "layers; take fewer, or 'full'"
-        )
-    return tuple(stack[-layers:])
 
 
 def _add_adapters(network: nn.Module, rank: int, alpha: int) -> None:
@@ -136,10 +119,10 @@ def _add_adapters(network: nn.Module, rank: int, alpha: int) -> None:
     peft = import_extra("peft", "tune='lora'", "lora")
     stack = longest_stack(network)
     inside = set() if stack is None else {id(module) for module in stack.modules()}
+    # Conv1D is what transformers calls the Linear layers of GPT-2.
     linear = [
         name
         for name, module in network.named_modules()
-        # Conv1D is what transformers calls the Linear layers of GPT-2.
         if id(module) in inside and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
     ]
     if not linear:
@@ -150,11 +133,7 @@ def _add_adapters(network: nn.Module, rank: int, alpha: int) -> None:
 
 
 def check_features(encoder: Any, features: Tensor | None) -> Tensor:
-    """Features computed before, if they fit an encoder's `feature_dim`.
-
-    Raises:
-        ValueError: if there are none, or of another width.
-    """
+    """Features computed before, if they fit an encoder's `feature_dim`."""
     name, width = type(encoder).__name__, encoder.feature_dim
     if features is None:
         raise ValueError(f"{name} needs its inputs, or `features` that were computed before; got neither")
@@ -171,7 +150,6 @@ def frozen_features(encoder: Any) -> Iterator[Callable[[Any], Tensor]]:
     """A frozen encoder's features, on a GPU if there is one; afterwards it is where and as it was."""
     training, before = encoder.training, next(encoder.parameters(), torch.zeros(0)).device
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder.to(device).eval()
 
     def features(values: Tensor | dict[str, Tensor]) -> Tensor:
         if isinstance(values, dict):
@@ -179,6 +157,7 @@ def frozen_features(encoder: Any) -> Iterator[Callable[[Any], Tensor]]:
         return encoder.features(values.to(device))
 
     try:
+        encoder.to(device).eval()
         yield features
     finally:
         encoder.to(before).train(training)
@@ -203,11 +182,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
 
 
 def load_exactly(network: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
-    """Replace a network's state by weights of its own names and shapes; `file` is where they came from.
-
-    Raises:
-        ValueError: if some are missing, left over or of another shape, naming the first few.
-    """
+    """Replace a network's state by weights of its own names and shapes; `file` is where they came from."""
     own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
     differ = [name for name in sorted(own.keys() | given.keys()) if own.get(name) != given.get(name)]

