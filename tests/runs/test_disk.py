@@ -9,27 +9,23 @@ from safetensors.torch import load_file
 
 import confu.data.cache
 import confu.files
-from confu.runs.training import train
-from runs.own_data import make_rows, write_run, write_table
+from confu.runs import train
 
 
 def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.fixture
-def place(tmp_path):
-    write_table(tmp_path, make_rows(tmp_path))
-    write_run(tmp_path)
-    return tmp_path
+def last(folder):
+    return load_file(folder / "last" / "model.safetensors")
 
 
-def last(place):
-    return load_file(place / "last" / "model.safetensors")
-
-
-def test_a_full_disk_ends_with_what_to_do_and_the_same_command_goes_on(place, monkeypatch):
-    whole = train(place / "run.yaml", ["out=runs/whole", "data.cache=other"], progress=False)
+def test_a_full_disk_says_what_to_do_and_the_run_goes_on(clips, monkeypatch):
+    sets = ["out=runs/full", "data.cache=full-cache"]
+    monkeypatch.setattr(confu.data.cache.PartStore, "add", full)  # while files are decoded
+    with pytest.raises(ValueError, match=r"the disk is full, .*--set data\.cache=FOLDER"):
+        train(clips / "run.yaml", sets, progress=False)
+    monkeypatch.undo()
     replace = confu.files.os.replace
 
     def one_file(source, target):
@@ -37,42 +33,27 @@ def test_a_full_disk_ends_with_what_to_do_and_the_same_command_goes_on(place, mo
             full()
         replace(source, target)
 
-    monkeypatch.setattr(confu.files.os, "replace", one_file)
+    monkeypatch.setattr(confu.files.os, "replace", one_file)  # while the state is written
     with pytest.raises(ValueError, match=r"(?s)the disk is full, .*Nothing that was finished is lost: make room"):
-        train(place / "run.yaml", progress=False)
-    assert not list((place / "runs" / "clips").glob(".*"))  # no half-written file stays
+        train(clips / "run.yaml", sets, progress=False)
+    assert not list((clips / "runs" / "full").glob(".*"))  # no half-written file stays
     monkeypatch.undo()
-    folder = train(place / "run.yaml", progress=False)
-    ours, theirs = last(folder), last(whole)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    resumed, whole = last(train(clips / "run.yaml", sets, progress=False)), last(clips / "runs" / "clips")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
-@pytest.mark.parametrize(
-    "text", ["[enforce fail at inline_container.cc:672] . unexpected pos 853504 vs 853400", "I/O error (os error 28)"]
-)
-def test_what_torch_and_safetensors_say_of_a_full_disk_is_understood(place, monkeypatch, text):
+def test_errors_of_libraries_for_a_full_disk_are_understood(clips, monkeypatch):
     def save(*_, **__):
         raise RuntimeError(text)
 
     monkeypatch.setattr("confu.training.state.torch.save", save)
+    sets = ["out=runs/unsaved", "train.epochs=1"]
+    text = "[enforce fail at inline_container.cc:672] . unexpected pos 853504 vs 853400"
     with pytest.raises(ValueError, match="the disk is full"):
-        train(place / "run.yaml", progress=False)
-    monkeypatch.undo()
-    assert (train(place / "run.yaml", progress=False) / "last").is_dir()
-
-
-def test_other_errors_are_not_called_a_full_disk(place, monkeypatch):
-    def save(*_, **__):
-        raise RuntimeError("something else")
-
-    monkeypatch.setattr("confu.training.state.torch.save", save)
+        train(clips / "run.yaml", sets, progress=False)
+    text = "I/O error (os error 28)"
+    with pytest.raises(ValueError, match="the disk is full"):
+        train(clips / "run.yaml", sets, progress=False)
+    text = "something else"
     with pytest.raises(RuntimeError, match="something else"):
-        train(place / "run.yaml", progress=False)
-
-
-def test_a_disk_that_fills_while_files_are_decoded_keeps_what_was_decoded(place, monkeypatch):
-    monkeypatch.setattr(confu.data.cache.PartStore, "add", full)
-    with pytest.raises(ValueError, match=r"the disk is full, .*--set data\.cache=FOLDER"):
-        train(place / "run.yaml", progress=False)
-    monkeypatch.undo()
-    assert (train(place / "run.yaml", progress=False) / "last").is_dir()
+        train(clips / "run.yaml", sets, progress=False)

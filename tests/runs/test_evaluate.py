@@ -21,18 +21,12 @@ from runs.own_data import make_rows, write_run, write_table
 from runs.test_evaluation_page import check_passive, headings
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SHARES = "data: {shares: [0.5, 0.2, 0.3]}\n"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of two epochs on 80 rows with gaps, and its report."""
-    folder = tmp_path_factory.mktemp("own")
-    write_table(folder, make_rows(folder, 80))
-    file = write_run(folder)
-    file.write_text(file.read_text().replace("epochs: 2", "epochs: 1") + SHARES)
-    done = train(file, progress=False)
-    return done, evaluate(done, progress=False)
+def run(clips, clips_report):
+    """The folder of a run and its report."""
+    return clips / "runs" / "clips", clips_report
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,14 @@ import pytest
 from confu.runs.checking import check
 from confu.runs.prepare import open_run
 from confu.runs.training import train
-from runs.own_data import make_rows, write_run, write_table
+from runs.own_data import RUN, make_rows, write_table
+from runs.own_data import write_run as write_run_file
+
+ONE_EPOCH = RUN.replace("epochs: 2", "epochs: 1")
+
+
+def write_run(folder):
+    return write_run_file(folder, ONE_EPOCH)
 
 
 def listed(folder):

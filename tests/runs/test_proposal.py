@@ -10,6 +10,7 @@ import torch
 
 from confu.runs.prepare import open_run
 from confu.runs.proposal import init, training_size
+from confu.runs.rows import PARTS, assign_rows
 from confu.runs.run_yaml import read_run_file
 from confu.runs.training import train
 from runs.own_data import make_rows, write_table
@@ -98,11 +99,8 @@ def test_a_group_column_keeps_groups_apart_in_the_split(tmp_path):
     rows = [{**row, "group": f"scene {number // 4}"} for number, row in enumerate(make_rows(tmp_path))]
     found = init(write_table(tmp_path, rows), tmp_path / "run.yaml", dim=8)
     assert found.run.data.group == "group"
-    opened = open_run(train(tmp_path / "run.yaml", ["train.epochs=1"], progress=False))
-    scenes = [
-        {int(id.removeprefix("clip-")) // 4 for id in part.ids}
-        for part in (opened.splits.train, opened.splits.validation, opened.splits.test)
-    ]
+    rows = assign_rows(found.run, found.manifest)[0]
+    scenes = [{row // 4 for row in rows.of(part)} for part in PARTS]
     assert not scenes[0] & scenes[1] and not scenes[0] & scenes[2] and not scenes[1] & scenes[2]
 
 
@@ -114,7 +112,6 @@ def test_sparse_terms_ask_for_balanced_batches(tmp_path):
     found = init(write_table(tmp_path, rows), tmp_path / "run.yaml", dim=8)
     assert found.run.train.sampling == "balanced"
     assert any("Few rows are complete" in note for note in found.notes)
-    train(tmp_path / "run.yaml", ["train.epochs=1"], progress=False)
 
 
 @pytest.mark.parametrize("rows", [2, 10, 48, 100, 1_000, 55_000, 2_000_000])

@@ -1,8 +1,9 @@
 """Run files: what they may say, and how every mistake in them is told."""
 
 import pytest
+from torch import nn
 
-from confu.runs.run_file import RunFile, check_run, run_plan
+from confu.runs.run_file import RunFile, check_run, is_taken, run_plan
 from confu.runs.run_yaml import read_run_file, with_sets, write_run_file
 from confu.training import TrainSettings
 from runs.own_data import RUN, write_run
@@ -86,6 +87,7 @@ def test_run_file_without_a_column_or_modalities_says_what_is_missing(tmp_path):
         (["train.min_lr=1"], "train: min_lr 1.* is above lr"),
         (["train.lr=-1"], "train.lr: expected greater than 0; got -1"),
         (["train.epochs=true"], "train.epochs: expected a whole number; got True"),
+        (["train.precision=float16"], "train.precision: expected 'float32', 'bfloat16' or 'auto'; got 'float16'"),
         (["train.lr.x=3"], "train.lr is 0.001 and has no settings of its own"),
         (["trian.lr=3"], "--set trian: unknown key; did you mean 'train'"),
         (["train.lr"], "write NAME=VALUE"),
@@ -165,3 +167,9 @@ def test_plan_of_a_method_without_fusion_is_the_pairs():
     assert not run_plan(run).fused_subsets
     with pytest.raises(ValueError, match="this run cannot be:\n  modalities: at least two"):
         check_run(run.model_copy(update={"modalities": {}}))
+
+
+def test_taken_names_are_those_of_torch():
+    names = [name for name in dir(nn.ModuleDict()) if not name.startswith("_")]
+    assert [name for name in names if not is_taken(name)] == []
+    assert is_taken("_buffers") and not is_taken("_image")

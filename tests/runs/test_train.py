@@ -1,6 +1,7 @@
 """Training by a run file, from the first command to the run opened again."""
 
 import json
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +10,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import confu.training.loop
+from confu.data.readers import ImageReader, MelReader
+from confu.runs import check
 from confu.runs.prepare import open_run
 from confu.runs.rows import RowTable
 from confu.runs.run_yaml import read_run_file
@@ -16,15 +19,6 @@ from confu.runs.sweeping import sweep
 from confu.runs.training import train
 from confu.training.log import read_log
 from runs.own_data import WORDS, make_rows, write_run, write_table
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with data, a run file, and a run of it."""
-    folder = tmp_path_factory.mktemp("clips")
-    write_table(folder, make_rows(folder))
-    train(write_run(folder), progress=False)
-    return folder
 
 
 def weights(folder, which="last"):
@@ -35,8 +29,8 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_train_writes_a_run_that_says_all_of_itself(place):
-    run = place / "runs" / "clips"
+def test_train_writes_a_run_that_says_all_of_itself(clips):
+    run = clips / "runs" / "clips"
     inputs = json.loads((run / "inputs.json").read_text())
     assert inputs["format"] == 1
     assert inputs["kinds"] == {"image": "image", "audio": "audio", "text": "text"}
@@ -45,55 +39,55 @@ def test_train_writes_a_run_that_says_all_of_itself(place):
     assert inputs["class_names"] == sorted(WORDS)
     assert "three" in inputs["readers"]["text"]["vocabulary"]
     rows = pq.read_table(run / "rows.parquet").to_pydict()
-    assert rows["id"] == [f"clip-{number}" for number in range(60)]
-    assert [rows["split"].count(part) for part in ("train", "validation", "test")] == [48, 6, 6]
-    assert rows["has_audio"] == [number % 5 != 1 for number in range(60)]
-    assert read_run_file(run / "run.yaml") == read_run_file(place / "run.yaml")
+    assert rows["id"] == [f"clip-{number}" for number in range(80)]
+    assert [rows["split"].count(part) for part in ("train", "validation", "test")] == [40, 16, 24]
+    assert rows["has_audio"] == [number % 5 != 1 for number in range(80)]
+    assert read_run_file(run / "run.yaml") == read_run_file(clips / "run.yaml")
     assert not (run / "problems.csv").exists()
     assert len(read_log(run, "validation")) == 2
 
 
-def test_open_run_gives_the_data_as_they_were_split(place):
-    run = place / "runs" / "clips"
+def test_open_run_gives_the_data_as_they_were_split(clips):
+    run = clips / "runs" / "clips"
     opened = open_run(run)
     rows = RowTable.load(run)
     for part in ("train", "validation", "test"):
         data = getattr(opened.splits, part)
         assert list(data.ids) == [rows.ids[row] for row in rows.of(part)]
         assert [opened.manifest.labels[row] for row in rows.of(part)] == [data.class_names[c] for c in data.labels]
-    batch = opened.splits.train.batch(torch.arange(48))
+    batch = opened.splits.train.batch(torch.arange(40))
     missing = [id for id, there in zip(batch.ids, batch.inputs["audio"].present) if not there]
     assert missing == [id for id in batch.ids if int(id.removeprefix("clip-")) % 5 == 1]
     embeddings = opened.model(batch)
-    assert embeddings["image+audio"].shape == (48, 16)
+    assert embeddings["image+audio"].shape == (40, 16)
     assert not opened.model.training
     assert opened.skipped == []
     assert opened.run.out == str(run)
 
 
-def test_a_run_can_be_moved_and_its_data_too(place, tmp_path):
+def test_a_run_can_be_moved_and_its_data_too(clips, tmp_path):
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     for path in ("run.yaml", "inputs.json", "rows.parquet"):
-        (moved / path).write_bytes((place / "runs" / "clips" / path).read_bytes())
-    (place / "runs" / "clips" / "best").rename(moved / "best")
+        (moved / path).write_bytes((clips / "runs" / "clips" / path).read_bytes())
+    (clips / "runs" / "clips" / "best").rename(moved / "best")
     try:
         with pytest.raises(ValueError, match="no such file"):
             open_run(moved)
-        assert len(open_run(moved, manifest=place / "clips.csv").splits.test) == 6
+        assert len(open_run(moved, manifest=clips / "clips.csv").splits.test) == 24
     finally:
-        (moved / "best").rename(place / "runs" / "clips" / "best")
+        (moved / "best").rename(clips / "runs" / "clips" / "best")
 
 
-def test_train_again_is_done_at_once_and_changes_nothing(place):
-    before = weights(place / "runs" / "clips")
-    steps = len(read_log(place / "runs" / "clips"))
-    train(place / "run.yaml", progress=False)
-    assert equal(before, weights(place / "runs" / "clips"))
-    assert len(read_log(place / "runs" / "clips")) == steps
+def test_train_again_is_done_at_once_and_changes_nothing(clips):
+    before = weights(clips / "runs" / "clips")
+    steps = len(read_log(clips / "runs" / "clips"))
+    train(clips / "run.yaml", progress=False)
+    assert equal(before, weights(clips / "runs" / "clips"))
+    assert len(read_log(clips / "runs" / "clips")) == steps
 
 
-def test_train_that_was_stopped_goes_on_to_the_same_weights(place, monkeypatch):
+def test_train_that_was_stopped_goes_on_to_the_same_weights(clips, monkeypatch):
     sets = ["out=runs/stopped", "train.checkpoint_every=1"]
     once = confu.training.loop._validate
 
@@ -102,48 +96,48 @@ def test_train_that_was_stopped_goes_on_to_the_same_weights(place, monkeypatch):
 
     monkeypatch.setattr(confu.training.loop, "_validate", stopped)
     with pytest.raises(KeyboardInterrupt):
-        train(place / "run.yaml", sets, progress=False)
+        train(clips / "run.yaml", sets, progress=False)
     monkeypatch.setattr(confu.training.loop, "_validate", once)
-    train(place / "run.yaml", sets, progress=False)
-    assert equal(weights(place / "runs" / "clips"), weights(place / "runs" / "stopped"))
+    train(clips / "run.yaml", sets, progress=False)
+    assert equal(weights(clips / "runs" / "clips"), weights(clips / "runs" / "stopped"))
 
 
-def test_train_refuses_a_folder_with_another_run_before_it_opens_a_file(place, monkeypatch):
+def test_train_refuses_a_folder_with_another_run_before_it_opens_a_file(clips, monkeypatch):
     monkeypatch.setattr("confu.runs.prepare.build_inputs", None)  # whoever calls it fails
     with pytest.raises(ValueError, match=r"holds a run with other settings: train.lr is 0.001 there and 0.01 here"):
-        train(place / "run.yaml", ["train.lr=0.01"], progress=False)
+        train(clips / "run.yaml", ["train.lr=0.01"], progress=False)
 
 
-def test_train_in_a_folder_that_was_never_trained_starts_anew(place):
+def test_train_in_a_folder_that_was_never_trained_starts_anew(clips):
     sets = ["out=runs/unfit", "train.batch_size=1000"]
-    with pytest.raises(ValueError, match=r"train has 48 rows, fewer than train\.batch_size 1000; lower it"):
-        train(place / "run.yaml", sets, progress=False)
-    assert not (place / "runs" / "unfit" / "settings.json").exists()
+    with pytest.raises(ValueError, match=r"train has 40 rows, fewer than train\.batch_size 1000; lower it"):
+        train(clips / "run.yaml", sets, progress=False)
+    assert not (clips / "runs" / "unfit" / "settings.json").exists()
 
 
-def test_weights_follow_from_the_seed_alone(place):
-    train(place / "run.yaml", ["out=runs/seed1", "seed=1"], progress=False)
-    train(place / "run.yaml", ["out=runs/again", "data.workers=2", "data.cache=other"], progress=False)
-    assert equal(weights(place / "runs" / "clips"), weights(place / "runs" / "again"))
-    one = weights(place / "runs" / "seed1")
-    assert not equal(one, weights(place / "runs" / "clips"))
-    assert RowTable.load(place / "runs" / "seed1").parts != RowTable.load(place / "runs" / "clips").parts
+def test_weights_follow_from_the_seed_alone(clips):
+    train(clips / "run.yaml", ["out=runs/seed1", "seed=1"], progress=False)
+    train(clips / "run.yaml", ["out=runs/again", "data.workers=2", "data.cache=other"], progress=False)
+    assert equal(weights(clips / "runs" / "clips"), weights(clips / "runs" / "again"))
+    one = weights(clips / "runs" / "seed1")
+    assert not equal(one, weights(clips / "runs" / "clips"))
+    assert RowTable.load(clips / "runs" / "seed1").parts != RowTable.load(clips / "runs" / "clips").parts
 
 
 @pytest.mark.parametrize("method", ["clip", "symile", "gram", "triangle", "confu-bilinear"])
-def test_every_method_trains_on_a_table(place, method):
-    folder = train(place / "run.yaml", [f"method={method}", f"out=runs/{method}", "train.epochs=1"], progress=False)
+def test_every_method_trains_on_a_table(clips, method):
+    folder = train(clips / "run.yaml", [f"method={method}", f"out=runs/{method}", "train.epochs=1"], progress=False)
     assert open_run(folder).model.score == {"symile": "multilinear", "gram": "volume", "triangle": "area"}.get(
         method, "cosine"
     )
 
 
-def test_gaps_drop_and_zeros_are_baselines_of_the_training_rows_only(place):
+def test_gaps_drop_and_zeros_are_baselines_of_the_training_rows_only(clips):
     def parts(gaps):
-        folder = train(place / "run.yaml", [f"data.gaps={gaps}", f"out=runs/{gaps}", "train.epochs=1"], progress=False)
+        folder = train(clips / "run.yaml", [f"data.gaps={gaps}", f"out=runs/{gaps}", "train.epochs=1"], progress=False)
         return open_run(folder).splits
 
-    masked, dropped, filled = open_run(place / "runs" / "clips").splits, parts("drop"), parts("zeros")
+    masked, dropped, filled = open_run(clips / "runs" / "clips").splits, parts("drop"), parts("zeros")
     complete = torch.stack(list(masked.train.present.values())).all(dim=0)
     assert len(dropped.train) == int(complete.sum()) < len(masked.train)
     assert len(dropped.validation) == len(masked.validation)
@@ -156,7 +150,7 @@ def test_gaps_drop_and_zeros_are_baselines_of_the_training_rows_only(place):
     assert not bool(filled.test.present["audio"].all())
 
 
-def test_rows_of_one_text_are_a_group(place, tmp_path):
+def test_rows_of_one_text_are_a_group(tmp_path):
     rows = [{**row, "text": row["text"] and f"the {row['label']}"} for row in make_rows(tmp_path)]
     write_table(tmp_path, rows)
     for same in ("positives", "excluded"):
@@ -188,47 +182,70 @@ class FrozenMean(nn.Module):
         return self.output(self.features(values) if features is None else features)
 
 
-def test_features_of_a_frozen_encoder_are_computed_once(place):
+def test_a_file_is_decoded_once_and_not_again_by_the_next_run(clips, monkeypatch):
+    read = []
+    for reader in (ImageReader, MelReader):
+        once = reader.read
+
+        def counted(self, source, once=once):
+            read.append(type(self))
+            return once(self, source)
+
+        monkeypatch.setattr(reader, "read", counted)
+    examples = [ImageReader] * 2 + [MelReader] * 2  # of each, two make the encoder's first batch
+    sets = ["data.cache=decoded", "train.epochs=1", "data.workers=1"]
+    train(clips / "run.yaml", [*sets, "out=runs/decoded"], progress=False)
+    assert Counter(read) == Counter([*examples, *[ImageReader] * 80, *[MelReader] * 64])
+    read.clear()
+    train(clips / "run.yaml", [*sets, "out=runs/decoded-again", "seed=2"], progress=False)
+    assert Counter(read) == Counter(examples)
+    read.clear()
+    assert check(clips / "run.yaml", clips, progress=False).sound  # the cache of the shared run is full
+    open_run(clips / "runs" / "decoded")
+    assert Counter(read) == Counter(examples)
+
+
+def test_features_of_a_frozen_encoder_are_computed_once(clips):
     FrozenMean.asked = 0
     sets = ["modalities.image.encoder=runs.test_train:FrozenMean", "out=runs/frozen"]
-    folder = train(place / "run.yaml", sets, progress=False)
-    assert FrozenMean.asked <= 60 + 2  # each row once, and the two of the first try
+    folder = train(clips / "run.yaml", sets, progress=False)
+    assert FrozenMean.asked <= 80 + 2  # each row once, and the two of the first try
     asked = FrozenMean.asked
     opened = open_run(folder, encoders={"image": FrozenMean()})
     assert opened.splits.train.batch(torch.arange(3)).inputs["image"].values["features"].shape == (3, 2)
     assert FrozenMean.asked == asked
-    assert len(open_run(folder, allow_custom=True).splits.test) == 6
+    assert len(open_run(folder, allow_custom=True).splits.test) == 24
     with pytest.raises(ValueError, match="allow_custom"):  # a run from elsewhere could name any function
         open_run(folder)
 
 
-def test_open_run_says_what_is_missing_or_changed(place, tmp_path):
+def test_open_run_says_what_is_missing_or_changed(clips, tmp_path):
     with pytest.raises(ValueError, match=r"lacks run.yaml, inputs.json, rows.parquet; expected a run folder"):
         open_run(tmp_path)
-    rows = make_rows(tmp_path)
+    rows = make_rows(tmp_path, 80)
     write_table(tmp_path, rows[:-1])
-    with pytest.raises(ValueError, match=r"has 59 rows, had 60; .* was trained on other rows"):
-        open_run(place / "runs" / "clips", manifest=tmp_path / "clips.csv")
+    with pytest.raises(ValueError, match=r"has 79 rows, had 80; .* was trained on other rows"):
+        open_run(clips / "runs" / "clips", manifest=tmp_path / "clips.csv")
     rows[3]["id"] = "other"
     write_table(tmp_path, rows)
     with pytest.raises(ValueError, match="row 3 has the id 'other', had 'clip-3'"):
-        open_run(place / "runs" / "clips", manifest=tmp_path / "clips.csv")
+        open_run(clips / "runs" / "clips", manifest=tmp_path / "clips.csv")
     rows[3]["id"], rows[4]["text"] = "clip-3", ""
     write_table(tmp_path, rows)
     with pytest.raises(ValueError, match=r"row 4 \(id clip-4\), column 'text': the cell was filled and is not now"):
-        open_run(place / "runs" / "clips", manifest=tmp_path / "clips.csv")
+        open_run(clips / "runs" / "clips", manifest=tmp_path / "clips.csv")
 
 
-def test_sweep_trains_the_grid_and_reads_it_the_second_time(place):
+def test_sweep_trains_the_grid_and_reads_it_the_second_time(clips):
     grid = {"train.lr": [1e-3, 1e-2], "model.dim": [16]}
-    found = sweep(place / "run.yaml", grid, ["train.epochs=1", "out=runs/sweep"], progress=False)
+    found = sweep(clips / "run.yaml", grid, ["train.epochs=1", "out=runs/sweep"], progress=False)
     assert [point.settings["train.lr"] for point in found.points] == ["0.001", "0.01"]
     assert [point.folder.name for point in found.points] == ["sweep-lr0.001-dim16", "sweep-lr0.01-dim16"]
     assert found.best.loss == min(point.loss for point in found.points)
-    again = sweep(place / "run.yaml", grid, ["train.epochs=1", "out=runs/sweep"], progress=False)
+    again = sweep(clips / "run.yaml", grid, ["train.epochs=1", "out=runs/sweep"], progress=False)
     assert again == found
     assert found.to_rich().row_count == 2
     with pytest.raises(ValueError, match=r"train\.lr: expected greater than 0"):
-        sweep(place / "run.yaml", {"train.lr": [1e-3, -1]}, progress=False)
+        sweep(clips / "run.yaml", {"train.lr": [1e-3, -1]}, progress=False)
     with pytest.raises(ValueError, match="each with its values"):
-        sweep(place / "run.yaml", {"train.lr": []}, progress=False)
+        sweep(clips / "run.yaml", {"train.lr": []}, progress=False)

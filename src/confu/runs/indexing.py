@@ -22,6 +22,7 @@ from confu.checks import check_known
 from confu.data.manifest import ROLES, Manifest, read_manifest
 from confu.data.manifest.address import full_address
 from confu.data.manifest.cells import filled
+from confu.data.media import format_of
 from confu.embeddings import EmbeddingTable
 from confu.index import About, Index
 from confu.index.abilities import AddsParts
@@ -37,12 +38,6 @@ from confu.runs.embedding import EmbeddedManifest, EmbedOptions, choose_columns,
 
 WORK, MEDIA = ".embedding", "media"
 _ADDING = "adding"
-_SIGNATURES = (
-    (0, b"\x89PNG\r\n\x1a\n", ".png"), (0, b"\xff\xd8\xff", ".jpg"), (0, b"GIF8", ".gif"), (8, b"WEBP", ".webp"),
-    (0, b"BM", ".bmp"), (0, b"II*\0", ".tif"), (0, b"MM\0*", ".tif"), (8, b"WAVE", ".wav"), (0, b"fLaC", ".flac"),
-    (0, b"OggS", ".ogg"), (0, b"ID3", ".mp3"), (0, b"\xff\xfb", ".mp3"), (0, b"\xff\xf3", ".mp3"), (4, b"ftyp", ".mp4"),
-    (0, b"\x1aE\xdf\xa3", ".webm"), (0, b"\x93NUMPY", ".npy"), (0, b"PK\x03\x04", ".npz"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -277,8 +272,8 @@ def media_text(source: Any, kind: str, index: Path) -> str:
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(source, dtype=np.float32), allow_pickle=False)
         source = buffer.getvalue()
-    ending = next((ending for at, mark, ending in _SIGNATURES if source[at : at + len(mark)] == mark), ".bin")
-    name = f"{MEDIA}/{hashlib.sha256(source).hexdigest()}{ending}"
+    known = format_of(source)
+    name = f"{MEDIA}/{hashlib.sha256(source).hexdigest()}{known.suffix if known else '.bin'}"
     file = index / name
     if not file.exists():
         file.parent.mkdir(exist_ok=True)

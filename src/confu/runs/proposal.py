@@ -19,38 +19,7 @@ from confu.runs.run_yaml import read_run_file, to_yaml
 
 _REPEATED = 0.5  # with fewer distinct texts than this share of the rows, texts are captions that repeat
 _COMMENT_COLUMN = 48
-
-_COMMENTS = {
-    "image": "pretrained: efficientnet-lite0, or an image model of the hub, e.g. org/model",
-    "audio": "pretrained: speech (voices), or an audio model of the hub, e.g. org/model",
-    "text": "pretrained: minilm, or a text model of the hub, e.g. org/model",
-    "video": "pretrained: efficientnet-lite0 on every frame, or a video model of the hub",
-    "vector": "hidden_dims: [] is one linear map; {kind: sequence, ...} reads steps",
-    "number": "one number, standardised by the mean and spread of the training rows",
-    "sequence": "a small transformer over the steps",
-}
-_COMMENTS = {
-    "out": "the run folder: weights, log, settings, report",
-    "seed": "of weights, split and order; the same seed gives the same run",
-    "plan.fused_weight": "weight of the fused terms: 0 to 1 (λ of Eq. 7)",
-    "plan.max_order": "most modalities in a subset; the terms grow as 3^modalities without it",
-    "method": "also clip, tri-clip, symile, gram, triangle: what it is compared with",
-    "model.dim": "numbers in an embedding",
-    "model.fusion_dim": "width of the networks that fuse two modalities into one embedding",
-    "model.mask_ratio": "above 0: share of features dropped before fusion, so that none is leaned on",
-    "loss.temperature": "lower: harder negatives",
-    "loss.learned": "true: the temperature is trained too",
-    "loss.same_group": "rows of one group to each other: negatives, positives or excluded",
-    "data.gaps": "a missing cell: each term takes the rows that have it. Baselines: drop, zeros",
-    "data.allow_outside": "paths may leave the manifest's folder",
-    "data.on_error": "skip: broken rows are set aside, listed and counted, never replaced",
-    "data.workers": "threads that open files; decoded files are kept in `cache`, beside the run folder",
-    "train.batch_size": "larger: more negatives for each row, and more memory",
-    "train.lr": "the peak; lower it (1e-4) if whole pretrained networks are trained",
-    "train.warmup_steps": "steps of rise before the cosine",
-    "train.sampling": "balanced: enough complete rows for each term in a batch; unique: no group twice in it",
-    "train.precision": "bfloat16 on a GPU that has it, else float32",
-}
+_TEMPLATE = "run_template.yaml"
 
 
 @dataclass(frozen=True)
@@ -126,60 +95,67 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
             f"({', '.join(guesses) or 'none'}), but at least two are aligned. Not used: {why}"
         )
     present = coverage({name: table.present(guess.column) for name, guess in guesses.items()})
-    plan_settings, plan = _proposed_plan(list(guesses))
-    group, same_group, notes = _proposed_groups(table, guesses)
+    kind, plan = _proposed_plan(list(guesses))
+    group, group_comment, notes = _proposed_group(table, guesses)
     sparse = sparse_terms(plan, present)
     if sparse:
         few = ", ".join(sparse[:3]) + (", ..." if len(sparse) > 3 else "")
         notes.append(f"Few rows are complete for {few}: sampling is balanced, so that each batch has some.")
-    in_training = max(2, int(0.8 * len(table)) if table.splits is None else table.splits.count("train"))
-    size = training_size(in_training)
+    apart = ", no group in two of them" if table.groups is not None else "; a column split would decide instead"
+    training, split_comment = int(0.8 * len(table)), f"train, validation, test: drawn at random{apart}"
+    if table.splits is not None:
+        training, split_comment = table.splits.count("train"), "not used: the column split says it"
+    size = training_size(max(2, training))
     address = table.address
     stem = address.partition("::")[0].rstrip("/").rpartition("/")[2].split(".")[0] or "run"
-    settings: dict[str, Any] = {
-        "manifest": address if "://" in address else os.path.relpath(address, out.absolute().parent),
-        "out": opts.folder or f"runs/{stem}",
-        "seed": opts.seed,
-        "modalities": {name: _proposed_modality(table, guess, opts) for name, guess in guesses.items()},
-        "plan": plan_settings,
-        "method": "confu",
-        "model": {"dim": opts.dim, "fusion_dim": 2 * opts.dim, "mask_ratio": 0.0},
-        "loss": {"temperature": 0.07, "learned": False, "same_group": same_group},
-        "data": {
-            "gaps": "mask",
-            "group": group[0],
-            **({"allow_outside": True} if opts.allow_outside else {}),
-            "on_error": "stop",
-            "workers": 4,
-            "shares": [0.8, 0.1, 0.1],
-        },
-        "train": {
-            "epochs": size["epochs"],
-            "batch_size": size["batch_size"],
-            "lr": 1e-3,
-            "warmup_steps": size["warmup_steps"],
-            "weight_decay": 0.01,
-            "sampling": "balanced" if sparse else "uniform",
-            "precision": "auto",
-        },
-    }
-    comments = {
-        **_COMMENTS,
-        "manifest": f"{len(table):,} rows; paths in this file start at its folder",
-        "plan.kind": _kind_comment(len(guesses)),
-        "data.group": group[1],
-        "data.shares": _split_comment(table),
-        "train.epochs": f"passes over the rows, {in_training // size['batch_size']:,} steps each",
-    }
-    above = {
-        "manifest": _head_lines(settings, out.name, notes),
-        "modalities": [*(f"# The column {role}" for role in _roles(table)), *_coverage_lines(present)],
-        "plan": _plan_lines(settings["plan"]["kind"], plan),
-    }
-    text = _run_text(settings, comments, above, guesses, unused, len(table))
+    text = _render(
+        manifest=address if "://" in address else os.path.relpath(address, out.absolute().parent),
+        file=out.name,
+        out=opts.folder or f"runs/{stem}",
+        seed=opts.seed,
+        dim=opts.dim,
+        allow_outside=opts.allow_outside,
+        rows=len(table),
+        notes=notes,
+        roles=_roles(table),
+        coverage_lines=_coverage_lines(present),
+        modalities={name: _proposed_modality(table, guess, opts) for name, guess in guesses.items()},
+        guesses=guesses,
+        encoder_comments={guess.kind: _encoder_comment(guess.kind) for guess in guesses.values()},
+        unused=unused,
+        kind=kind,
+        plan=plan,
+        group=group,
+        group_comment=group_comment,
+        split_comment=split_comment,
+        size=size,
+        steps=max(2, training) // size["batch_size"],
+        sparse=sparse,
+    )
     with written_whole(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Proposal(read_run_file(out), out, text, table, guesses, unused, present, plan, tuple(notes))
+
+
+def _render(**values: Any) -> str:
+    """The run file of the template, the comments behind `@@` aligned."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["yaml"] = lambda value: to_yaml({"": value}, flow=True).partition(":")[2].strip()
+    lines: list[str] = []
+    for line in environment.get_template(_TEMPLATE).render(values).splitlines():
+        text, _, comment = line.partition(" @@ ")
+        indent = " " * (len(text) - len(text.lstrip()))
+        if not comment:
+            lines.append(text)
+        elif len(text) > _COMMENT_COLUMN - 2 or len(comment) > 118 - _COMMENT_COLUMN:
+            lines += [f"{indent}# {comment}", text]
+        else:
+            lines.append(f"{text:<{_COMMENT_COLUMN}}# {comment}")
+    return "\n".join(lines) + "\n"
 
 
 def guess_modalities(
@@ -219,13 +195,12 @@ def sparse_terms(plan: Plan, present: Coverage) -> list[str]:
     return [str(term) for term in plan.terms if present.complete(Subset(*term.left, *term.right)) < 0.25 * present.rows]
 
 
-def _proposed_plan(names: list[str]) -> tuple[dict[str, Any], Plan]:
+def _proposed_plan(names: list[str]) -> tuple[str, Plan]:
     if len(names) == 2:
-        return {"kind": "pairwise"}, pairwise_plan(names)
+        return "pairwise", pairwise_plan(names)
     if len(names) == 3:
-        return {"kind": "confu", "fused_weight": 0.5}, confu_plan(names)
-    plan = disjoint_plan(names, max_order=2, fused_weight=0.5)
-    return {"kind": "disjoint", "fused_weight": 0.5, "max_order": 2}, plan
+        return "confu", confu_plan(names)
+    return "disjoint", disjoint_plan(names, max_order=2, fused_weight=0.5)
 
 
 def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -> dict[str, Any]:
@@ -237,12 +212,10 @@ def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -
     return {**settings, "encoder": encoder}
 
 
-def _proposed_groups(
-    table: Manifest, guesses: Mapping[str, ColumnGuess]
-) -> tuple[tuple[str | None, str], str, list[str]]:
-    """`data.group` with its comment, `loss.same_group`, and notes."""
+def _proposed_group(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> tuple[str | None, str, list[str]]:
+    """`data.group`, its comment, and notes."""
     if table.groups is not None:
-        return ("group", "rows of one group are no negatives of one another; null: they are"), "excluded", []
+        return "group", "rows of one group are no negatives of one another; null: they are", []
     for name, guess in guesses.items():
         if guess.kind != "text":
             continue
@@ -252,15 +225,8 @@ def _proposed_groups(
                 f"Only {distinct:,} of {guess.filled:,} texts in {guess.column!r} differ: rows with the same one "
                 "are one group, and no negatives of one another."
             )
-            return (name, "rows with the same text are one group; null: each stands for itself"), "excluded", [note]
-    return (None, "'group' (a column of that name), or a text modality: rows with one text"), "negatives", []
-
-
-def _kind_comment(modalities: int) -> str:
-    if modalities == 2:
-        return "two modalities have one pair, and nothing to fuse"
-    kinds = "pairs and fused pairs" if modalities == 3 else "all disjoint subsets up to max_order"
-    return f"{kinds}; pairwise: no fusion; target: only what reaches one modality (target: NAME)"
+            return name, "rows with the same text are one group; null: each stands for itself", [note]
+    return None, "'group' (a column of that name), or a text modality: rows with one text", []
 
 
 def _encoder_comment(kind: str) -> str:
@@ -275,65 +241,6 @@ def _encoder_comment(kind: str) -> str:
     if kind == "number":
         return "one number, standardised by the mean and spread of the training rows"
     return next((row.note for row in ENCODERS.values() if kind in row.proposed), "")
-
-
-def _split_comment(table: Manifest) -> str:
-    if table.splits is not None:
-        return "not used: the column split says it"
-    apart = ", no group in two of them" if table.groups is not None else "; a column split would decide instead"
-    return f"train, validation, test: drawn at random{apart}"
-
-
-def _head_lines(settings: Mapping[str, Any], file_name: str, notes: Sequence[str]) -> list[str]:
-    out = settings["out"]
-    return [
-        f"# Proposed by `confu init` from the columns of {settings['manifest']}. Change what you like.",
-        f"#   confu train {file_name}                       (stopped at any moment, the same command goes on)",
-        f"#   confu train {file_name} --set train.epochs=1 --set out={out}-try      (any setting, once)",
-        f"#   confu evaluate {out}",
-        *(f"# {note}" for note in notes),
-        "",
-    ]
-
-
-def _plan_lines(kind: str, plan: Plan) -> list[str]:
-    command = f"confu plan {' '.join(plan.modalities)} --kind {kind}"
-    terms = f"{len(plan.terms)} term{'s' * (len(plan.terms) != 1)}, {len(plan.fused_subsets)} fusion networks."
-    return [f"# What is aligned with what. `{command}` shows every term:", f"# {terms}"]
-
-
-def _run_text(
-    settings: Mapping[str, Any],
-    comments: Mapping[str, str],
-    above: Mapping[str, Sequence[str]],
-    guesses: Mapping[str, ColumnGuess],
-    unused: Mapping[str, str],
-    rows: int,
-) -> str:
-    """The YAML of proposed settings, every choice with what it means and what else could stand there."""
-    lines: list[str] = []
-    for key, value in settings.items():
-        if not isinstance(value, Mapping):
-            lines += [*above.get(key, ()), *_line(0, key, value, comments.get(key, ""))]
-            continue
-        lines += ["", *above.get(key, ()), f"{key}:"]
-        if key != "modalities":
-            for name, inner in value.items():
-                lines += _line(1, name, inner, comments.get(f"{key}.{name}", ""))
-            continue
-        for name, modality in value.items():
-            guess = guesses[name]
-            quoted = to_yaml({name: {}}, flow=True).rpartition(":")[0]
-            lines.append(f"  {quoted}:  # {guess.filled:,} of {rows:,} cells; {guess.why}")
-            inner_comments = {
-                "kind": "image audio video text vector sequence number",
-                "reader": "how a cell becomes numbers",
-                "encoder": _encoder_comment(guess.kind),
-            }
-            for setting, inner in modality.items():
-                lines += _line(2, setting, inner, inner_comments.get(setting, ""))
-        lines += [f"  # not used: {column!r}, {why}" for column, why in unused.items()]
-    return "\n".join(lines) + "\n"
 
 
 def _roles(table: Manifest) -> list[str]:
@@ -361,14 +268,3 @@ def _coverage_lines(present: Coverage) -> list[str]:
             lines, line = [*lines, line], "#                "
         line += f"  {text}"
     return [*lines, line]
-
-
-def _line(depth: int, key: str, value: Any, comment: str) -> list[str]:
-    """A key with its value on one line, and its comment beside it, or above it where it does not fit."""
-    indent = "  " * depth
-    text = indent + to_yaml({key: value}, flow=True).strip()
-    if not comment:
-        return [text]
-    if len(text) > _COMMENT_COLUMN - 2 or len(comment) > 118 - _COMMENT_COLUMN:
-        return [f"{indent}# {comment}", text]
-    return [f"{text:<{_COMMENT_COLUMN}}# {comment}"]

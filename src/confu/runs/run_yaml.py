@@ -185,16 +185,12 @@ def write_run_file(run: RunFile, path: str | Path) -> None:
 def _validated(data: dict[str, Any], sets: Sequence[str], places: dict[Keys, str]) -> tuple[RunFile | None, list[str]]:
     """The run, or everything that is wrong with it in the order of the file; `places` says where each key stands."""
     mistakes = _apply_sets(data, sets, places)
-    found = _unknown_keys(data, RunFile, ())
-    unknown = [keys for keys, _ in found]
+    found: list[tuple[Keys, str]] = []
     run = None
     try:
         run = RunFile.model_validate(data, strict=True)
     except ValidationError as error:
-        for one in error.errors():
-            keys = _keys_in(data, one["loc"], one["type"] == "missing")
-            if one["type"] != "extra_forbidden" and keys not in unknown:
-                found.append((keys, _error_text(one)))
+        found = [(_keys_in(data, one["loc"], one["type"] == "missing"), _error_text(one)) for one in error.errors()]
     if run is not None:
         found = [(tuple(path.split(".")), what) for path, what in find_conflicts(run)]
     order = {keys: number for number, keys in enumerate(places)}
@@ -226,24 +222,17 @@ def _apply_sets(data: dict[str, Any], sets: Sequence[str], places: dict[Keys, st
     return mistakes
 
 
-def _unknown_keys(data: Any, model: type[BaseModel], at: Keys) -> list[tuple[Keys, str]]:
-    unknown: list[tuple[Keys, str]] = []
-    for key, value in data.items() if isinstance(data, Mapping) else ():
-        field = model.model_fields.get(key)
-        if field is None:
-            known = list(model.model_fields)
-            close = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            unknown.append(((*at, key), f"unknown key; {hint}"))
-            continue
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-                continue
-            if inner is field.annotation:
-                unknown += _unknown_keys(value, inner, (*at, key))
-            elif isinstance(value, Mapping):  # models by name
-                unknown += [one for name, part in value.items() for one in _unknown_keys(part, inner, (*at, key, name))]
-    return unknown
+def _unknown_key(loc: Keys) -> str:
+    """What to write instead of a key that its section does not have."""
+    known: list[str] = []
+    model: Any = RunFile
+    for key in loc:
+        known = list(model.model_fields)
+        inner = (model.model_fields[key].annotation,) if key in known else ()
+        inner = (*inner, *(part for one in inner for part in get_args(one)))
+        model = next((one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), model)
+    close = get_close_matches(str(loc[-1]), known, n=1)
+    return f"unknown key; did you mean {close[0]!r}?" if close else f"unknown key; known: {', '.join(known)}"
 
 
 def _keys_in(data: Any, loc: Keys, missing: bool) -> Keys:
@@ -260,6 +249,8 @@ def _keys_in(data: Any, loc: Keys, missing: bool) -> Keys:
 
 def _error_text(error: Any) -> str:
     kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return _unknown_key(error["loc"])
     if kind == "missing":
         return "is missing"
     if kind == "value_error":
