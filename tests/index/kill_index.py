@@ -1,10 +1,11 @@
-"""A process that forks writers to be killed: `python -m index.kill_index FOLDER`, then a line for each writer.
+"""Forks writers to be killed: `python -m index.kill_index FOLDER`, then for each writer a line with its seconds.
 
 Write w replaces ten items of the one before and adds ten; between two writes some are deleted, and now and then
 the store is merged.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -35,17 +36,21 @@ def state(write: int, after: bool) -> dict[str, str]:
     return texts
 
 
-def write_forever(folder: Path) -> None:
+def write_forever(folder: Path, seconds: float) -> None:
+    """Write, and be killed by the system after so many seconds of processor time, at whatever is done then."""
     with Index.open(folder, writable=True) as index:
         write = index.about.source.get("write", 0)
         if write:
             index.delete(deleted(write))
+        first = write
         while True:
             write += 1
             new = items(20, seed=write, start=10 * write)
             texts = [f"bird {number} of {write}" for number in added(write)]
             new = type(new)(new.table, new.metadata, {**new.media, "text": texts})
             index.add_parts([new], replace=True, source={"write": write})
+            if write == first + 1:
+                signal.setitimer(signal.ITIMER_PROF, max(seconds, 1e-4))
             index.delete(deleted(write))
             if write % 4 == 0:
                 index.compact()
@@ -56,12 +61,10 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     Index.create(folder, ABOUT).close()
     print("ready", flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         if not (child := os.fork()):
             try:
-                write_forever(folder)
+                write_forever(folder, float(line))
             finally:
                 os._exit(1)
-        print(child, flush=True)
-        os.waitpid(child, 0)
-        print("ended", flush=True)
+        print("ended by signal", -os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

@@ -10,8 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from confu.embeddings import EmbeddingTable
-from confu.index import About, Index, Items
-from confu.index.faiss_settings import Settings
+from confu.index import About, Index, Items, faiss
 from confu.plan import Subset
 
 pytest.importorskip("faiss")
@@ -72,7 +71,7 @@ def test_more_is_found_by_looking_at_more(large):
     folder, exact, index = large
     queries = clustered(60, 8)
     true = exact.search(queries, "image", 10)
-    kind = index.backend.settings.kind
+    kind = index.backend.settings["kind"]
     little, much = ({"ef": 10}, {"ef": 200}) if kind == "hnsw" else ({"nprobe": 1}, {"nprobe": 40})
     with Index.open(folder / "faiss", **little) as low, Index.open(folder / "faiss", **much) as high:
         assert recall(low.search(queries, "image", 10), true) < recall(high.search(queries, "image", 10), true)
@@ -94,18 +93,22 @@ def files(folder):
     return sorted(path.name for path in (folder / "faiss").glob("*"))
 
 
-def test_files_follow_the_segments(tmp_path):
+def test_files_follow_the_vectors(tmp_path):
     with Index.create(tmp_path, ABOUT, "faiss", least=100) as index:
         index.add(make_items(99))
         assert files(tmp_path) == []  # too few
         index.add(make_items(200, 1000))
-        assert [name.split(".")[-1] for name in files(tmp_path)] == ["faiss", "json"]
+        assert [name.split("-")[2:4] for name in files(tmp_path)] == [["0", "299"]] * 2
         index.add(make_items(150, 2000))
-        assert len(files(tmp_path)) == 4
+        assert [name.split("-")[2:4] for name in files(tmp_path)] == [["0", "299"]] * 2 + [["299", "449"]] * 2
+        index.add(make_items(160, 3000))  # as many as in the last file: they become one
+        assert [name.split("-")[2:4] for name in files(tmp_path)] == [["0", "609"]] * 2
+        index.add(make_items(20, 4000))
+        query = index.vector("4007", "image")
+        assert index.search(query, "image", 1)[0][0].id == "4007"
         index.delete([str(1000 + row) for row in range(200)])
-        assert len(files(tmp_path)) == 2
         index.compact()
-        assert len(files(tmp_path)) == 2 and len(index) == 249
+        assert len(files(tmp_path)) == 2 and len(index) == 429
         query = index.vector("2007", "image")
         assert index.search(query, "image", 1)[0][0].id == "2007"
         assert index.verify() == []
@@ -188,11 +191,10 @@ def test_options_that_are_wrong_are_named(tmp_path, options, says):
         Index.create(tmp_path / "index", ABOUT, "faiss", **options)
 
 
-def test_what_stands_for_nothing_given():
-    settings = Settings("ivfpq")
-    assert settings.parts(256) == 64 and settings.parts(30) == 6 and settings.parts(7) == 1
-    assert settings.cells(1_000_000) == 4000 and settings.cells(400) == 10
-    assert not settings.has_file(9_999) and settings.has_file(10_000)
+def test_defaults_follow_from_the_vectors():
+    options = {"kind": "ivfpq", "m": 0, "nlist": 0}
+    assert [faiss._parts(options, dim) for dim in (256, 30, 7)] == [64, 6, 1]
+    assert [faiss._cells(options, rows) for rows in (1_000_000, 400)] == [4000, 10]
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):

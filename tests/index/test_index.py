@@ -116,7 +116,7 @@ def test_several_read_what_one_writes(tmp_path):
     assert reader.refresh()
     with pytest.raises(KeyError):
         reader.get("id3")
-    with pytest.raises(ValueError, match=r"is being written by another process \(process \d+\)"):
+    with pytest.raises(ValueError, match=r"is being written by another process; wait until it has ended"):
         Index.open(tmp_path / "index", writable=True)
     with pytest.raises(ValueError, match="open for reading only; open it with writable=True"):
         reader.delete(["id4"])
@@ -159,7 +159,6 @@ def test_parts_are_one_write(tmp_path):
     with pytest.raises(ValueError, match="id 'id10' stands twice among the new items"):
         index.add_parts([items(5, start=10), items(5, start=6)])
     assert len(index) == 3 and index.verify() == []
-    assert [one.name for one in (tmp_path / "index" / "segments").iterdir()] == ["00000001"]
     change = index.add_parts((items(5, start=2 + 5 * part) for part in range(3)), True, {"manifest": "x.csv"})
     assert (change.added, change.replaced) == (14, 1)
     assert Index.open(tmp_path / "index").about.source == {"manifest": "x.csv"} == index.about.source
@@ -225,8 +224,8 @@ def test_an_index_is_made_in_a_new_or_empty_folder(tmp_path):
     [
         ("{", "not readable as the description of an index"),
         ("[]", "it has not the format 'confu.index'"),
-        ('{"format": "confu.index", "version": 99}', "it has version 99, this confu reads version 1"),
-        ('{"format": "confu.index", "version": 1, "backend": {"kind": "exact", "options": {}}}', "'store'"),
+        ('{"format": "confu.index", "version": 99}', "it has version 99, this confu reads version 2"),
+        ('{"format": "confu.index", "version": 2, "backend": {"kind": "exact", "options": {}}}', "'about'"),
     ],
 )
 def test_a_damaged_description_is_an_error_that_names_it(tmp_path, content, message):
@@ -235,16 +234,6 @@ def test_a_damaged_description_is_an_error_that_names_it(tmp_path, content, mess
     with pytest.raises(ValueError, match=r"index.json: ") as found:
         Index.open(tmp_path / "index")
     assert message in str(found.value)
-
-
-def test_a_description_that_leads_elsewhere_is_refused(tmp_path):
-    made(tmp_path / "index", items(3)).close()
-    file = tmp_path / "index" / "index.json"
-    content = json.loads(file.read_text())
-    content["store"]["segments"][0]["name"] = "../../elsewhere"
-    file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="expected the name of a file in this folder"):
-        Index.open(tmp_path / "index")
 
 
 def test_about_says_what_is_wrong_with_it():

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from confu.index import About, Index, Items
-from confu.index.postgres_address import address, without_password
-from confu.index.postgres_link import Link
+from confu.index.postgres_connection import Connection, without_password
 from confu.plan import Subset
 from index.conftest import ABOUT, SUBSETS
 from index.test_contract import as_dict, assert_holds, make_items, names
@@ -36,9 +35,9 @@ def make(server, tmp_path):
 
 def plans(index, query):
     """How the server finds the rows, by the text of the statement."""
-    with psycopg.connect(index.backend.link._url) as connection:
+    with psycopg.connect(index.backend.connection.url) as connection:
         connection.execute("SET enable_seqscan = off")
-        text = f'SELECT id FROM "{index.backend.table.name}" ORDER BY image <#> %s::vector LIMIT 3'
+        text = f'SELECT id FROM "{index.backend.table}" ORDER BY image <#> %s::vector LIMIT 3'
         return str(connection.execute(f"EXPLAIN {text}", [str(query.tolist())]).fetchall())
 
 
@@ -77,7 +76,7 @@ def test_a_password_is_never_written(make, server, tmp_path, monkeypatch):
         assert len(opened) == 0
     assert "s3cret" not in without_password("host=a user=b password=s3cret sslpassword=s3cret")
     with pytest.raises(ValueError, match=r"cannot be read") as caught:
-        address("postgresql://confu:s3cret@[")
+        Connection("postgresql://confu:s3cret@[")
     assert "s3cret" not in str(caught.value)
 
 
@@ -121,7 +120,7 @@ def test_a_table_that_is_another_is_refused(make, server, tmp_path):
         Index.open(tmp_path / "index", table="stranger")
     other = make("other", About("by hand", "", 3, (Subset("text"),), {"text": "text"}))
     with pytest.raises(ValueError, match=r"holds text with 3; is it the right database"):
-        Index.open(tmp_path / "index", table=other.backend.table.name)
+        Index.open(tmp_path / "index", table=other.backend.table)
 
 
 def test_a_dropped_table_leaves_the_name_free(as_users_run, make):
@@ -145,9 +144,9 @@ def test_verify_sees_what_was_changed_by_hand(make, server):
     index.add(make_items(names(5)))
     with psycopg.connect(server.url, autocommit=True) as connection:
         zeros = str([0.0] * 12)
-        connection.execute(f'UPDATE "{index.backend.table.name}" SET image = %s::vector WHERE row < 3', [zeros])
+        connection.execute(f'UPDATE "{index.backend.table}" SET image = %s::vector WHERE row < 3', [zeros])
         assert "2 vectors of image have no length of 1" in index.verify()[0]
-        connection.execute(f'ALTER TABLE "{index.backend.table.name}" DROP COLUMN audio')
+        connection.execute(f'ALTER TABLE "{index.backend.table}" DROP COLUMN audio')
     assert "has no column audio" in index.verify()[0]
 
 
@@ -224,7 +223,7 @@ def test_a_server_that_stands_still_holds_nobody(as_users_run, make, server):
 
 
 def test_what_takes_too_long_is_said(server):
-    link = Link(server.url, timeout=0.1)
+    link = Connection(server.url, timeout=0.1)
     with pytest.raises(ConnectionError, match=r"took longer than 0\.1 s\. Give the option timeout"):
         link.read(lambda connection: connection.execute("SELECT pg_sleep(5)"))
     assert link.read(lambda connection: connection.execute("SELECT 1").fetchone()[0]) == 1
@@ -234,7 +233,7 @@ def test_what_takes_too_long_is_said(server):
 def test_a_writer_waits_for_another_one_no_longer_than_its_limit(make, server):
     index = make(timeout=0.3)
     with psycopg.connect(server.url) as connection:
-        connection.execute(f'LOCK TABLE "{index.backend.table.name}" IN SHARE ROW EXCLUSIVE MODE')
+        connection.execute(f'LOCK TABLE "{index.backend.table}" IN SHARE ROW EXCLUSIVE MODE')
         assert len(index) == 0  # readers read on
         with pytest.raises(ConnectionError, match="another process is writing"):
             index.add(make_items(names(1)))

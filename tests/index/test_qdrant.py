@@ -1,7 +1,6 @@
 """An index in Qdrant, in the memory of its client: what is refused, and what a writer that is killed leaves."""
 
 import sys
-import time
 
 import pyarrow as pa
 import pytest
@@ -18,14 +17,16 @@ def test_what_a_killed_writer_left_is_not_seen_and_removed(tmp_path, monkeypatch
     with Index.create(tmp_path, ABOUT, "qdrant", url=":memory:") as index:
         index.add(items)
         with monkeypatch.context() as patched:
-            patched.setattr("confu.index.qdrant.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patched.setattr(
+                "confu.index.qdrant.QdrantStore._publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
             with pytest.raises(KeyboardInterrupt):
                 index.add(make_items(names(10, 5), seed=3), replace=True)
         assert_holds(index, as_dict(items))
         assert index.search(items.table["image"][:1], "image", 30)[0][0].id == names(1)[0]
-        assert index.backend.link.client.count(index.backend.collection).count == 20
+        assert index.backend._client.count(index.backend.collection).count == 20
     with Index.open(tmp_path, writable=True) as index:
-        assert index.backend.link.client.count(index.backend.collection).count == 10
+        assert index.backend._client.count(index.backend.collection).count == 10
         assert_holds(index, as_dict(items))
 
 
@@ -38,7 +39,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
 
         with pytest.raises(OSError, match="broke off"):
             index.add_parts(parts())
-        assert len(index) == 0 and index.backend.link.client.count(index.backend.collection).count == 0
+        assert len(index) == 0 and index.backend._client.count(index.backend.collection).count == 0
 
 
 def test_without_an_address_the_variable_is_named(tmp_path, monkeypatch):
@@ -54,7 +55,7 @@ def test_verify_sees_what_stands_twice(tmp_path):
         index.add(make_items(names(3)))
         payload = {"id": names(1)[0], "row": 9, "metadata": {}, "media": {}, "write": "x"}
         point = models.PointStruct(id=7, vector={"image": [2.0] * 12}, payload=payload)
-        index.backend.link.client.upsert(index.backend.collection, [point])
+        index.backend._client.upsert(index.backend.collection, [point])
         wrong = index.verify()
         assert "the vector of image has no length of 1" in wrong[0] and "stands twice" in wrong[1]
         index.add(make_items(names(1)), replace=True)
@@ -71,11 +72,9 @@ def test_large_whole_numbers(tmp_path):
             index.search(query, "image", 2, [f"number < {2**62}"])
 
 
-def test_a_server_that_is_away_is_named(tmp_path):
-    started = time.monotonic()
+def test_server_that_is_away_is_named(tmp_path):
     with pytest.raises(ConnectionError, match=r"Qdrant at http://127\.0\.0\.1:9 does not answer"):
-        Index.create(tmp_path / "index", ABOUT, "qdrant", url="http://127.0.0.1:9", timeout=2)
-    assert time.monotonic() - started < 10
+        Index.create(tmp_path, ABOUT, "qdrant", url="http://127.0.0.1:9", timeout=2)
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,9 @@ def test_items_are_taken_out_and_damage_is_told(run, tmp_path):
     assert f"All is as it was written: {N - 3} items" in said("index", out, "--verify", "--compact")
     write_manifest(tmp_path, n=4)
     assert "has changed (23 rows then, 4 now)" in said("index", out, "--verify", code=1)
-    file = next(out.glob("segments/*/0.npy"))
+    file = next(out.glob("items.*-0.f32"))
     file.write_bytes(file.read_bytes()[:-4])
-    assert re.search(r"0.npy has \d+ bytes; \d+ were written", said("index", out, "--verify", code=1))
+    assert re.search(r"0.f32 is shorter than it was written", said("index", out, "--verify", code=1))
     with pytest.raises(ValueError, match="take just the index"):
         said("index", out, "x.csv", "--verify")
     with pytest.raises(ValueError, match="confu index RUN MANIFEST --out DIR; one of these is missing"):

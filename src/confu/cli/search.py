@@ -83,7 +83,7 @@ def index(
             with Index.open(run, writable=True, **options) as opened:
                 opened.compact()
         if verify:
-            wrong = [*verify_index(run, **options), *check_fresh(run, allow_custom)]
+            wrong = verify_index(run, **options) or check_fresh(run, allow_custom, **options)
             for problem in wrong:
                 console.print(f"- {problem}", highlight=False, soft_wrap=True, markup=False)
             if wrong:

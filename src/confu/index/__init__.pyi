@@ -1,10 +1,8 @@
 from .about import About
-from .backend import Backend, Change, Found
-from .backends import BACKENDS
+from .backend import BACKENDS, Backend, Change
 from .conditions import Condition, parse_condition
 from .index import Index
-from .item import Item
-from .items import Hit, Items
+from .items import Hit, Item, Items
 
 __all__ = [
     "BACKENDS",
@@ -12,7 +10,6 @@ __all__ = [
     "Backend",
     "Change",
     "Condition",
-    "Found",
     "Hit",
     "Index",
     "Item",

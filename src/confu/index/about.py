@@ -1,4 +1,4 @@
-"""What an index says of itself: the model that made its vectors, and what they were made of."""
+"""What an index is of: the model that made its vectors, its subsets, and its source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ class About:
     """The model and the data behind an index.
 
     Attributes:
-        model: the run or model folder, in full, or its name on the hub.
+        model: full path of the run or model folder, or its name on the hub.
         fingerprint: of the model's weights, plan and readers; queries of a model with another one are refused.
         dim: the size of a vector.
-        subsets: what is stored.
-        kinds: modality -> what it holds: image, audio, video, text, vector, sequence or number.
-        source: what the vectors were made of, JSON-able; empty if they were put there by hand.
+        subsets: the subsets that are stored.
+        kinds: modality -> image, audio, video, text, vector, sequence or number.
+        source: what the vectors were made of, JSON-able; empty if they were added by hand.
 
     Raises:
-        ValueError: if there is no subset, one stands twice, dim is below 1, or a kind is unknown or missing.
+        ValueError: if there is no subset, one is repeated, dim is below 1, or a kind is unknown or missing.
 
     >>> About("runs/birds", "3f...", 128, (Subset("image"),), {"image": "image"}).to_dict()["subsets"]
     ['image']
@@ -43,27 +43,19 @@ class About:
             raise ValueError(f"dim must be a whole number of at least 1; got {self.dim!r}")
         if wrong := {name: kind for name, kind in self.kinds.items() if kind not in KINDS}:
             raise ValueError(f"kinds must give each modality one of {', '.join(KINDS)}; got {wrong}")
-        if lacking := sorted({name for subset in subsets for name in subset} - set(self.kinds)):
-            raise ValueError(f"kinds must name every modality of the subsets; it lacks {', '.join(lacking)}")
+        if missing := sorted({name for subset in subsets for name in subset} - set(self.kinds)):
+            raise ValueError(f"kinds must name every modality of the subsets; it lacks {', '.join(missing)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in the index's file."""
-        return {
-            "model": self.model, "fingerprint": self.fingerprint, "dim": self.dim,
-            "subsets": [str(subset) for subset in self.subsets], "kinds": dict(self.kinds), "source": self.source,
-        }  # fmt: skip
+        """The JSON of `index.json`."""
+        return {**vars(self), "subsets": [str(subset) for subset in self.subsets], "kinds": dict(self.kinds)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "About":
-        """What `to_dict` wrote.
-
-        Raises:
-            ValueError: if something is missing or of another type.
-        """
+        """The reverse of `to_dict`; a ValueError names what is missing or of another type."""
         types = {"model": str, "fingerprint": str, "dim": int, "subsets": list, "kinds": dict, "source": dict}
         for name, kind in types.items():
             if not isinstance(content.get(name), kind):
                 raise ValueError(f"{name!r} must be of type {kind.__name__}; got {content.get(name)!r}")
-        named = {name: content[name] for name in types}
-        named["subsets"] = tuple(map(Subset.parse, content["subsets"]))
-        return cls(**named)
+        values = {name: content[name] for name in types}
+        return cls(**{**values, "subsets": tuple(map(Subset.parse, content["subsets"]))})

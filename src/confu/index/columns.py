@@ -1,9 +1,10 @@
-"""The columns of metadata: few types, columns that may be added later, and the rows that fit conditions."""
+"""Columns of metadata: the few types that are stored, and the rows that fit conditions."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions when it is imported, where pyright cannot see them.
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,16 +12,18 @@ import pyarrow.compute as pc
 
 from confu.index.conditions import Condition
 
-_TYPES = {
-    str(kind): kind
-    for kind in (
-        pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("us"),
-        pa.timestamp("us", tz="UTC"),
-    )
-}  # fmt: skip
+_TIMES = (pa.timestamp("us"), pa.timestamp("us", tz="UTC"))
+_TYPES = {str(kind): kind for kind in (pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.date32(), *_TIMES)}
 _COMPARE = {
-    "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
-}  # fmt: skip
+    "==": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+# Types of values in stores that know neither dates nor times: days and microseconds since 1970.
+_NUMBERS = {pa.date32(): pa.int32(), **dict.fromkeys(_TIMES, pa.int64())}
 
 
 def plain_columns(table: pa.Table) -> pa.Table:
@@ -29,39 +32,32 @@ def plain_columns(table: pa.Table) -> pa.Table:
     NaN becomes null: the value is not known, and fits no condition.
 
     Raises:
-        ValueError: if a number does not fit into 64 bits with a sign, or a column stands twice.
+        ValueError: if a number does not fit into 64 bits with a sign, or a column is repeated.
 
     >>> plain_columns(pa.table({"year": pa.array([2020], pa.int16())})).schema.field("year").type
     DataType(int64)
     """
     if len(set(table.column_names)) != table.num_columns:
         raise ValueError(f"metadata must have columns of different names; got {', '.join(table.column_names)}")
-    columns = {}
+    types, columns = pa.types, {}
     for name in table.column_names:
-        column = table[name]
+        column, kind = table[name], pa.string()
+        if types.is_integer(column.type):
+            kind = pa.int64()
+        elif types.is_floating(column.type):
+            kind = pa.float64()
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        elif types.is_boolean(column.type):
+            kind = pa.bool_()
+        elif types.is_date(column.type):
+            kind = pa.date32()
+        elif types.is_timestamp(column.type):
+            kind = _TIMES[column.type.tz is not None]
         try:
-            kind = _plain(column.type)
-            column = column.cast(kind, safe=not pa.types.is_timestamp(kind))  # what is finer than a microsecond is cut
+            columns[name] = column.cast(kind, safe=kind not in _TIMES)  # nanoseconds are cut to microseconds
         except pa.ArrowInvalid as error:
             raise ValueError(f"metadata column {name!r} of {column.type} cannot be stored ({error})") from error
-        if pa.types.is_floating(column.type):
-            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        columns[name] = column
     return pa.table(columns)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_integer(kind):
-        return pa.int64()
-    if pa.types.is_floating(kind):
-        return pa.float64()
-    if pa.types.is_boolean(kind):
-        return pa.bool_()
-    if pa.types.is_date(kind):
-        return pa.date32()
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", tz="UTC" if kind.tz else None)
-    return pa.string()
 
 
 def merged_schema(stored: pa.Schema, new: pa.Schema) -> pa.Schema:
@@ -94,19 +90,31 @@ def cast_columns(table: pa.Table, schema: pa.Schema, rows: int) -> pa.Table:
 
 
 def schema_to_json(schema: pa.Schema) -> list[list[str]]:
-    """Names and types, as they stand in `index.json`."""
+    """Names and types."""
     return [[field.name, str(field.type)] for field in schema]
 
 
 def schema_from_json(content: Sequence[Sequence[str]]) -> pa.Schema:
-    """What `schema_to_json` wrote."""
+    """The reverse of `schema_to_json`."""
     return pa.schema([(name, _TYPES[kind]) for name, kind in content])
+
+
+def to_numbers(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column, dates as days and times as microseconds since 1970."""
+    return column.cast(_NUMBERS.get(column.type, column.type)).to_pylist()
+
+
+def from_numbers(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """The reverse of `to_numbers`; booleans may be 0 and 1."""
+    if kind == pa.bool_():
+        return pa.array([None if value is None else bool(value) for value in values], kind)
+    return pa.array(values, _NUMBERS.get(kind, kind)).cast(kind)
 
 
 def fitting(
     column: Callable[[str], pa.ChunkedArray], conditions: Sequence[Condition], schema: pa.Schema
 ) -> np.ndarray | None:
-    """(n,) bool: the rows that fit all conditions; None if there is none to fit.
+    """(n,) bool: the rows that fit all conditions; None without conditions.
 
     Args:
         column: gives a column by name.

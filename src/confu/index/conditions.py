@@ -34,7 +34,7 @@ class Condition:
 
 
 def parse_condition(text: str) -> Condition:
-    """Read `column operator value`; the value stays a text until `checked` knows its column.
+    """Parse `column operator value`; the value stays a text until `checked` knows its column.
 
     Raises:
         ValueError: if it is not of this form.
@@ -58,25 +58,24 @@ def parse_condition(text: str) -> Condition:
 
 
 def checked(conditions: Sequence[Condition], schema: pa.Schema) -> tuple[Condition, ...]:
-    """The same conditions, their values of the type of their columns.
+    """The same conditions, their values converted to the types of their columns.
 
     Raises:
-        ValueError: for a column or operator that is not there, or a value that is not of the column's type.
+        ValueError: for an unknown column or operator, or a value that is not of the column's type.
     """
-    return tuple(_checked(condition, schema) for condition in conditions)
-
-
-def _checked(condition: Condition, schema: pa.Schema) -> Condition:
-    if not schema.names:
-        raise ValueError(f"the index has no metadata, so nothing can be asked of {condition.column!r}")
-    check_known("a condition's column", condition.column, schema.names)
-    check_known("a condition's operator", condition.operator, OPERATORS)
-    kind = schema.field(condition.column).type
-    if condition.operator == "in":
-        if isinstance(condition.value, str) or not isinstance(condition.value, Sequence) or not condition.value:
-            raise ValueError(f"{condition}: `in` needs one or more values, as {condition.column} in a,b")
-        return Condition(condition.column, "in", tuple(_value(condition, one, kind) for one in condition.value))
-    return Condition(condition.column, condition.operator, _value(condition, condition.value, kind))
+    converted = []
+    for condition in conditions:
+        column, operator, value = condition.column, condition.operator, condition.value
+        if not schema.names:
+            raise ValueError(f"the index has no metadata, so nothing can be asked of {column!r}")
+        check_known("a condition's column", column, schema.names)
+        check_known("a condition's operator", operator, OPERATORS)
+        if operator == "in" and (isinstance(value, str) or not isinstance(value, Sequence) or not value):
+            raise ValueError(f"{condition}: `in` needs one or more values, as {column} in a,b")
+        values = value if operator == "in" else [value]
+        values = tuple(_value(condition, one, schema.field(column).type) for one in values)
+        converted.append(Condition(column, operator, values if operator == "in" else values[0]))
+    return tuple(converted)
 
 
 def _value(condition: Condition, value: Any, kind: pa.DataType) -> Any:

@@ -1,7 +1,7 @@
-"""An index: items by id, searched by the vectors of any subset, in whichever store."""
+"""An index: items by id, searched by the vectors of any subset, in whichever backend."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from confu.checks import check_known
-from confu.index.abilities import AddsParts, Compacts, Refreshes
+from confu.index import exact, migrate
 from confu.index.about import About
-from confu.index.backend import Backend, Change
-from confu.index.backends import create_backend, open_backend
-from confu.index.catalog import FILE, Catalog, read_catalog, stamp
+from confu.index.backend import Backend, Change, load_backend
+from confu.index.catalog import FILE, Catalog, read_catalog
 from confu.index.conditions import Condition, checked, parse_condition
-from confu.index.item import Item, items_by_id
-from confu.index.items import Hit, Items
-from confu.index.vectors import unit_items, unit_queries
+from confu.index.items import Hit, Item, Items, items_by_id, unit_items, unit_queries
 from confu.plan import Subset
 
 
@@ -29,7 +26,6 @@ class Index:
 
     Attributes:
         folder: with `index.json` in it.
-        about: the model and the data behind it.
 
     Example:
         >>> import tempfile, torch
@@ -42,9 +38,8 @@ class Index:
     """
 
     def __init__(self, folder: Path, about: About, backend: Backend) -> None:
-        self.folder, self.about = folder, about
+        self.folder, self._about = folder, about
         self._backend: Backend | None = backend
-        self._stamp: tuple[int, int, int] | None = None  # the first `refresh` reads what may have come since
 
     @classmethod
     def create(cls, folder: Path | str, about: About, backend: str = "exact", **options: Any) -> "Index":
@@ -53,26 +48,31 @@ class Index:
         Args:
             folder: new or empty.
             about: the model and the data behind it.
-            backend: exact, faiss, postgres or qdrant.
+            backend: exact, faiss, postgres or qdrant, or the name of an entry point.
             options: of the backend.
 
         Raises:
             ValueError: if the folder holds something, or the backend or an option is not known.
         """
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(not one.name.startswith(".") for one in folder.iterdir())):
+        folder, module = Path(folder), load_backend(backend)
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        if (folder.exists() and not folder.is_dir()) or any(
+            not name.startswith(".") and not exact.FILES.fullmatch(name) for name in names
+        ):
             raise ValueError(f"{folder} must be new or empty to make an index there; it holds something already")
         folder.mkdir(parents=True, exist_ok=True)
-        store = create_backend(backend, folder, about, options)
+        store = module.create(folder, about, options)
         if (folder / FILE).exists():
             store.close()
             raise ValueError(f"{folder} has become an index in this very moment, by another process; open that one")
-        Catalog(about, backend, getattr(store, "options", {})).write(folder)
+        Catalog(about, backend, store.options).write(folder)
         return cls(folder, about, store)
 
     @classmethod
     def open(cls, folder: Path | str, writable: bool = False, **options: Any) -> "Index":
         """An index that is there.
+
+        An exact or FAISS index of confu's first format is converted when it is opened for writing.
 
         Args:
             folder: that `create` or `confu index` wrote.
@@ -80,12 +80,24 @@ class Index:
             options: of the backend, in place of those that it was made with, e.g. the `url` of a server.
 
         Raises:
-            ValueError: if there is none, it is damaged, or another process is writing.
+            ValueError: if there is none, it is damaged or of the first format, or another process is writing.
         """
         folder = Path(folder)
         catalog = read_catalog(folder)
-        store = open_backend(catalog.kind, folder, catalog.about, {**catalog.options, **options}, writable)
+        options = {**catalog.options, **options}
+        if catalog.segments is not None:
+            store = migrate.migrated(folder, catalog, options, writable)
+        else:
+            store = load_backend(catalog.kind).open_(folder, catalog.about, options, writable)
+        if writable:
+            migrate.remove_segments(folder)
         return cls(folder, catalog.about, store)
+
+    @property
+    def about(self) -> About:
+        """The model and the data behind it."""
+        source = self.backend.source
+        return self._about if source is None else replaced(self._about, source=source)
 
     @property
     def backend(self) -> Backend:
@@ -101,12 +113,12 @@ class Index:
     @property
     def subsets(self) -> tuple[Subset, ...]:
         """What is stored, and may be a target."""
-        return self.about.subsets
+        return self._about.subsets
 
     @property
     def dim(self) -> int:
         """The size of a vector."""
-        return self.about.dim
+        return self._about.dim
 
     @property
     def schema(self) -> pa.Schema:
@@ -136,29 +148,20 @@ class Index:
         Raises:
             ValueError: for an id that is there, a subset that is not stored, a wrong dim, a zero or non-finite vector.
         """
-        return self.backend.add(unit_items(items, self.about), replace)
+        return self.add_parts([items], replace)
 
     def add_parts(
         self, parts: Iterable[Items], replace: bool = False, source: Mapping[str, Any] | None = None
     ) -> Change:
-        """Store items that come part after part, in one write where the store can (the exact one does).
+        """Store items that come part after part, in one write.
 
         Args:
-            parts: with the same columns of metadata.
+            parts: of the items.
             replace: as in `add`.
-            source: what `about.source` shall be from then on.
+            source: becomes `about.source`.
         """
-        about = self.about if source is None else dataclasses.replace(self.about, source=dict(source))
-        checked_parts = (unit_items(items, self.about) for items in parts)
-        if isinstance(self.backend, AddsParts):
-            change = self.backend.add_all(checked_parts, replace, about)
-        else:
-            changes = [self.backend.add(items, replace) for items in checked_parts]
-            change = Change(sum(one.added for one in changes), sum(one.replaced for one in changes))
-            if about != self.about:
-                dataclasses.replace(read_catalog(self.folder), about=about).write(self.folder)
-        self.about = about
-        return change
+        checked_parts = (unit_items(items, self._about) for items in parts)
+        return self.backend.add(checked_parts, replace, None if source is None else dict(source))
 
     def delete(self, ids: Sequence[str]) -> int:
         """Forget items and return how many; ids that are not there are left out of the count."""
@@ -186,15 +189,12 @@ class Index:
             raise ValueError(f"k must be a whole number of at least 1; got {k!r}")
         vectors = unit_queries(queries, self.dim)
         conditions = [parse_condition(one) if isinstance(one, str) else one for one in where]
-        found = self.backend.search(vectors, target, k, checked(conditions, self.schema))
-        items = self._items([id for one in found for id in one.ids])
+        rankings = self.backend.search(vectors, target, k, checked(conditions, self.schema))
+        items = self._items(list({id: None for ranking in rankings for id, _ in ranking}))
         return [
-            [
-                Hit(id, score, items[id].metadata, items[id].media)
-                for id, score in zip(one.ids, one.scores)
-                if id in items  # one that was deleted in between is no hit
-            ]
-            for one in found
+            # An item that was deleted after the search is no hit.
+            [Hit(id, score, items[id].metadata, items[id].media) for id, score in ranking if id in items]
+            for ranking in rankings
         ]
 
     def fetch(self, ids: Sequence[str]) -> Items:
@@ -229,22 +229,16 @@ class Index:
         return table[subset][0]
 
     def refresh(self) -> bool:
-        """See what a writer has published since; whether there was something. Costs little where there was not."""
-        changed = isinstance(self.backend, Refreshes) and self.backend.refresh()
-        if (mark := stamp(self.folder)) != self._stamp:
-            about = read_catalog(self.folder).about
-            changed = changed or about != self.about
-            self.about, self._stamp = about, mark
-        return changed
+        """See what a writer has committed since; whether there was something."""
+        return self.backend.refresh()
 
     def verify(self) -> list[str]:
-        """Read everything and say what is wrong with it; nothing if all is well."""
+        """Read everything and report damage; empty if all is well."""
         return self.backend.verify()
 
     def compact(self) -> None:
-        """Put the store in order after many changes; what is in it stays the same."""
-        if isinstance(self.backend, Compacts):
-            self.backend.compact()
+        """Write what is left after many changes more tightly; the content stays the same."""
+        self.backend.compact()
 
     def close(self) -> None:
         """Let go of files and connections, and let another one write."""
@@ -252,26 +246,21 @@ class Index:
             self._backend.close()
             self._backend = None
 
-    def _stored(self, name: str, given: Subset | str) -> Subset:
+    def _stored(self, name: str, subset: Subset | str) -> Subset:
         """The subset as the index prints it."""
-        found = next((subset for subset in self.subsets if subset == Subset.parse(given)), None)
-        if found is None:
-            check_known(name, str(given), map(str, self.subsets))
-            raise AssertionError
-        return found
+        requested = Subset.parse(subset)
+        for stored in self.subsets:
+            if stored == requested:
+                return stored
+        check_known(name, str(subset), map(str, self.subsets))
+        raise AssertionError
 
     def _items(self, ids: Sequence[str]) -> dict[str, Item]:
-        wanted = list(dict.fromkeys(ids))
         try:
-            return items_by_id(self.backend.fetch(wanted))
-        except KeyError:
-            found = {}
-            for id in wanted:
-                try:
-                    found |= items_by_id(self.backend.fetch([id]))
-                except KeyError:
-                    continue
-            return found
+            return items_by_id(self.backend.fetch(ids))
+        except KeyError as error:
+            missing = error.args[0]
+            return self._items([id for id in ids if id != missing])
 
 
 def _texts(name: str, values: Sequence[str]) -> list[str]:

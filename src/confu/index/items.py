@@ -1,19 +1,25 @@
-"""What an index holds of each item, and what a search finds."""
+"""Items of an index and hits of a search, and the unit vectors that an index accepts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from confu.checks import check_finite
 from confu.embeddings import EmbeddingTable
+from confu.index.about import About
+from confu.plan import Subset
 
-Media = Mapping[str, Sequence[str | None]]
+_UNIT = 1e-5  # a length this near to 1 is left as it is, so that what was stored is bitwise what was given
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Items to be stored: their vectors, what is known of them, and where their files lie.
+    """Items to store: their vectors, metadata, and the addresses of their files.
 
     Attributes:
         table: ids, and the vectors of the subsets that each item has.
@@ -27,7 +33,7 @@ class Items:
 
     table: EmbeddingTable
     metadata: pa.Table = field(default_factory=lambda: pa.table({}))
-    media: Media = field(default_factory=dict)
+    media: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.table)
@@ -46,14 +52,41 @@ class Items:
     def __len__(self) -> int:
         return len(self.table)
 
+    def media_of(self, row: int) -> dict[str, str]:
+        """Modality -> address or text of one item, without those that it lacks."""
+        return {name: value for name, column in self.media.items() if (value := column[row]) is not None}
+
+    @classmethod
+    def from_media(cls, table: EmbeddingTable, metadata: pa.Table, media: Sequence[Mapping[str, str]]) -> "Items":
+        """Items whose media is given item by item."""
+        names = dict.fromkeys(name for one in media for name in one)
+        return cls(table, metadata, {name: [one.get(name) for one in media] for name in names})
+
 
 @dataclass(frozen=True)
-class Hit:
-    """An item that a search found.
+class Item:
+    """A stored item without its vectors.
 
     Attributes:
         id: of the item.
-        score: the cosine of the query with the item's vector of the target subset.
+        metadata: column -> value; None where it is not known.
+        media: modality -> the address of its file, or its text; what it lacks is left out.
+        subsets: those with a vector.
+    """
+
+    id: str
+    metadata: dict[str, Any]
+    media: dict[str, str]
+    subsets: tuple[Subset, ...]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A search hit.
+
+    Attributes:
+        id: of the item.
+        score: cosine of the query with the item's vector of the target subset.
         metadata: column -> value; None where it is not known.
         media: modality -> the address of its file, or its text; what it lacks is left out.
     """
@@ -64,13 +97,72 @@ class Hit:
     media: dict[str, str] = field(default_factory=dict)
 
 
+def items_by_id(items: Items) -> dict[str, Item]:
+    """id -> item, without vectors."""
+    metadata = items.metadata.to_pylist() if items.metadata.num_columns else [{} for _ in range(len(items))]
+    complete = {subset: mask.tolist() for subset, mask in items.table.complete.items()}
+    return {
+        id: Item(id, metadata[row], items.media_of(row), tuple(one for one, mask in complete.items() if mask[row]))
+        for row, id in enumerate(items.table.ids)
+    }
+
+
 def is_scalar(kind: pa.DataType) -> bool:
     """Whether a column of this type can be metadata: one text, number, boolean or time a row."""
-    kinds = pa.types
-    return any(
-        fits(kind)
-        for fits in (
-            kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean,
-            kinds.is_timestamp, kinds.is_date,
+    types = pa.types
+    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return any(test(kind) for test in (*tests, types.is_timestamp, types.is_date))
+
+
+def unit_queries(queries: Any, dim: int) -> Float[Tensor, "queries dim"]:
+    """(n, dim) float32 unit vectors of a tensor of shape (n, dim) or (dim,), or of anything with `.vectors`.
+
+    Raises:
+        ValueError: for another shape, a number that is not finite, or a vector of zeros.
+    """
+    vectors = getattr(queries, "vectors", queries)
+    if not isinstance(vectors, Tensor):
+        raise ValueError(f"queries must be a tensor, or what Embedder.encode gives; got {type(queries).__name__}")
+    vectors = vectors[None] if vectors.ndim == 1 else vectors
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise ValueError(
+            f"queries must be vectors of {dim} numbers, as the index holds; got shape {tuple(vectors.shape)}. Embed "
+            "them with the model that the index was made with"
         )
-    )  # fmt: skip
+    return _unit("queries", vectors.detach().cpu().float())
+
+
+def unit_items(items: Items, about: About) -> Items:
+    """The same items with unit vectors.
+
+    Raises:
+        ValueError: for a subset that the index does not store, another dim, or a zero or non-finite vector.
+    """
+    table = items.table
+    if unknown := [str(subset) for subset in table.subsets if subset not in about.subsets]:
+        raise ValueError(
+            f"the index stores {', '.join(map(str, about.subsets))}; the items have vectors of {', '.join(unknown)} "
+            "too. Leave them out"
+        )
+    if table.dim != about.dim:
+        raise ValueError(f"the index stores vectors of {about.dim} numbers; the items have {table.dim}")
+    if table.score != "cosine":
+        raise ValueError(f"an index compares by the cosine; these items are of a method that compares by {table.score}")
+    if "" in table.ids:
+        raise ValueError("an id must not be empty; give each item a name of its own")
+    vectors = {}
+    for subset in table.subsets:
+        mask, values = table.complete[subset].cpu(), table[subset].cpu()
+        unit = _unit(f"vectors of {subset}", values[mask], mask)
+        vectors[subset] = torch.zeros_like(values).index_put((mask,), unit)
+    return Items(EmbeddingTable(table.ids, vectors, dict(table.complete)), items.metadata, items.media)
+
+
+def _unit(name: str, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
+    check_finite(name, vectors)
+    lengths = vectors.double().norm(dim=1, keepdim=True)
+    if bool((lengths == 0).any()):
+        row = int((lengths == 0).nonzero()[0, 0])
+        row = row if mask is None else int(mask.nonzero()[row, 0])
+        raise ValueError(f"{name} must not be zero, for they have no direction; row {row} is")
+    return torch.where((lengths - 1).abs() > _UNIT, (vectors.double() / lengths).float(), vectors)

@@ -1,51 +1,71 @@
-"""An index in Qdrant: a point an item, a named vector a subset; for collections that one machine does not hold.
+"""Qdrant: a point an item, a named vector a subset; for collections that one machine does not hold.
+
+A point has a payload: `id`; `row`, a number that grows, for the order of items; `metadata`, with the columns c0, c1,
+... (dates as days and times as microseconds since 1970, unknown values left out); `media`; `write`, the write that
+brought it; and `pending` until that write is complete, so that searches leave it out. What Qdrant does not keep, the
+names and types of columns, stands in `qdrant.json` in the folder.
 
 Tested with the Python client's own store in memory only (`url=":memory:"`), which follows the server's interface. What
 needs a server is not tested: HNSW, shards and replicas, a node that fails.
 """
 
 import hashlib
+import json
+import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace as changed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from confu.checks import check_known
+from confu.embeddings import EmbeddingTable
+from confu.files import write_json
+from confu.index import columns
 from confu.index.about import About
-from confu.index.backend import Change, Found
-from confu.index.catalog import WriterLock, read_catalog
+from confu.index.backend import Change, NewIds, Ranking, number_options
+from confu.index.catalog import WriterLock
 from confu.index.conditions import Condition
 from confu.index.items import Items
-from confu.index.qdrant_points import items_of, pieces, seen, settings_of, with_ids
-from confu.index.qdrant_state import Link, State, address
-from confu.index.qdrant_writing import make_collection, publish, put
 from confu.plan import Subset
 
-_IDS, _QUERIES, _PAGE = 512, 64, 1000  # of one request
-_UNIT = 1e-3  # how far from 1 the length of a vector may be
-_OPTIONS = ("url", "collection", "exact", "m", "ef_build", "ef", "timeout", "shards", "replicas")
+T = TypeVar("T")
+KEY, VARIABLE, MEMORY = "CONFU_QDRANT_API_KEY", "CONFU_QDRANT", ":memory:"
+_NAMES = uuid.UUID("6f1d6f0e-4b8e-5d2c-9a51-0c0f5a7e2b11")
+_IDS, _POINTS, _QUERIES, _PAGE = 512, 256, 64, 1000  # of one request
+_EXACT = 1 << 53  # whole numbers below are floats, too
+_UNIT = 1e-3  # how far from 1 the length of a stored vector may be
+_IN_MEMORY: dict[Path, Any] = {}  # kept until the process ends, so that what was closed can be opened again
+_NUMBERS = {
+    "m": (16, 2, 256),
+    "ef_build": (100, 4, 4096),
+    "ef": (128, 1, 1 << 16),
+    "timeout": (30, 1, 86_400),
+    "shards": (1, 1, 4096),
+    "replicas": (1, 1, 64),
+}
 
 
 def create(folder: Path, about: About, options: Mapping[str, Any]) -> "QdrantStore":
-    """A new, empty collection; it is named after the folder unless the option `collection` gives a name.
+    """A new, empty collection, named after the folder unless the option `collection` gives a name.
+
+    Options: `url` (else the environment variable CONFU_QDRANT; the key is in CONFU_QDRANT_API_KEY); `exact` to compare
+    every vector; `m`, `ef_build` and `ef` of the graph; `timeout` seconds of a request; `shards` and `replicas`.
 
     Raises:
         ValueError: if there is such a collection, or an option is wrong.
         ConnectionError: if the server cannot be reached.
     """
-    own = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     words = re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower())[:40]
-    options = {"collection": f"confu_{words}_{own}", **options}
-    store = _store(folder, about, options, writable=True)
+    own = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+    store = QdrantStore(folder, about, {"collection": f"confu_{words}_{own}", **options}, WriterLock(folder))
     try:
-        make_collection(store.link, options["collection"], about, store.settings)
-        State().write(folder)
+        store.create_collection()
     except BaseException:
         store.close()
         raise
@@ -59,10 +79,10 @@ def open_(folder: Path, about: About, options: Mapping[str, Any], writable: bool
         ValueError: if the collection is not there.
         ConnectionError: if the server cannot be reached.
     """
-    store = _store(folder, about, options, writable)
+    store = QdrantStore(folder, about, dict(options), WriterLock(folder) if writable else None)
     try:
-        if not store.link.ask(lambda client: client.collection_exists(store.collection)):
-            raise ValueError(f"{store.link.name} has no collection {store.collection!r}; is it the right server?")
+        if not store.ask(lambda client: client.collection_exists(store.collection)):
+            raise ValueError(f"{store.name} has no collection {store.collection!r}; is it the right server?")
         if writable:
             store.sweep()
     except BaseException:
@@ -71,194 +91,369 @@ def open_(folder: Path, about: About, options: Mapping[str, Any], writable: bool
     return store
 
 
-def _store(folder: Path, about: About, options: Mapping[str, Any], writable: bool) -> "QdrantStore":
-    for name in options:
-        check_known("option of the qdrant store", name, _OPTIONS)
-    if not isinstance(options.get("collection"), str) or not re.fullmatch(r"[\w.-]{1,255}", options["collection"]):
-        raise ValueError(
-            f"option collection must be a name of letters, digits, '_', '-' and '.'; got {options.get('collection')!r}"
-        )
-    settings = settings_of(options)
-    lock = WriterLock(folder) if writable else None
+def _library() -> Any:
     try:
-        link = Link(address(options.get("url")), folder, settings["timeout"])
-    except BaseException:
-        if lock is not None:
-            lock.release()
-        raise
-    return QdrantStore(folder, about, link, dict(options), settings, lock)
+        import qdrant_client
+    except ImportError as error:
+        raise ImportError(
+            'an index in Qdrant needs qdrant-client, which is not installed: pip install "contrastive-fusion[qdrant]"'
+        ) from error
+    return qdrant_client
 
 
 class QdrantStore:
-    """Points in one collection of a Qdrant server.
+    """Points in one collection of a Qdrant server; one process writes at a time.
 
     New points are written hidden, and shown in one request with that which removes those that they replace. A writer
-    that is killed leaves hidden points, which the next one removes. One process writes at a time.
+    that is killed leaves hidden points, which the next one removes.
     """
 
     def __init__(
-        self, folder: Path, about: About, link: Link, options: dict[str, Any], settings: dict[str, int],
-        lock: WriterLock | None,
-    ) -> None:  # fmt: skip
-        self.folder, self.about, self.link, self.options, self.settings = folder, about, link, options, settings
-        self.collection: str = options["collection"]
-        self._lock = lock
+        self, folder: Path, about: About, options: dict[str, Any], lock: WriterLock | None, client: Any = None
+    ) -> None:
+        self.folder, self.about, self.options = folder, about, options
+        self._lock, self._client = lock, client
+        try:
+            self._check_options()
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_options(self) -> None:
+        _library()
+        for name in self.options:
+            check_known("option of the qdrant store", name, ("url", "collection", "exact", *_NUMBERS))
+        self.collection = self.options.get("collection", "")
+        if not isinstance(self.collection, str) or not re.fullmatch(r"[\w.-]{1,255}", self.collection):
+            raise ValueError(
+                f"option collection must be a name of letters, digits, '_', '-' and '.'; got {self.collection!r}"
+            )
+        self.settings = number_options(self.options, _NUMBERS)
+        self.url = self.options.get("url") or os.environ.get(VARIABLE, "")
+        self.is_local, self.name = self.url == MEMORY, f"Qdrant at {self.url}"
+        if not self.url:
+            raise ValueError(
+                f"which Qdrant server? Set the environment variable {VARIABLE}, or give the option url, e.g. "
+                f"http://localhost:6333; {MEMORY} is a store in the memory of this process, to try it out"
+            )
+        if "@" in self.url:
+            raise ValueError(f"option url may hold no password; set the environment variable {KEY}")
+
+    def _connect(self) -> None:
+        # The client could also keep its own store in a folder. It is not offered: it reads pickles, which may run
+        # anything, and an index is what people hand to one another.
+        package = _library()
+        if self._client is not None:
+            return
+        if self.is_local:
+            self._client = _IN_MEMORY.setdefault(self.folder.resolve(), package.QdrantClient(MEMORY))
+            return
+        try:
+            key, timeout = os.environ.get(KEY), self.settings["timeout"]
+            self._client = package.QdrantClient(url=self.url, api_key=key, timeout=timeout, check_compatibility=False)
+        except ValueError as error:
+            raise ValueError(
+                f"option url must be the address of a Qdrant server, e.g. http://localhost:6333; got {self.url!r} "
+                f"({error})"
+            ) from error
+
+    def ask(self, request: Callable[[Any], T], again: bool = True) -> T:
+        """The result of `request(client)`, which is sent twice if the server does not answer at once.
+
+        Raises:
+            ConnectionError: naming the server, if it is away or refuses.
+        """
+        errors = _library().http.exceptions
+        try:
+            return request(self._client)
+        except errors.ResponseHandlingException as error:
+            if not again:
+                raise ConnectionError(f"{self.name} does not answer ({error}); look whether it runs") from error
+            return self.ask(request, again=False)
+        except errors.UnexpectedResponse as error:
+            raise ConnectionError(
+                f"{self.name} refuses ({' '.join(str(error).split())[:300]}); look at its address, and at the key in "
+                f"the environment variable {KEY}"
+            ) from error
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of metadata that conditions may name."""
-        return State.read(self.folder).schema
+        """The columns of metadata; they are only ever added, so that one that no point has yet does no harm."""
+        return columns.schema_from_json(self._notes()["columns"])
+
+    @property
+    def source(self) -> dict[str, Any] | None:
+        """What the items were made of."""
+        return self._notes().get("source")
+
+    @property
+    def dial(self) -> tuple[str, int] | None:
+        """The option that trades time for recall; the store in memory compares every vector."""
+        return None if self.is_local or self.options.get("exact") else ("ef", self.settings["ef"])
+
+    def with_dial(self, value: int | None) -> "QdrantStore":
+        """The same collection, searched with another `ef`, or every vector compared."""
+        options = {**self.options, **({"exact": True} if value is None else {"ef": value})}
+        return QdrantStore(self.folder, self.about, options, None, self._client)
 
     def __len__(self) -> int:
-        return self.link.ask(lambda client: client.count(self.collection, count_filter=seen(), exact=True)).count
-
-    def add(self, items: Items, replace: bool = False) -> Change:
-        """Store items."""
-        return self.add_all([items], replace)
-
-    def add_all(self, parts: Iterable[Items], replace: bool = False, about: About | None = None) -> Change:
-        """Store items part after part, all of them or none; what the index says of itself is written after that."""
-        self._check_writable()
-        write, new, there = str(uuid.uuid4()), set[str](), list[str]()
-        try:
-            for items in parts:
-                if twice := new.intersection(items.table.ids):
-                    raise ValueError(f"id {min(twice)!r} stands twice among the new items; make each unique")
-                new.update(items.table.ids)
-                found = [point.payload["id"] for point in self._points(items.table.ids, payload=["id"])]
-                if found and not replace:
-                    raise ValueError(
-                        f"id {min(found)!r} is in the index already, as are {len(found)} of these {len(items)} items; "
-                        "replace them with replace=True (--replace), or give the new items other ids"
-                    )
-                there += found
-                put(self.link, self.collection, self.folder, items, write)
-        except BaseException:
-            self.sweep()
-            raise
-        publish(self.link, self.collection, write, there)
-        if about is not None and (catalog := read_catalog(self.folder)).about != about:
-            changed(catalog, about=about).write(self.folder)
-        return Change(len(new) - len(there), len(there))
-
-    def delete(self, ids: Sequence[str]) -> int:
-        """Forget items."""
-        self._check_writable()
-        there = [point.payload["id"] for point in self._points(ids, payload=["id"])]
-        for some in pieces(there, _IDS):
-            self.link.ask(lambda client, some=some: client.delete(self.collection, with_ids(some)))
-        return len(there)
-
-    def search(
-        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Condition] = ()
-    ) -> list[Found]:
-        """The k nearest of each query among those that fit."""
-        from qdrant_client import models
-
-        chosen = seen(where, self.schema)
-        how = None  # the store in memory compares every vector
-        if not self.link.is_local:
-            how = models.SearchParams(hnsw_ef=max(self.settings["ef"], k), exact=bool(self.options.get("exact", False)))
-        found = []
-        for some in pieces(queries.cpu().tolist(), _QUERIES):
-            asked = [
-                models.QueryRequest(
-                    query=query, using=str(target), filter=chosen, params=how, limit=k, with_payload=["id"]
-                )
-                for query in some
-            ]  # fmt: skip
-            answers = self.link.ask(lambda client, asked=asked: client.query_batch_points(self.collection, asked))
-            found += [
-                Found([point.payload["id"] for point in one.points], [point.score for point in one.points])
-                for one in answers
-            ]
-        return found
-
-    def fetch(self, ids: Sequence[str]) -> Items:
-        """Stored items in this order."""
-        held = {point.payload["id"]: point for point in self._points(list(dict.fromkeys(ids)), vectors=True)}
-        if missing := [id for id in ids if id not in held]:
-            raise KeyError(missing[0])
-        return items_of([held[id] for id in ids], self.about.subsets, self.about.dim, self.schema)
+        return self.ask(lambda client: client.count(self.collection, count_filter=_filter(), exact=True)).count
 
     def ids(self) -> Iterator[str]:
         """Every id, in the order in which the items came."""
-        points = sorted((point.payload["row"], point.payload["id"]) for point in self._all(["id", "row"], False))
+        points = sorted((point.payload["row"], point.payload["id"]) for point in self._scroll(_filter(), ["id", "row"]))
         return (id for _, id in points)
 
-    @property
-    def dial(self) -> str:
-        """The option that trades time for recall; the store in memory compares every vector."""
-        return "" if self.link.is_local or self.options.get("exact") else "ef"
+    def add(self, parts: Iterable[Items], replace: bool = False, source: dict[str, Any] | None = None) -> Change:
+        """Store items part after part; they are shown when all are there."""
+        self._check_writable()
+        write, new = str(uuid.uuid4()), NewIds(replace)
+        try:
+            for items in parts:
+                ids = items.table.ids
+                new.check(ids, [point.payload["id"] for point in self._points(ids, ["id"])])
+                self._put(items, write)
+        except BaseException:
+            self.sweep()
+            raise
+        self._publish(write, new.replaced)
+        if source is not None:
+            self._note({**self._notes(), "source": source})
+        return new.change
 
-    @property
-    def dial_value(self) -> int:
-        """What it is set to."""
-        return self.settings["ef"]
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove items."""
+        self._check_writable()
+        existing = [point.payload["id"] for point in self._points(ids, ["id"])]
+        for some in _pieces(existing, _IDS):
+            self.ask(lambda client, some=some: client.delete(self.collection, _with_ids(some)))
+        return len(existing)
 
-    def dialled(self, value: int) -> "QdrantStore":
-        """The same collection, searched with another `ef`."""
-        return QdrantStore(self.folder, self.about, self.link, self.options, {**self.settings, "ef": value}, None)
+    def search(
+        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Condition] = ()
+    ) -> list[Ranking]:
+        """The k nearest of each query among those that fit."""
+        from qdrant_client import models
 
-    def exactly(self) -> "QdrantStore":
-        """The same collection, every vector compared."""
-        return QdrantStore(self.folder, self.about, self.link, {**self.options, "exact": True}, self.settings, None)
+        chosen, parameters = _filter(where, self.schema), None
+        if not self.is_local:
+            exact = bool(self.options.get("exact", False))
+            parameters = models.SearchParams(hnsw_ef=max(self.settings["ef"], k), exact=exact)
+        shared = {"using": str(target), "filter": chosen, "params": parameters, "limit": k, "with_payload": ["id"]}
+        rankings = []
+        for some in _pieces(queries.cpu().tolist(), _QUERIES):
+            requests = [models.QueryRequest(query=query, **shared) for query in some]
+            answers = self.ask(lambda client, requests=requests: client.query_batch_points(self.collection, requests))
+            rankings += [[(point.payload["id"], point.score) for point in answer.points] for answer in answers]
+        return rankings
+
+    def fetch(self, ids: Sequence[str]) -> Items:
+        """Stored items in this order."""
+        points = {point.payload["id"]: point for point in self._points(list(dict.fromkeys(ids)), True, True)}
+        if missing := [id for id in ids if id not in points]:
+            raise KeyError(missing[0])
+        ordered, vectors, complete = [points[id] for id in ids], {}, {}
+        for subset in self.about.subsets:
+            held = [(point.vector or {}).get(str(subset)) for point in ordered]
+            complete[subset] = torch.tensor([one is not None for one in held], dtype=torch.bool)
+            vectors[subset] = torch.zeros(len(ids), self.about.dim)
+            if stacked := [one for one in held if one is not None]:
+                vectors[subset][complete[subset]] = torch.tensor(stacked)
+        payloads = [point.payload for point in ordered]
+        metadata = {
+            field.name: columns.from_numbers([one["metadata"].get(f"c{number}") for one in payloads], field.type)
+            for number, field in enumerate(self.schema)
+        }
+        table = EmbeddingTable(tuple(ids), vectors, complete)
+        return Items.from_media(table, pa.table(metadata), [one["media"] for one in payloads])
+
+    def refresh(self) -> bool:
+        """Nothing to do: every call reads the state of the server."""
+        return False
+
+    def compact(self) -> None:
+        """Nothing to do: the server does it."""
 
     def verify(self) -> list[str]:
-        """Read every point, and look at ids and at the lengths of vectors."""
-        wrong, counts = [], dict[str, int]()
+        """Read every point, and check ids and the lengths of vectors."""
+        damage, ids = [], set[str]()
         try:
-            for point in self._all(True, True):
-                counts[point.payload["id"]] = counts.get(point.payload["id"], 0) + 1
-                lengths = {name: sum(x * x for x in vector) ** 0.5 for name, vector in (point.vector or {}).items()}
-                off = [name for name, length in lengths.items() if abs(length - 1) > _UNIT]
-                wrong += [f"item {point.payload['id']!r}: the vector of {name} has no length of 1" for name in off]
+            for point in self._scroll(_filter(), True, True):
+                id = point.payload["id"]
+                if id in ids:
+                    damage.append(f"item {id!r} stands twice; write it again with replace")
+                ids.add(id)
+                for name, vector in (point.vector or {}).items():
+                    if abs(sum(x * x for x in vector) ** 0.5 - 1) > _UNIT:
+                        damage.append(f"item {id!r}: the vector of {name} has no length of 1")
         except (ConnectionError, ValueError, KeyError) as error:
             return [f"{self.collection}: {error!r}"]
-        twice = [id for id, count in counts.items() if count > 1]
-        return [*wrong, *(f"item {id!r} stands twice; write it again with replace" for id in twice)]
+        return damage
 
     def sweep(self) -> None:
         """Remove what a killed writer left."""
         from qdrant_client import models
 
-        hidden = models.FieldCondition(key="pending", match=models.MatchValue(value=True))
-        self.link.ask(lambda client: client.delete(self.collection, models.Filter(must=[hidden])))
+        pending = models.FieldCondition(key="pending", match=models.MatchValue(value=True))
+        self.ask(lambda client: client.delete(self.collection, models.Filter(must=[pending])))
 
     def drop(self) -> None:
         """Remove the collection with all that it holds; the folder stays."""
         self._check_writable()
-        self.link.ask(lambda client: client.delete_collection(self.collection))
+        self.ask(lambda client: client.delete_collection(self.collection))
 
     def close(self) -> None:
-        """Let go of the connection, and let another one write."""
-        self.link.close()
+        """Close the connection, and let another process write."""
+        if self._client is not None and not self.is_local:
+            self._client.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
-    def _points(self, ids: Sequence[str], payload: Any = True, vectors: bool = False) -> Iterator[Any]:
-        for some in pieces(list(ids), _IDS):
-            chosen = with_ids(some)
-            chosen.must = [*chosen.must, *seen().must]
-            yield from self._scroll(chosen, payload, vectors)
+    def create_collection(self) -> None:
+        """Make the empty collection."""
+        from qdrant_client import models
 
-    def _all(self, payload: Any, vectors: bool) -> Iterator[Any]:
-        return self._scroll(seen(), payload, vectors)
+        name, settings = self.collection, self.settings
+        if self.ask(lambda client: client.collection_exists(name)):
+            raise ValueError(
+                f"{self.name} has a collection {name!r} already; give another name as the option collection"
+            )
+        graph = models.HnswConfigDiff(m=settings["m"], ef_construct=settings["ef_build"])
+        # The vectors have length one: the inner product is the cosine, and leaves their bits as they are.
+        kind = models.VectorParams(size=self.about.dim, distance=models.Distance.DOT, hnsw_config=graph)
+        vectors = {str(subset): kind for subset in self.about.subsets}
+        spread = {"shard_number": settings["shards"], "replication_factor": settings["replicas"]}
+        self.ask(lambda client: client.create_collection(name, vectors, **spread))
+        if not self.is_local:  # which has no indexes of payloads
+            kinds = models.PayloadSchemaType
+            for field, schema in {"id": kinds.KEYWORD, "write": kinds.KEYWORD, "pending": kinds.BOOL}.items():
+                self.ask(lambda client, field=field, schema=schema: client.create_payload_index(name, field, schema))
+        self._note({"columns": [], "rows": 0})
 
-    def _scroll(self, chosen: Any, payload: Any, vectors: bool) -> Iterator[Any]:
-        offset: Any = None
+    def _notes(self) -> dict[str, Any]:
+        path = self.folder / "qdrant.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            columns.schema_from_json(content["columns"])
+            return {**content, "rows": int(content["rows"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); index again") from error
+
+    def _note(self, notes: dict[str, Any]) -> None:
+        write_json(self.folder / "qdrant.json", notes)
+
+    def _put(self, items: Items, write: str) -> None:
+        """Write items that are not shown yet."""
+        from qdrant_client import models
+
+        table, metadata, notes = items.table, columns.plain_columns(items.metadata), self._notes()
+        schema = columns.merged_schema(columns.schema_from_json(notes["columns"]), metadata.schema)
+        first = notes["rows"]
+        self._note({**notes, "columns": columns.schema_to_json(schema), "rows": first + len(items)})
+        values = [columns.to_numbers(column) for column in columns.cast_columns(metadata, schema, len(items)).columns]
+        vectors = [(str(subset), table[subset].tolist(), table.complete[subset].tolist()) for subset in table.subsets]
+        points = [
+            models.PointStruct(
+                id=str(uuid.uuid5(_NAMES, f"{write} {id}")),
+                vector={name: rows[row] for name, rows, mask in vectors if mask[row]},
+                payload={
+                    "id": id,
+                    "row": first + row,
+                    "metadata": {f"c{n}": column[row] for n, column in enumerate(values) if column[row] is not None},
+                    "media": items.media_of(row),
+                    "write": write,
+                    "pending": True,
+                },
+            )
+            for row, id in enumerate(table.ids)
+        ]
+        for some in _pieces(points, _POINTS):
+            self.ask(lambda client, some=some: client.upsert(self.collection, some))
+
+    def _publish(self, write: str, replaced: Sequence[str]) -> None:
+        """Show the items of a write and remove those that they replace, in one request.
+
+        They are shown first: a server that dies in between has some items twice, but has lost none.
+        """
+        from qdrant_client import models
+
+        written = models.FieldCondition(key="write", match=models.MatchValue(value=write))
+        shown = models.DeletePayload(keys=["pending"], filter=models.Filter(must=[written]))
+        steps: list = [models.DeletePayloadOperation(delete_payload=shown)]
+        for some in _pieces(replaced, _IDS):
+            gone = models.FilterSelector(filter=models.Filter(must=[*_with_ids(some).must], must_not=[written]))
+            steps.append(models.DeleteOperation(delete=gone))
+        self.ask(lambda client: client.batch_update_points(self.collection, steps))
+
+    def _points(self, ids: Sequence[str], payload: Any, vectors: bool = False) -> Iterator[Any]:
+        from qdrant_client import models
+
+        for some in _pieces(ids, _IDS):
+            yield from self._scroll(models.Filter(must=[*_with_ids(some).must, *_filter().must]), payload, vectors)
+
+    def _scroll(self, chosen: Any, payload: Any, vectors: bool = False) -> Iterator[Any]:
+        request: dict[str, Any] = {"scroll_filter": chosen, "limit": _PAGE, "with_payload": payload, "offset": None}
         while True:
-            points, offset = self.link.ask(
-                lambda client, offset=offset: client.scroll(
-                    self.collection, scroll_filter=chosen, limit=_PAGE, offset=offset, with_payload=payload,
-                    with_vectors=vectors,
-                )
-            )  # fmt: skip
+            points, request["offset"] = self.ask(
+                lambda client: client.scroll(self.collection, with_vectors=vectors, **request)
+            )
             yield from points
-            if offset is None:
+            if request["offset"] is None:
                 return
 
     def _check_writable(self) -> None:
         if self._lock is None:
             raise ValueError(f"{self.folder} is open for reading only; open it with writable=True")
+
+
+def _pieces(values: Sequence[T], size: int) -> Iterator[list[T]]:
+    """Parts of a list, so that no request grows without bound."""
+    for start in range(0, len(values), size):
+        yield list(values[start : start + size])
+
+
+def _with_ids(ids: Sequence[str]) -> Any:
+    from qdrant_client import models
+
+    return models.Filter(must=[models.FieldCondition(key="id", match=models.MatchAny(any=list(ids)))])
+
+
+def _filter(conditions: Sequence[Condition] = (), schema: pa.Schema | None = None) -> Any:
+    """A filter of the points of complete writes that fit all conditions, which must have been `checked`.
+
+    Raises:
+        ValueError: for the order of texts or of booleans, which Qdrant does not know.
+    """
+    from qdrant_client import models
+
+    def equal(key: str, value: Any) -> Any:
+        if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 1 << 63):
+            return models.FieldCondition(key=key, range=models.Range(gte=float(value), lte=float(value)))
+        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+    must: list[Any] = [models.IsEmptyCondition(is_empty=models.PayloadField(key="pending"))]
+    must_not: list[Any] = []
+    for condition in conditions:
+        assert schema is not None
+        kind, operator = schema.field(condition.column).type, condition.operator
+        key = f"metadata.c{schema.get_field_index(condition.column)}"
+        values = list(condition.value) if operator == "in" else [condition.value]
+        if pa.types.is_temporal(kind):
+            values = columns.to_numbers(pa.chunked_array([pa.array(values, kind)]))
+        if operator in ("==", "in", "!="):
+            any_of = models.Filter(should=[equal(key, value) for value in values])
+            (must_not if operator == "!=" else must).append(any_of)
+        elif pa.types.is_string(kind) or pa.types.is_boolean(kind):
+            what = "texts" if pa.types.is_string(kind) else "truth values"
+            raise ValueError(
+                f"{condition}: Qdrant knows no order of {what}; ask with ==, != or in, or use another store"
+            )
+        elif pa.types.is_integer(kind) and isinstance(values[0], int) and abs(values[0]) > _EXACT:
+            raise ValueError(f"{condition}: Qdrant orders whole numbers up to {_EXACT} only; ask with ==, != or in")
+        else:
+            side = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}[operator]
+            must.append(models.FieldCondition(key=key, range=models.Range(**{side: float(values[0])})))
+        must_not.append(models.IsEmptyCondition(is_empty=models.PayloadField(key=key)))
+    return models.Filter(must=must, must_not=must_not)

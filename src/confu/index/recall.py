@@ -1,56 +1,32 @@
-"""How many of the true nearest neighbours an approximate store finds, and how long it takes."""
+"""Recall and time of an approximate index, by the values of its dial."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from confu.checks import check_known
-from confu.index.backend import Backend, Found
+from confu.index.backend import Backend, Ranking
 from confu.index.index import Index
 from confu.plan import Subset
 
-_TIE = 1e-5  # a score as near to that of the last of the k best is as good
+_TIE = 1e-5  # a score this near to that of the last of the k best is as good
 _BATCH = 64
-_ONE = 100  # queries that are timed one by one
-
-
-@runtime_checkable
-class Approximates(Backend, Protocol):
-    """A store that finds nearly all, and has a setting of how nearly."""
-
-    @property
-    def dial(self) -> str:
-        """The setting that trades time for recall, e.g. `"ef"`; empty if there is none."""
-        ...
-
-    @property
-    def dial_value(self) -> int:
-        """What it is set to."""
-        ...
-
-    def dialled(self, value: int) -> Backend:
-        """The same store with the dial at another value; it shares files and connections with this one."""
-        ...
-
-    def exactly(self) -> Backend:
-        """The same store searched by comparing every vector."""
-        ...
+_SINGLE = 100  # queries that are timed one by one
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one setting of a store finds.
+    """Recall and time of one value of a dial.
 
     Attributes:
-        dial: the name of the setting; empty for a store without one.
-        value: of the setting.
-        recall: the share of the k nearest that is found, mean over queries.
+        dial: the name of the option, e.g. `"ef"`; empty for exact search.
+        value: of the option.
+        recall: recall@k, mean over queries.
         one_ms: median milliseconds of a search for one query.
         batch_ms: milliseconds a query, of searches for 64 at once.
         in_use: whether the index is set so.
@@ -64,30 +40,29 @@ class Setting:
     in_use: bool
 
 
-def recall_of(found: Sequence[Found], exact: Sequence[Found]) -> float:
-    """The share of the true k nearest that was found, mean over the queries that have any.
+def recall_of(rankings: Sequence[Ranking], exact: Sequence[Ranking]) -> float:
+    """Recall@k of approximate rankings, mean over the queries that have any neighbour.
 
-        recall = mean over queries of |{h found: s_h >= s_last}| / n,   n scores by exact search, s_last the lowest
+        recall = mean over queries of |{h: s_h >= s_last}| / n,   n scores by exact search, s_last the lowest
 
-    What ties with the last of the true ones counts as one of them.
+    What ties with the last of the exact ones counts as one of them.
 
     Args:
-        found: what an approximate search found for each query.
-        exact: what an exact one found, at most k of each.
+        rankings: of an approximate search, one a query.
+        exact: of an exact one, at most k hits each.
 
     Raises:
         ValueError: if they are not of the same queries, or no query has a neighbour.
 
-    Example:
-        >>> recall_of([Found(["a", "c"], [0.9, 0.5])], [Found(["a", "b"], [0.9, 0.8])])
-        0.5
+    >>> recall_of([[("a", 0.9), ("c", 0.5)]], [[("a", 0.9), ("b", 0.8)]])
+    0.5
     """
-    if len(found) != len(exact):
-        raise ValueError(f"found and exact must be of the same queries; got {len(found)} and {len(exact)}")
+    if len(rankings) != len(exact):
+        raise ValueError(f"both rankings must be of the same queries; got {len(rankings)} and {len(exact)}")
     shares = [
-        min(len(true.ids), sum(score >= true.scores[-1] - _TIE for score in one.scores)) / len(true.ids)
-        for one, true in zip(found, exact)
-        if true.ids
+        min(len(true), sum(score >= true[-1][1] - _TIE for _, score in ranking)) / len(true)
+        for ranking, true in zip(rankings, exact)
+        if true
     ]
     if not shares:
         raise ValueError("no query has a neighbour; is the index empty?")
@@ -97,7 +72,7 @@ def recall_of(found: Sequence[Found], exact: Sequence[Found]) -> float:
 def measure_settings(
     store: Backend, queries: Float[Tensor, "queries dim"], target: Subset, k: int, values: Sequence[int] = ()
 ) -> list[Setting]:
-    """Recall and time of each value of a store's dial; of an exact store, or one without a dial, its time alone.
+    """Recall and time of each value of a store's dial; of an exact store its time alone.
 
     Args:
         store: of an index.
@@ -106,20 +81,21 @@ def measure_settings(
         k: neighbours.
         values: of the dial; by default powers of two about the one in use.
     """
-    if not isinstance(store, Approximates) or not store.dial:
+    if store.dial is None:
         return [Setting("", 0, 1.0, *_times(store, queries, target, k), True)]
-    exact = _found(store.exactly(), queries, target, k)
-    settings = []
-    for value in sorted({*(values or _around(store.dial, k)), store.dial_value}):
-        dialled = store.dialled(value)
-        share = recall_of(_found(dialled, queries, target, k), exact)
-        times = _times(dialled, queries, target, k)
-        settings.append(Setting(store.dial, value, share, *times, value == store.dial_value))
+    name, used = store.dial
+    low, high = (max(16, k), 512) if name == "ef" else (1, 256)
+    values = values or [1 << power for power in range(10) if low <= 1 << power <= high] or [low]
+    exact, settings = _search(store.with_dial(None), queries, target, k), []
+    for value in sorted({*values, used}):
+        other = store.with_dial(value)
+        share = recall_of(_search(other, queries, target, k), exact)
+        settings.append(Setting(name, value, share, *_times(other, queries, target, k), value == used))
     return settings
 
 
-def usual_queries(index: Index, target: Subset, count: int, seed: int = 0) -> tuple[Tensor, Subset]:
-    """Vectors of items as people ask: of a stored subset that shares nothing with the target, else the target's own.
+def sample_queries(index: Index, target: Subset, count: int, seed: int = 0) -> tuple[Tensor, Subset]:
+    """Vectors of items as queries: of a stored subset that shares nothing with the target, else the target's own.
 
     Args:
         index: to take items of.
@@ -144,22 +120,17 @@ def usual_queries(index: Index, target: Subset, count: int, seed: int = 0) -> tu
     raise ValueError(f"of {len(ids)} items in the index, none that was looked at has a vector to ask with")
 
 
-def _around(dial: str, k: int) -> list[int]:
-    low, high = (max(16, k), 512) if dial == "ef" else (1, 256)
-    return [1 << power for power in range(10) if low <= 1 << power <= high] or [low]
-
-
-def _found(store: Backend, queries: Tensor, target: Subset, k: int) -> list[Found]:
+def _search(store: Backend, queries: Tensor, target: Subset, k: int) -> list[Ranking]:
     return [one for some in queries.split(_BATCH) for one in store.search(some, target, k)]
 
 
 def _times(store: Backend, queries: Tensor, target: Subset, k: int) -> tuple[float, float]:
     store.search(queries[:1], target, k)  # the first search also reads files
-    one = []
-    for query in queries[:_ONE]:
+    times = []
+    for query in queries[:_SINGLE]:
         start = time.perf_counter()
         store.search(query[None], target, k)
-        one.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - start)
     start = time.perf_counter()
-    _found(store, queries, target, k)
-    return 1e3 * median(one), 1e3 * (time.perf_counter() - start) / len(queries)
+    _search(store, queries, target, k)
+    return 1e3 * median(times), 1e3 * (time.perf_counter() - start) / len(queries)

@@ -10,7 +10,7 @@ from confu.evaluation.plots import lines, save_figure
 from confu.files import write_json
 from confu.index import Index
 from confu.index.catalog import read_catalog
-from confu.index.recall import Setting, measure_settings, usual_queries
+from confu.index.recall import Setting, measure_settings, sample_queries
 from confu.plan import Subset
 
 
@@ -82,7 +82,7 @@ def measure_recall(
             raise ValueError(f"{folder} holds no items; there is nothing to find")
         wanted = index.subsets[0] if target is None else Subset.parse(target)
         stored = next((subset for subset in index.subsets if subset == wanted), wanted)
-        vectors, asked = usual_queries(index, stored, queries, seed)
+        vectors, asked = sample_queries(index, stored, queries, seed)
         found = MeasuredRecall(
             tuple(measure_settings(index.backend, vectors, stored, k, values)), k, len(vectors), asked, stored,
             len(index), read_catalog(Path(folder)).kind,

@@ -25,11 +25,9 @@ from confu.data.manifest.cells import filled
 from confu.data.media import format_of
 from confu.embeddings import EmbeddingTable
 from confu.index import About, Index
-from confu.index.abilities import AddsParts
-from confu.index.backends import BACKENDS
+from confu.index.backend import load_backend
 from confu.index.catalog import FILE, Catalog, WriterLock, read_catalog
 from confu.index.items import Items, is_scalar
-from confu.index.verifying import verify
 from confu.inference.embedder import Embedder, load
 from confu.inference.shards import missing_shards, read_settings, shard_name, shard_range
 from confu.plan import Subset
@@ -155,8 +153,7 @@ def index_manifest(
             )
             change = index.add_parts(items, opts.replace or again, {"manifests": [*entries, entry]})
         except Exception:
-            if isinstance(index.backend, AddsParts):  # of the others' writes some are there
-                (work / _ADDING).unlink()
+            (work / _ADDING).unlink()
             raise
         count = len(index)
     skipped = made.skipped or 0
@@ -174,16 +171,15 @@ def remove_items(folder: Path | str, ids: Sequence[str], **options: Any) -> int:
 
 
 def verify_index(folder: Path | str, **options: Any) -> list[str]:
-    """Read all of an index again, also of one that is too damaged to be opened, and say what is wrong."""
+    """Read all of an index again, also of one that is too damaged to be opened, and report damage."""
     try:
         with Index.open(folder, **options) as index:
             return index.verify()
     except ValueError as error:
-        about = read_catalog(Path(folder)).about
-        return verify(Path(folder), about) or [str(error)]  # of another store there are no files to read
+        return [str(error)]
 
 
-def check_fresh(folder: Path | str, allow_custom: bool = False) -> list[str]:
+def check_fresh(folder: Path | str, allow_custom: bool = False, **options: Any) -> list[str]:
     """What has changed since an index was made, of its model and its manifests; nothing if it is up to date.
 
     Manifests are read again and compared cell by cell. The files that they name are not opened: a picture that was
@@ -192,8 +188,10 @@ def check_fresh(folder: Path | str, allow_custom: bool = False) -> list[str]:
     Args:
         folder: of the index.
         allow_custom: build encoders by the function that the model's files name.
+        options: of the backend.
     """
-    about = read_catalog(Path(folder)).about
+    with Index.open(folder, **options) as index:
+        about = index.about
     if not about.source:
         return []  # made by hand: nothing is said of where it came from
     stale: list[str] = []
@@ -306,7 +304,7 @@ def _in_stored_subsets(
 def _check_same(folder: Path, run: Path | str, about: About, stored: Catalog | None, backend: str | None) -> None:
     """An index that is there must be of this model, and of this backend if one was asked for."""
     if backend is not None:
-        check_known("backend", backend, BACKENDS)
+        load_backend(backend)
     if stored is None:
         return
     if stored.about.fingerprint != about.fingerprint:

@@ -5,36 +5,32 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+import pytest
 
 import confu
 from confu.index import Index
 from index.kill_index import state
 
-KILLS = 20
 
-
-def test_a_writer_may_be_killed_at_any_moment(tmp_path):
-    folder, chance = tmp_path / "index", random.Random(0)
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.heavy)])
+def test_writer_may_be_killed_at_any_moment(tmp_path, kills):
+    folder, chance = tmp_path / "index", random.Random(kills)
     paths = [str(Path(confu.__file__).parents[1]), str(Path(__file__).parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "index.kill_index", str(folder)]
-    seen = set()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdin and parent.stdout and parent.stdout.readline() == "ready\n"
-        for _ in range(KILLS):
-            parent.stdin.write("write\n")
+        for _ in range(kills):
+            # Seconds of the writer's own time, so that a busy machine does not matter.
+            parent.stdin.write(f"{chance.uniform(0.0, 0.08)}\n")
             parent.stdin.flush()
-            child = int(parent.stdout.readline())
-            time.sleep(chance.uniform(0.0, 0.25))
-            os.kill(child, signal.SIGKILL)
-            assert parent.stdout.readline() == "ended\n"
+            assert parent.stdout.readline() == f"ended by signal {int(signal.SIGPROF)}\n"
             with Index.open(folder) as index:
                 assert index.verify() == []
                 write = index.about.source.get("write", 0)
                 media = index.fetch(list(index.ids())).media
                 held = dict(zip(index.ids(), media.get("text", [])))
                 assert held in (state(write, after=False), state(write, after=True))
-                seen.add((write, len(held)))
-    assert len(seen) > KILLS // 3  # they did write
+        assert write > 0
