@@ -1,4 +1,3 @@
-import json
 from itertools import combinations
 
 import pytest
@@ -73,13 +72,6 @@ def test_many_modalities_list_singles_pairs_and_all():
     found = coverage(masks(names=names))
     assert len(found.subsets) == 8 + 28 + 1
     assert found.complete("a+b+c") >= found.complete("a+b+c+d")
-
-
-def test_json_can_hold_it():
-    content = json.loads(json.dumps(coverage(masks()).to_dict()))
-    assert content["rows"] == 200
-    assert content["complete"]["image+audio"] == coverage(masks()).complete("audio+image")
-    assert sum(content["patterns"].values()) == 200
 
 
 def test_no_rows_are_no_error():

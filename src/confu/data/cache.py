@@ -80,10 +80,8 @@ class PartStore:
         <name>.npy        the items; those that differ in length lie end to end
         <name>.keys.npy   the key and the length of each; written last, so that without it there is no part
 
-    A part's name is drawn at random: processes that fill one folder at once never write the same file. What both made
-    at that time is stored twice and read once.
-
-    Used in a `with` block, in which items are added; whatever ends the block, the items so far are written.
+    A part's name is drawn at random: processes that fill one folder at once never write the same file. Items are
+    added in a `with` block; whatever ends it, the items so far are written.
 
     Args:
         folder: made if there is none.
@@ -107,7 +105,7 @@ class PartStore:
         self._pending_bytes = 0
         self._begun = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
-        self._remove_left()
+        self._remove_abandoned()
         self.refresh()
 
     def __contains__(self, key: str) -> bool:
@@ -187,7 +185,7 @@ class PartStore:
             items[chosen] = self.parts[part].index_select(0, places[chosen, 1])
         return items
 
-    def _remove_left(self) -> None:
+    def _remove_abandoned(self) -> None:
         """Remove what killed processes left: files half written, items without their keys."""
         for path in [*self.folder.glob(".*.partial"), *self.folder.glob("*.npy")]:
             alone = not path.name.endswith(_KEYS) and not path.with_name(f"{path.stem}{_KEYS}").exists()
@@ -199,10 +197,7 @@ class PartStore:
 
 
 def map_npy(path: Path) -> Tensor:
-    """A `.npy` file as a tensor that is read from the disk where it is looked at.
-
-    Unlike numpy's maps these keep no file open, of which a process may have a thousand.
-    """
+    """A `.npy` file as a tensor that is read where it is looked at; unlike numpy's maps it keeps no file open."""
     header = np.load(path, mmap_mode="r", allow_pickle=False)
     if not header.nbytes:
         raise ValueError("holds nothing")

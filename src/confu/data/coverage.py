@@ -54,15 +54,6 @@ class Coverage:
         sizes = range(1, n + 1) if n <= _LISTED else (1, 2, n)
         return tuple(Subset(*names) for size in sizes for names in combinations(self.modalities, size))
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it: subsets and patterns by their printed names, "" for rows that have nothing."""
-        return {
-            "modalities": list(self.modalities),
-            "rows": self.rows,
-            "complete": {str(subset): self.complete(subset) for subset in self.subsets},
-            "patterns": {"+".join(pattern): count for pattern, count in self.patterns.items()},
-        }
-
     def to_rich(self) -> "rich.table.Table":
         """Two tables side by side: the complete rows of every subset, and the patterns with their rows."""
         from rich.table import Table

@@ -46,9 +46,9 @@ class UniformBatches:
 class BalancedBatches:
     """Batches with the same share of every availability pattern, and of every term's complete rows at least a share.
 
-    Rows are parted by which modalities they have. Each batch holds of each part what it is due, to one row; parts that
-    a rare term needs are due more than they are, so that their rows come up again within the epoch, and the others
-    less. No row stands in a batch twice.
+    Rows with the same modalities are a part. Each batch holds of each part what it is due, to one row; parts that a
+    rare term needs are due more than they are, so that their rows come up again within the epoch. No row stands in a
+    batch twice.
 
     Args:
         present: modality -> (rows,) bool.
@@ -95,7 +95,9 @@ class BalancedBatches:
         """The rows of each batch."""
         generator = np.random.default_rng([seed, epoch])
         part, chosen, keys = self._part.numpy(), [], []
-        for number, (due, draws) in enumerate(zip(self._due, self._draws())):
+        # A little more than each part's due, as what is left over is cut off.
+        draws_of = np.ceil(self._due * (self.steps + 1)).astype(int)
+        for number, (due, draws) in enumerate(zip(self._due, draws_of)):
             rows = generator.permutation(np.flatnonzero(part == number))
             # One order, repeated: a row comes again only after all others of its part.
             chosen.append(np.resize(rows, draws))
@@ -103,11 +105,7 @@ class BalancedBatches:
             keys.append((np.arange(draws) + generator.random()) / max(due, 1e-12))
         order = np.concatenate(chosen)[np.argsort(np.concatenate(keys), kind="stable")]
         order = order[: self.steps * self.batch_size].reshape(self.steps, self.batch_size)
-        return torch.from_numpy(self._no_row_twice(order, generator))
-
-    def _no_row_twice(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Where a part is due nearly all its rows in each batch, one may come twice: another row takes its place."""
-        part = self._part.numpy()
+        # Where a part is due nearly all its rows in each batch, one may come twice: another row takes its place.
         for batch in order:
             first = np.zeros(self.batch_size, dtype=bool)
             first[np.unique(batch, return_index=True)[1]] = True
@@ -115,11 +113,7 @@ class BalancedBatches:
                 free = np.setdiff1d(np.arange(self.rows), batch)
                 alike = free[part[free] == part[batch[place]]]
                 batch[place] = generator.choice(alike if len(alike) else free)
-        return order
-
-    def _draws(self) -> np.ndarray:
-        """How often each part is drawn in an epoch: a little more than its due, as what is left over is cut off."""
-        return np.ceil(self._due * (self.steps + 1)).astype(int)
+        return torch.from_numpy(order)
 
 
 def _due(counts: np.ndarray, needs: Sequence[np.ndarray], batch_size: int, least: float) -> np.ndarray:
@@ -149,8 +143,7 @@ def _due(counts: np.ndarray, needs: Sequence[np.ndarray], batch_size: int, least
 class UniqueBatches:
     """Batches in which no group stands twice, so that no row is a false negative.
 
-    A batch cannot hold more rows than there are groups. Rows of a group with more rows than there are batches are left
-    out of the epoch, others in the next.
+    Rows of a group with more rows than there are batches are left out of the epoch, others in the next.
 
     Args:
         groups: (rows,) the group of each row; -1 is a row of no group.
@@ -178,20 +171,14 @@ class UniqueBatches:
                 f"unique_groups: {len(self._members)} groups and {len(self._alone)} rows of no group cannot fill a "
                 f"batch of {batch_size} with no group twice; lower batch_size, or take same_group 'excluded' instead"
             )
-        self.steps = self._most_steps()
-
-    def _most_steps(self) -> int:
-        """The most batches that can be filled."""
+        # The most batches that can be filled, by bisection.
         counts = np.array([len(members) for members in self._members])
-
-        def enough(steps: int) -> bool:
-            return int(np.minimum(counts, steps).sum()) + len(self._alone) >= steps * self.batch_size
-
-        low, high = 1, (int(counts.sum()) + len(self._alone)) // self.batch_size
+        low, high = 1, (int(counts.sum()) + len(self._alone)) // batch_size
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if enough(middle) else (low, middle - 1)
-        return low
+            enough = int(np.minimum(counts, middle).sum()) + len(self._alone) >= middle * batch_size
+            low, high = (middle, high) if enough else (low, middle - 1)
+        self.steps = low
 
     def epoch(self, seed: int, epoch: int) -> Order:
         """The rows of each batch."""
@@ -223,7 +210,7 @@ class Stretches:
     steps: int
 
     def epoch(self, seed: int, epoch: int) -> Order:
-        """The rows of each batch of a stretch."""
+        """The rows of each batch."""
         whole = self.batches.steps
         first, end = epoch * self.steps, (epoch + 1) * self.steps
         passes = [self.batches.epoch(seed, number) for number in range(first // whole, (end - 1) // whole + 1)]

@@ -16,6 +16,7 @@ from confu.data.columns import CaptionColumn, SourceColumn
 from confu.data.manifest import Manifest, Problem
 from confu.data.parallel import in_threads, tracked
 from confu.data.readers import Reader
+from confu.data.readers.reader import read_checked
 from confu.data.readers.source import fingerprint
 from confu.nn.encoders import features_fingerprint, frozen_features
 from confu.runs.columns import cell_problem, read_sources
@@ -118,11 +119,11 @@ def decode(
         source = sources[row]
         try:
             if is_text and store is None:
-                return str(_checked(reader, source)), None
+                return str(read_checked(reader, source)), None
             key, content = fingerprint(source.encode() if is_text else source) if store is not None else ("", source)
             if store is not None and key in store:
                 return key, None
-            return key, _checked(reader, source if is_text else content)
+            return key, read_checked(reader, source if is_text else content)
         except ImportError:
             raise  # not the row is to blame, but a package that is not installed
         except ValueError as error:
@@ -155,22 +156,6 @@ def decode(
         if first[row] in errors
     ]
     return decoded
-
-
-def _checked(reader: Reader, source: Any) -> Tensor | str:
-    """What a reader makes of a source, if an encoder can take it."""
-    item = reader.read(source)
-    if isinstance(item, str):
-        if not item.strip():
-            raise ValueError("holds an empty text; leave the cell empty if the text is missing")
-        reader.collate([item])  # a text may hold nothing that the tokenizer knows
-        return item
-    if not item.numel():
-        raise ValueError(f"holds no number: its shape is {tuple(item.shape)}; leave the cell empty if it is missing")
-    if item.is_floating_point() and not bool(item.isfinite().all()):
-        wrong = int((~torch.isfinite(item)).sum())
-        raise ValueError(f"holds NaN or infinity ({wrong} of {item.numel()}); repair it")
-    return item
 
 
 def _store_features(

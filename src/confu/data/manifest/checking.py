@@ -5,17 +5,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any
-
-import pyarrow as pa
 
 from confu.checks import check_known
 from confu.data.manifest.address import FileResolver
 from confu.data.manifest.cells import cells, filled, source_of
 from confu.data.manifest.manifest import SPLITS, Manifest, split_name
 from confu.data.media import KINDS
-from confu.data.parallel import in_threads
-from confu.data.readers.reader import Reader
+from confu.data.parallel import in_threads, tracked
+from confu.data.readers.reader import Reader, read_checked
 
 WHOLE_COLUMN = -1
 """The row of a problem that no single row is to blame for, such as a column that is all empty."""
@@ -155,22 +154,8 @@ def _split_problems(manifest: Manifest, splits: Sequence[str | None]) -> Iterato
             yield row, "label", label, what
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """What came of opening a cell: what is wrong with it, or the size that all others should have too."""
-
-    row: int
-    modality: str
-    what: str | None = None
-    source: str = ""
-    size: tuple[int, ...] | None = None
-
-
 def check_manifest(
-    manifest: Manifest,
-    readers: Mapping[str, tuple[str, Reader]],
-    workers: int | None = None,
-    progress: bool = True,
+    manifest: Manifest, readers: Mapping[str, tuple[str, Reader]], workers: int | None = None, progress: bool = True
 ) -> list[Problem]:
     """Open every cell as training will, in parallel, and list what is broken; a bad row never raises.
 
@@ -190,109 +175,63 @@ def check_manifest(
         ValueError: a column that there is none of, or a reader of an unknown kind.
         ImportError: a package that the reader needs is not installed.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     for modality, (column, reader) in readers.items():
         manifest.column(column)
         check_known(f"modality {modality!r}: kind", reader.modality_kind, KINDS)
     resolve = FileResolver(manifest.base, manifest.allow_outside)
     workers = min(_MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
+
+    def check_rows(start: int) -> list[tuple[int, str, str, str | tuple[int, ...] | None]]:
+        """(row, modality, source, what is wrong with it or its size) of every cell of some rows."""
+        return [
+            (row, modality, *_check_cell(cell, reader, resolve))
+            for modality, (column, reader) in readers.items()
+            for row, cell in enumerate(cells(manifest.column(column).slice(start, _ROWS)), start)
+            if cell is not None
+        ]
+
     starts = range(0, len(manifest), _ROWS)
-    opened = in_threads(lambda start: list(_open_cells(manifest, readers, start, resolve)), starts, workers)
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("checking rows"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[broken]} broken"),
-        console=console,
-        disable=not (progress and console.is_terminal),
-        transient=True,
-    )
-    broken: list[_Opened] = []
+    checked = tracked(in_threads(check_rows, starts, workers), "checking rows", starts, progress)
+    broken: list[tuple[int, str, str, str]] = []
     sizes: dict[str, dict[tuple[int, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
-    with bar:
-        task = bar.add_task("rows", total=len(manifest), broken=0)
-        for start, items in zip(starts, opened):
-            broken += [item for item in items if item.what is not None]
-            for item in items:
-                if item.size is not None:
-                    sizes[item.modality][item.size].append(item.row)
-            bar.update(task, completed=min(start + _ROWS, len(manifest)), broken=len(broken))
-    for modality, rows_of_size in sizes.items():
-        broken += _odd_sizes(modality, rows_of_size, manifest.column(readers[modality][0]))
-    order = {modality: position for position, modality in enumerate(readers)}
+    for row, modality, source, result in chain.from_iterable(checked):
+        if isinstance(result, str):
+            broken.append((row, modality, source, result))
+        elif result is not None:
+            sizes[modality][result].append(row)
+    for modality, rows_of in sizes.items():
+        # Of equally frequent sizes the one that came first is the usual one.
+        usual, *others = sorted(rows_of, key=lambda size: -len(rows_of[size]))
+        for size in others:
+            got, expected = (" x ".join(map(str, shape)) or "of a single number" for shape in (size, usual))
+            what = f"has the size {got}, where most have {expected}; all must have one size"
+            for row in rows_of[size]:
+                (cell,) = cells(manifest.column(readers[modality][0]).slice(row, 1))
+                broken.append((row, modality, described(cell, whole=True), what))
+    order = list(readers)
+    broken.sort(key=lambda problem: (problem[0], order.index(problem[1])))
     return [
-        Problem(item.row, manifest.ids[item.row], readers[item.modality][0], item.source, str(item.what))
-        for item in sorted(broken, key=lambda item: (item.row, order[item.modality]))
+        Problem(row, manifest.ids[row], readers[modality][0], source, what) for row, modality, source, what in broken
     ]
 
 
-def _open_cells(
-    manifest: Manifest, readers: Mapping[str, tuple[str, Reader]], start: int, resolve: FileResolver
-) -> Iterator[_Opened]:
-    for modality, (column, reader) in readers.items():
-        for row, cell in enumerate(cells(manifest.column(column).slice(start, _ROWS)), start):
-            if cell is None:
-                continue
-            source: Any = cell
-            size = what = None
-            try:
-                source = source_of(cell, reader.modality_kind, resolve)
-                value = reader.read(source)
-                what = _fault(value, reader)
-                size = _size(value, reader) if what is None else None
-            except ValueError as error:
-                what = str(error)
-            except ImportError:
-                raise  # not the row is to blame, but a package that is not installed
-            except Exception as error:  # whatever a decoder raises on broken bytes concerns this row alone
-                what = f"cannot be read ({type(error).__name__}: {error})"
-            if what is not None:
-                yield _Opened(row, modality, what, described(source, whole=reader.modality_kind != "text"))
-            elif size is not None:
-                yield _Opened(row, modality, size=size)
-
-
-def _fault(value: Any, reader: Reader) -> str | None:
-    """What is wrong with an item, a tensor or a text."""
-    if isinstance(value, str):
-        if not value.strip():
-            return "holds an empty text; leave the cell empty if the text is missing"
-        reader.collate([value])  # a text may hold nothing that the tokenizer knows
-        return None
-    if not value.numel():
-        return f"holds no number: its shape is {tuple(value.shape)}; leave the cell empty if it is missing"
-    finite = value.isfinite()
-    if value.is_floating_point() and not bool(finite.all()):
-        return f"holds NaN or infinity ({int((~finite).sum())} of {value.numel()}); repair it"
-    return None
-
-
-def _size(value: Any, reader: Reader) -> tuple[int, ...] | None:
-    if isinstance(value, str):
-        return None
-    if reader.modality_kind == "sequence":
-        return tuple(value.shape[1:])
-    return tuple(value.shape) if reader.stackable else None
-
-
-def _odd_sizes(modality: str, rows_of: dict[tuple[int, ...], list[int]], column: pa.ChunkedArray) -> Iterator[_Opened]:
-    """The rows of any size but the most frequent one; of equally frequent ones the first that came counts."""
-    usual, *others = sorted(rows_of, key=lambda size: -len(rows_of[size]))
-    for size in others:
-        got, expected = (" x ".join(map(str, shape)) or "of a single number" for shape in (size, usual))
-        what = f"has the size {got}, where most have {expected}; all must have one size"
-        for row in rows_of[size]:
-            yield _Opened(row, modality, what, described(cells(column.slice(row, 1))[0], whole=True))
+def _check_cell(
+    cell: Any, reader: Reader, resolve: FileResolver
+) -> tuple[str, str] | tuple[str, tuple[int, ...] | None]:
+    """The source of a broken cell and what is wrong with it; of a sound one "" and the size that all should have."""
+    source: Any = cell
+    try:
+        source = source_of(cell, reader.modality_kind, resolve)
+        value = read_checked(reader, source)
+        if isinstance(value, str):
+            return "", None
+        if reader.modality_kind == "sequence":
+            return "", tuple(value.shape[1:])
+        return "", tuple(value.shape) if reader.stackable else None
+    except ImportError:
+        raise  # not the row is to blame, but a package that is not installed
+    except ValueError as error:
+        what = str(error)
+    except Exception as error:  # whatever a decoder raises on broken bytes concerns this row alone
+        what = f"cannot be read ({type(error).__name__}: {error})"
+    return described(source, whole=reader.modality_kind != "text"), what

@@ -88,3 +88,23 @@ def build_reader(settings: Mapping[str, Any]) -> Reader:
         if parameter.default is inspect.Parameter.empty and argument not in arguments:
             raise ValueError(f"the {kind!r} reader needs the setting {argument!r}; got {dict(settings)}")
     return reader(**arguments)
+
+
+def read_checked(reader: Reader, source: Source) -> Any:
+    """What a reader makes of a source, if an encoder can take it.
+
+    Raises:
+        ValueError: as `read`; or for an empty text, one that the tokenizer cannot take, no numbers, NaN or infinity.
+    """
+    item = reader.read(source)
+    if isinstance(item, str):
+        if not item.strip():
+            raise ValueError("holds an empty text; leave the cell empty if the text is missing")
+        reader.collate([item])  # a text may hold nothing that the tokenizer knows
+        return item
+    if not item.numel():
+        raise ValueError(f"holds no number: its shape is {tuple(item.shape)}; leave the cell empty if it is missing")
+    finite = item.isfinite()
+    if item.is_floating_point() and not bool(finite.all()):
+        raise ValueError(f"holds NaN or infinity ({int((~finite).sum())} of {item.numel()}); repair it")
+    return item

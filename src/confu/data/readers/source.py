@@ -70,10 +70,7 @@ def is_picture(source: Source) -> bool:
 
 @contextmanager
 def opened(source: str | Path | bytes | Content) -> Iterator[BufferedReader | BytesIO]:
-    """A file to read and seek in. One that is not local is fetched whole.
-
-    Args:
-        source: a path, an address with a protocol ("memory://a.png"), or the bytes.
+    """A file to read and seek in; one that is not local is fetched whole.
 
     Raises:
         ValueError: no such file, or one that cannot be read.

@@ -66,13 +66,6 @@ class WordVocabulary:
         """The vocabulary of these texts, in alphabetical order, whatever the order of the texts."""
         return cls(sorted({word for text in texts for word in words(text)}))
 
-    @classmethod
-    def from_list(cls, tokens: Sequence[str]) -> "WordVocabulary":
-        """The vocabulary that `to_list` wrote."""
-        if list(tokens[:3]) != [PAD, CLS, UNK]:
-            raise ValueError(f"tokens: expected a list that starts with [PAD], [CLS], [UNK]; got {list(tokens[:3])}")
-        return cls(tokens[3:])
-
     def to_list(self) -> list[str]:
         """Every token in its order, the three special ones first."""
         return list(self._tokens)
