@@ -212,7 +212,7 @@ def serve(
     that key. Ctrl-C stops it when the requests that are under way are answered.
     """
     try:
-        from confu.serve.run import run as serve_forever
+        from confu.serve import run as serve_forever
         from confu.serve.settings import ServeSettings
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("confu"):

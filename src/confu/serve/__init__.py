@@ -8,8 +8,7 @@ try:
 except ImportError as error:
     raise ImportError('serving needs more packages: pip install "contrastive-fusion[serve]"') from error
 
-from confu.serve.app import create_app
-from confu.serve.run import run, server_of
+from confu.serve.app import create_app, run, server_of
 from confu.serve.settings import ServeSettings
 
 __all__ = ["ServeSettings", "create_app", "run", "server_of"]

@@ -1,7 +1,6 @@
-"""How much is taken in at once, and from whom."""
+"""Request limits: concurrency and body size, API key, host names."""
 
 import hmac
-import math
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -9,195 +8,151 @@ from contextlib import contextmanager
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from confu.serve.problems import Problem
+from confu.serve.errors import RequestError, busy
 
 _MIB = 2**20
-_OPEN = ("/", "/healthz", "/page")  # the page and its files hold nothing of the collection
+_PUBLIC = ("/", "/healthz", "/page")  # the page and its files hold nothing of the collection
 
 
 class Admission:
-    """Counts the requests that are being answered and the bytes that they hold. Used by one event loop.
+    """Counts the requests in flight and the bytes that they hold. Used by one event loop.
 
     Args:
-        most_requests: at once.
-        most_mb: MiB of bodies at once.
+        max_requests: at once.
+        max_mb: MiB of bodies at once.
     """
 
-    def __init__(self, most_requests: int, most_mb: float) -> None:
+    def __init__(self, max_requests: int, max_mb: float) -> None:
         self.requests, self.bytes = 0, 0
         self.closed = False
-        self._most_requests, self._most_bytes = most_requests, most_mb * _MIB
+        self._max_requests, self._max_bytes = max_requests, max_mb * _MIB
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is no place."""
-        return self.closed or self.requests >= self._most_requests
-
-    def refusal(self) -> Problem:
-        """What is said to those for whom there is none."""
+    def refusal(self) -> RequestError | None:
+        """Why no further request is taken; None if one is."""
         if self.closed:
             return busy("the server is stopping", 5)
-        return busy(f"{self.requests} requests are being answered, as many as this server takes at once")
+        if self.requests >= self._max_requests:
+            return busy(f"{self.requests} requests are being answered, as many as this server takes at once")
+        return None
 
     @contextmanager
-    def place(self) -> Iterator["Place"]:
+    def reserve(self) -> Iterator["Reservation"]:
         """A place for one request.
 
         Raises:
-            Problem: 503 if there is none.
+            RequestError: 503 if there is none.
         """
-        if self.is_full:
-            raise self.refusal()
+        if refusal := self.refusal():
+            raise refusal
         self.requests += 1
-        place = Place(self)
+        reservation = Reservation(self)
         try:
-            yield place
+            yield reservation
         finally:
             self.requests -= 1
-            self.bytes -= place.bytes
+            self.bytes -= reservation.bytes
 
     def take(self, count: int) -> None:
-        """Note bytes of a body.
+        """Count bytes of a body.
 
         Raises:
-            Problem: 503 if there is no room for them.
+            RequestError: 503 if there is no room for them.
         """
-        if self.bytes + count > self._most_bytes:
+        if self.bytes + count > self._max_bytes:
             raise busy("the server is reading as much from others as it can hold")
         self.bytes += count
 
 
-class Place:
-    """Of one request among those that are answered."""
+class Reservation:
+    """The place of one request: reads its body and counts the bytes."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._more = True  # of the body is to come
+        self._more = True
         self.bytes = 0
 
-    async def body(self, request: Request, most_mb: float) -> AsyncIterator[bytes]:
-        """The body of a request as it comes.
+    async def body(self, request: Request, max_mb: float) -> AsyncIterator[bytes]:
+        """The body of a request as it arrives.
 
         Raises:
-            Problem: 413 if it is longer than it may be, by its own account or in fact.
+            RequestError: 413 if it is longer than allowed, by its own account or in fact.
         """
-        most = most_mb * _MIB
+        most = max_mb * _MIB
+        too_large = RequestError(413, "too_large", f"the request has more than {max_mb:g} MiB; send less")
         announced = request.headers.get("content-length", "0")
         if not announced.isdecimal() or int(announced) > most:
-            raise _too_large(most_mb)
+            raise too_large
         while self._more:
-            chunk = await self._next(request)
+            chunk = await self._receive(request)
             if self.bytes + len(chunk) > most:
-                raise _too_large(most_mb)
+                raise too_large
             self._admission.take(len(chunk))
             self.bytes += len(chunk)
             yield chunk
 
-    async def skip(self, request: Request, most_mb: float) -> bool:
-        """Read on without keeping anything, for most clients read no answer before they have sent everything.
+    async def drain(self, request: Request, max_mb: float) -> bool:
+        """Read on without keeping anything, for most clients read no response before they have sent everything.
 
         Returns:
             whether the body ended within that much.
         """
-        skipped = 0
-        while self._more and skipped <= most_mb * _MIB:
-            skipped += len(await self._next(request))
+        drained = 0
+        while self._more and drained <= max_mb * _MIB:
+            drained += len(await self._receive(request))
         return not self._more
 
-    async def _next(self, request: Request) -> bytes:
+    async def _receive(self, request: Request) -> bytes:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise Problem(499, "gone", "the client has gone")
+            raise RequestError(499, "gone", "the client has gone")
         self._more = message.get("more_body", False)
         return message.get("body", b"")
 
 
-class Gate:
-    """Sends those away for whom there is no place, before anything is done for them.
+class Guard:
+    """Refuses requests before anything is done for them: unknown host, no API key, no free place.
 
     Under a load that cannot be served most requests end here, and what this costs is taken from the others.
 
     Args:
         app: what is guarded.
-        admission: counts the requests that are being answered.
+        admission: counts the requests in flight.
+        key: asked of every client, as `Authorization: Bearer KEY` or `X-API-Key: KEY`; None for none.
+        hosts: names under which the server may be asked, without ports; None for any.
     """
 
-    def __init__(self, app: ASGIApp, admission: Admission) -> None:
-        self.app, self.admission = app, admission
+    def __init__(
+        self, app: ASGIApp, admission: Admission, key: str | None = None, hosts: frozenset[str] | None = None
+    ) -> None:
+        self.app, self._admission, self._hosts = app, admission, hosts
+        self._key = None if key is None else key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
-        if scope["type"] == "http" and scope["method"] == "POST" and self.admission.is_full:
-            await self.admission.refusal().response()(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (self.app if refusal is None else refusal.response())(scope, receive, send)
 
+    def _refusal(self, scope: Scope) -> RequestError | None:
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        if self._hosts is not None and re.sub(r":\d*$", "", host) not in self._hosts:
+            message = "this server has another name; use localhost, or allow the name in its settings (hosts)"
+            return RequestError(421, "wrong_host", message)
+        if self._key is not None and not (_is_public(scope) or self._has_key(scope, self._key)):
+            message = "this server wants its API key, as Authorization: Bearer KEY or X-API-Key: KEY"
+            return RequestError(401, "no_api_key", message, headers={"WWW-Authenticate": "Bearer"})
+        return self._admission.refusal() if scope["method"] == "POST" else None
 
-class KeyGuard:
-    """Answers only who sends the key, in `Authorization: Bearer KEY` or `X-API-Key: KEY`.
-
-    Args:
-        app: what is guarded; `/healthz` and the page without its data stay open.
-        key: the secret.
-    """
-
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        self.app = app
-        self._key = key.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
-        if scope["type"] != "http" or _is_open(scope) or self._is_right(scope):
-            await self.app(scope, receive, send)
-            return
-        problem = Problem(
-            401, "no_api_key", "this server wants its API key, as Authorization: Bearer KEY or X-API-Key: KEY",
-            headers={"WWW-Authenticate": "Bearer"},
-        )  # fmt: skip
-        await problem.response()(scope, receive, send)
-
-    def _is_right(self, scope: Scope) -> bool:
+    @staticmethod
+    def _has_key(scope: Scope, key: bytes) -> bool:
         matches = [False]
         for name, value in scope["headers"]:
             if name == b"x-api-key":
-                matches.append(hmac.compare_digest(value.strip(), self._key))
+                matches.append(hmac.compare_digest(value.strip(), key))
             elif name == b"authorization" and value[:7].lower() == b"bearer ":
-                matches.append(hmac.compare_digest(value[7:].strip(), self._key))
+                matches.append(hmac.compare_digest(value[7:].strip(), key))
         return any(matches)
 
 
-class HostGuard:
-    """Answers only who asks under a name that is known.
-
-    Args:
-        app: what is guarded.
-        hosts: the names, without ports.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
-        self.app = app
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
-        named = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1")
-        if scope["type"] != "http" or re.sub(r":\d*$", "", named) in self._hosts:
-            await self.app(scope, receive, send)
-            return
-        message = "this server is not asked under this name; ask under localhost, or allow the name in its settings"
-        await Problem(421, "wrong_host", message).response()(scope, receive, send)
-
-
-def busy(why: str, seconds: float = 1) -> Problem:
-    """503: come again later."""
-    wait = max(1, math.ceil(seconds))
-    return Problem(503, "busy", f"{why}; try again in {wait} s", headers={"Retry-After": str(wait)})
-
-
-def _is_open(scope: Scope) -> bool:
+def _is_public(scope: Scope) -> bool:
     path = scope["path"]
-    return path in _OPEN or path.startswith("/page/") or scope["method"] == "OPTIONS"
-
-
-def _too_large(most_mb: float) -> Problem:
-    return Problem(413, "too_large", f"the request has more than {most_mb:g} MiB; send less")
+    return path in _PUBLIC or path.startswith("/page/") or scope["method"] == "OPTIONS"

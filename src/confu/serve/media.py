@@ -1,4 +1,4 @@
-"""The files of items: found by the index alone, named by what they hold, and never run by a browser."""
+"""The files of items: only those that the index names, typed by their content, never run by a browser."""
 
 import io
 import json
@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from starlette.responses import FileResponse, Response
 
+from confu.data.media import format_of
 from confu.data.readers.image import FORMATS
-from confu.serve.problems import Problem
+from confu.serve.errors import RequestError
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -21,26 +22,6 @@ HEADERS = {
 }
 SIZES = (16, 1024)
 _MOST_NUMBERS = 1_000_000
-_STARTS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
-    (0, b"\xff\xd8\xff", "image/jpeg"),
-    (0, b"GIF8", "image/gif"),
-    (8, b"WEBP", "image/webp"),
-    (4, b"ftypavif", "image/avif"),
-    (0, b"BM", "image/bmp"),
-    (0, b"II*\0", "image/tiff"),
-    (0, b"MM\0*", "image/tiff"),
-    (8, b"WAVE", "audio/wav"),
-    (0, b"fLaC", "audio/flac"),
-    (0, b"OggS", "audio/ogg"),
-    (0, b"ID3", "audio/mpeg"),
-    (0, b"\xff\xfb", "audio/mpeg"),
-    (0, b"\xff\xf3", "audio/mpeg"),
-    (4, b"ftypM4A", "audio/mp4"),
-    (4, b"ftyp", "video/mp4"),
-    (0, b"\x1aE\xdf\xa3", "video/webm"),
-    (0, b"\x93NUMPY", "application/x-npy"),
-)
 
 
 def local_file(address: str, folder: Path) -> Path:
@@ -51,51 +32,41 @@ def local_file(address: str, folder: Path) -> Path:
         folder: of the index.
 
     Raises:
-        Problem: 404 if it is gone, or not on this machine.
+        RequestError: 404 if it is gone, or not on this machine.
     """
     parts = urlsplit(address)
     if "://" in address and parts.scheme != "file":
-        raise Problem(404, "elsewhere", "this file lies on another machine, and the server fetches nothing")
+        raise RequestError(404, "elsewhere", "this file lies on another machine, and the server fetches nothing")
     path = folder / (unquote(parts.path) if parts.scheme == "file" else address)
     try:
         if path.is_file():
             return path
     except (OSError, ValueError):  # a name that no file can have
         pass
-    raise Problem(404, "file_is_gone", "the file of this item is no longer where it was when it was indexed")
-
-
-def content_type(start: bytes) -> str:
-    """The type of a file by its first bytes; what a browser could run is `application/octet-stream`.
-
-    >>> content_type(b"\\x89PNG\\r\\n\\x1a\\n"), content_type(b"<html>")
-    ('image/png', 'application/octet-stream')
-    """
-    for place, mark, kind in _STARTS:
-        if start[place : place + len(mark)] == mark:
-            return kind
-    return "application/octet-stream"
+    raise RequestError(404, "file_is_gone", "the file of this item is no longer where it was when it was indexed")
 
 
 def file_response(path: Path) -> Response:
     """A file as it is, in ranges if they are asked for.
 
     Raises:
-        Problem: 404 if it cannot be read.
+        RequestError: 404 if it cannot be read.
     """
     try:
         with path.open("rb") as file:
-            kind = content_type(file.read(16))
+            known = format_of(file.read(16))
+        # What a browser could run is no known format.
+        kind = known.content_type if known else "application/octet-stream"
         return FileResponse(path, media_type=kind, headers=HEADERS, stat_result=path.stat())
     except OSError as error:
-        raise Problem(404, "file_is_gone", "the file of this item cannot be read") from error
+        raise RequestError(404, "file_is_gone", "the file of this item cannot be read") from error
 
 
 def numbers_response(address: str, folder: Path) -> Response:
     """The numbers of a vector or a sequence, as JSON: of a `.npy` file, or as the index has them itself.
 
     Raises:
-        Problem: 404 if they cannot be had.
+        RequestError: 404 if they cannot be had.
     """
     if address.lstrip()[:1] in ("[", "-", *"0123456789"):
         try:
@@ -109,7 +80,7 @@ def numbers_response(address: str, folder: Path) -> Response:
             raise ValueError
         return Response(json.dumps(array.tolist()), media_type="application/json", headers=HEADERS)
     except Exception as error:
-        raise Problem(404, "file_is_damaged", "the numbers of this item cannot be read") from error
+        raise RequestError(404, "file_is_damaged", "the numbers of this item cannot be read") from error
 
 
 def thumbnail(path: Path, size: int, max_pixels: int) -> Response:
@@ -121,26 +92,26 @@ def thumbnail(path: Path, size: int, max_pixels: int) -> Response:
         max_pixels: most of the picture itself.
 
     Raises:
-        Problem: 404 if it cannot be read.
+        RequestError: 404 if it cannot be read.
     """
-    content, kind = _small(path, size, max_pixels, path.stat().st_mtime_ns)
+    content, kind = _thumbnail(path, size, max_pixels, path.stat().st_mtime_ns)
     return Response(content, media_type=kind, headers=HEADERS)
 
 
 @lru_cache(maxsize=512)
-def _small(path: Path, size: int, max_pixels: int, changed: int) -> tuple[bytes, str]:
+def _thumbnail(path: Path, size: int, max_pixels: int, changed: int) -> tuple[bytes, str]:
     try:
         Image.init()
         with Image.open(path, formats=[one for one in FORMATS if one in Image.OPEN]) as image:
             if image.width * image.height > max_pixels:
                 raise ValueError
             image.draft("RGB", (size, size))
-            made = ImageOps.exif_transpose(image)
-            made = made.convert("RGBA" if made.mode in ("RGBA", "LA", "P", "PA") else "RGB")
-            made.thumbnail((size, size))
+            picture = ImageOps.exif_transpose(image)
+            picture = picture.convert("RGBA" if picture.mode in ("RGBA", "LA", "P", "PA") else "RGB")
+            picture.thumbnail((size, size))
     except Exception as error:  # a damaged file raises whatever its bytes lead to
-        raise Problem(404, "file_is_damaged", "the picture of this item cannot be read") from error
+        raise RequestError(404, "file_is_damaged", "the picture of this item cannot be read") from error
     file = io.BytesIO()
-    kind = "PNG" if made.mode == "RGBA" or max(made.size) <= 64 else "JPEG"
-    made.save(file, kind, **({"quality": 85} if kind == "JPEG" else {}))
+    kind = "PNG" if picture.mode == "RGBA" or max(picture.size) <= 64 else "JPEG"
+    picture.save(file, kind, **({"quality": 85} if kind == "JPEG" else {}))
     return file.getvalue(), f"image/{kind.lower()}"

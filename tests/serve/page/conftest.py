@@ -11,8 +11,7 @@ import pytest
 import soundfile
 from playwright.sync_api import sync_playwright
 
-from confu.serve import ServeSettings
-from confu.serve.run import server_of
+from confu.serve import ServeSettings, server_of
 from search.tiny_collection import RATE, tone
 
 FLAGS = (

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from confu.serve.page import FOLDER
+from confu.serve.app import PAGE
 
 
 def test_the_page_and_all_that_it_names_are_there(client):
@@ -16,7 +16,7 @@ def test_the_page_and_all_that_it_names_are_there(client):
         assert client.get(f"/{address}").status_code == 200, address
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.iterdir()), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(PAGE.iterdir()), ids=lambda file: file.name)
 def test_a_file_names_no_other_host_and_imports_only_what_is_there(client, file):
     answer = client.get(f"/page/{file.name}")
     assert answer.status_code == 200 and answer.headers["x-content-type-options"] == "nosniff"
@@ -24,7 +24,7 @@ def test_a_file_names_no_other_host_and_imports_only_what_is_there(client, file)
     assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
     assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", text)
     for name in re.findall(r'from "\./([^"]+)"', text):
-        assert (FOLDER / name).is_file(), name
+        assert (PAGE / name).is_file(), name
     assert len(text.splitlines()) < 200
 
 

@@ -1,4 +1,4 @@
-"""Check what was uploaded by what it holds, not by its name, before a reader decodes it."""
+"""Check uploads by their content, not by their name, before a reader decodes them."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from PIL import Image
 
 from confu.data.readers import Reader
 from confu.data.readers.image import FORMATS
-from confu.serve.problems import Problem
+from confu.serve.errors import RequestError
 from confu.serve.settings import ServeSettings
 
 _RATE, _CHANNELS = 96_000, 2  # a sound may have as many samples as one of these at the longest time
@@ -29,7 +29,7 @@ _HOW = {
 }
 
 
-def checked_content(name: str, value: Any, reader: Reader, settings: ServeSettings) -> Any:
+def check_upload(name: str, value: Any, reader: Reader, settings: ServeSettings) -> Any:
     """What a reader can be given: bytes of a file within limits, a text, or numbers. Never a path or an address.
 
     Args:
@@ -39,7 +39,7 @@ def checked_content(name: str, value: Any, reader: Reader, settings: ServeSettin
         settings: with the limits.
 
     Raises:
-        Problem: 422 for something else, 413 for too much of it.
+        RequestError: 422 for something else, 413 for too much of it.
     """
     kind = reader.modality_kind
     if kind in _FILES:
@@ -71,17 +71,17 @@ def _image(name: str, content: bytes, settings: ServeSettings) -> None:
 
 def _audio(name: str, content: bytes, settings: ServeSettings) -> None:
     try:
-        found = soundfile.info(io.BytesIO(content))
+        info = soundfile.info(io.BytesIO(content))
     except Exception as error:
         raise _wrong(name, "audio", "the file is none, or it is damaged", "not_a_sound") from error
-    seconds = found.frames / max(1, found.samplerate)
+    seconds = info.frames / max(1, info.samplerate)
     most = settings.max_seconds_audio
     if seconds > most:
-        raise Problem(413, "audio_too_long", f"{name}: {_time(seconds)} of sound; send {most:g} s at most", name)
-    if found.frames * found.channels > most * _RATE * _CHANNELS:
-        raise Problem(
+        raise RequestError(413, "audio_too_long", f"{name}: {_time(seconds)} of sound; send {most:g} s at most", name)
+    if info.frames * info.channels > most * _RATE * _CHANNELS:
+        raise RequestError(
             413, "audio_too_long",
-            f"{name}: {found.channels} channels of {found.samplerate} Hz are too many samples; send "
+            f"{name}: {info.channels} channels of {info.samplerate} Hz are too many samples; send "
             f"{_CHANNELS} channels of {_RATE} Hz at most", name,
         )  # fmt: skip
 
@@ -90,7 +90,7 @@ def _video(name: str, content: bytes, settings: ServeSettings) -> None:
     try:
         import av
     except ImportError as error:
-        raise Problem(
+        raise RequestError(
             501, "no_video", f"{name}: this server cannot read videos; PyAV is not installed", name
         ) from error
     try:
@@ -102,7 +102,7 @@ def _video(name: str, content: bytes, settings: ServeSettings) -> None:
         raise _wrong(name, "video", "the file is none, or it is damaged", "not_a_video") from error
     if seconds > settings.max_seconds_video:
         most = settings.max_seconds_video
-        raise Problem(413, "video_too_long", f"{name}: {_time(seconds)} of video; send {most:g} s at most", name)
+        raise RequestError(413, "video_too_long", f"{name}: {_time(seconds)} of video; send {most:g} s at most", name)
     if width * height > settings.max_pixels:
         raise _too_many_pixels(name, f"{width} x {height}", settings)
 
@@ -166,7 +166,7 @@ def _array(name: str, content: bytes, kind: str, settings: ServeSettings) -> np.
             raise _wrong(name, kind, "the .npy file is empty or cut short", "not_numbers")
         file.seek(0)
         array = np.load(file, allow_pickle=False)
-    except Problem:
+    except RequestError:
         raise
     except Exception as error:  # a damaged header raises whatever its bytes lead to
         raise _wrong(name, kind, "the .npy file is damaged", "not_numbers") from error
@@ -178,24 +178,24 @@ def _array(name: str, content: bytes, kind: str, settings: ServeSettings) -> np.
 _FILES: dict[str, Callable[[str, bytes, ServeSettings], None]] = {"image": _image, "audio": _audio, "video": _video}
 
 
-def _wrong(name: str, kind: str, why: str, code: str | None = None) -> Problem:
-    return Problem(422, code or f"bad_{kind}", f"{name}: {why}; send {_HOW[kind]}", name)
+def _wrong(name: str, kind: str, why: str, code: str | None = None) -> RequestError:
+    return RequestError(422, code or f"bad_{kind}", f"{name}: {why}; send {_HOW[kind]}", name)
 
 
-def _too_many_pixels(name: str, found: str, settings: ServeSettings) -> Problem:
-    return Problem(
-        413, "image_too_large", f"{name}: {found} pixels; send {settings.max_pixels:,} at most, scaled down", name
+def _too_many_pixels(name: str, info: str, settings: ServeSettings) -> RequestError:
+    return RequestError(
+        413, "image_too_large", f"{name}: {info} pixels; send {settings.max_pixels:,} at most, scaled down", name
     )
 
 
-def _too_long(name: str, settings: ServeSettings) -> Problem:
-    return Problem(
+def _too_long(name: str, settings: ServeSettings) -> RequestError:
+    return RequestError(
         413, "text_too_long", f"{name}: the text is too long; send {settings.max_text} characters at most", name
     )
 
 
-def _too_many_numbers(name: str, most: int) -> Problem:
-    return Problem(413, "too_many_numbers", f"{name}: too many numbers; send {most} at most", name)
+def _too_many_numbers(name: str, most: int) -> RequestError:
+    return RequestError(413, "too_many_numbers", f"{name}: too many numbers; send {most} at most", name)
 
 
 def _time(seconds: float) -> str:
