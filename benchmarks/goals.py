@@ -58,9 +58,6 @@ def _goals() -> Iterator[Goal]:
             yield Goal(f"batch supply, {kind} / DataLoader, {workers} workers", 0.15, 0.08, "supply",
                        _supply(kind, f"DataLoader, {workers} workers"))  # fmt: skip
     yield Goal("top-10 of 1 M x 256 / FAISS Flat", 0.8, 0.6, "search", _search, ".49")
-    for count, first, ambitious in ((1, 0.25, 0.1), (7, 0.1, 0.05)):
-        for tol in ("1e-06", "0.0001"):
-            yield Goal(f"probe, {count} C / scikit-learn, tol {tol}", first, ambitious, "probe", _probe(count, tol))
     for share in (2, 4, 8):
         yield Goal(f"cached gradients, {share} parts / plain step", 1.4, 1.34, "cached-gradients", _cached(share),
                    "4/3")  # fmt: skip
@@ -117,15 +114,6 @@ def _cached(share: int) -> Callable[[Results], Results | None]:
 def _search(results: Results) -> Results | None:
     peer = _row(results, question="top-10", contender="FAISS Flat")
     return peer and _with_peer(results, _row(results, question="top-10", contender="confu, two levels"), peer)
-
-
-def _probe(count: int, tol: str) -> Callable[[Results], Results | None]:
-    def value(results: Results) -> Results | None:
-        rows = [row for row in results["rows"] if len(row["cs"]) == count]
-        peer = next((row for row in rows if row["contender"] == f"scikit-learn, tol {float(tol):g}"), None)
-        return peer and _with_peer(results, peer, peer)  # its ratio is confu's to it
-
-    return value
 
 
 def _supply(kind: str, peer: str) -> Callable[[Results], Results | None]:

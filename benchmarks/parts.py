@@ -37,7 +37,6 @@ PARTS: dict[str, Part] = {
     "step": Part("step", f"--rows 256 --repeats 3 --ways {_QUOTED}", 2, "--rows 256 --repeats 3", 7),
     "many-modalities": Part("many_modalities", "--views --modalities 2 3 4 5 6 --repeats 3", 1.5, "", 20, threads=(1,)),
     "search": Part("search", "--repeats 3", 2.5),
-    "probe": Part("probe", "--spectra even --repeats 1", 2.5, "", 25, threads=(1,)),
     "supply": Part("supply", "", 0.5),
 }
 
@@ -49,13 +48,12 @@ def checks() -> dict[str, Callable[[], object]]:
     import loss_ways
     import many_modalities
     import methods
-    import probe
     import profile_step
     import step
     import supply
 
     import search
 
-    modules = (loss_ways, methods, cached_gradients, step, many_modalities, search, probe, supply, av_mnist_small,
+    modules = (loss_ways, methods, cached_gradients, step, many_modalities, search, supply, av_mnist_small,
                profile_step)  # fmt: skip
     return {module.__name__: module.check_equal for module in modules}

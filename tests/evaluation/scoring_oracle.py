@@ -3,6 +3,16 @@
 import math
 from itertools import permutations
 
+import torch
+
+
+def unit(n: int, dim: int, seed: int = 0) -> torch.Tensor:
+    """Unit vectors with elements +-1/sqrt(dim), dim a power of four: all scores of them are exact in any order of
+    addition, so that two either tie or are far apart, on every machine."""
+    assert dim in (1, 4, 16, 64, 256)
+    signs = torch.randint(0, 2, (n, dim), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return signs.float() / dim**0.5
+
 
 def score_oracle(score, query, target):
     """Of one query with one target, each a list of vectors (lists of numbers); higher is more alike."""

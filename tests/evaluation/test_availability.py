@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from torch.nn.functional import normalize
 
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.availability import (
@@ -16,12 +15,13 @@ from confu.evaluation.availability import (
 )
 from confu.plan import Subset, pairwise_plan
 
+from .scoring_oracle import unit
+
 IMAGE, AUDIO, TEXT, BOTH = (Subset.parse(name) for name in ("image", "audio", "text", "image+audio"))
 
 
 def gappy(n=30, seed=0, score="cosine", fused=True):
     """Rows 0, 3, 6, ... have all; of the others every second lacks the image or the audio; row 4 has a text only."""
-    generator = torch.Generator().manual_seed(seed)
     names = [IMAGE, AUDIO, TEXT, *([BOTH, Subset("image", "text"), Subset("audio", "text")] if fused else [])]
     present = {name: torch.ones(n, dtype=torch.bool) for name in ("image", "audio", "text")}
     present["image"][1::3] = False
@@ -29,7 +29,7 @@ def gappy(n=30, seed=0, score="cosine", fused=True):
     present["audio"][4] = False
     present["text"][3] = False
     complete = {one: torch.stack([present[name] for name in one]).all(0) for one in names}
-    vectors = {one: normalize(torch.randn(n, 6, generator=generator), dim=-1) for one in names}
+    vectors = {one: unit(n, 16, seed + i) for i, one in enumerate(names)}
     plan = json.dumps(pairwise_plan(("image", "audio", "text")).to_dict())
     return EmbeddingTable([f"r{i}" for i in range(n)], vectors, complete, plan=plan, score=score)
 

@@ -25,8 +25,8 @@ from confu.evaluation.html import (
     Prediction,
     Table,
     Text,
-    render_html,
-    write_html,
+    render_report,
+    write_report,
 )
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -88,7 +88,7 @@ def sections():
 
 
 def test_the_page_nests_and_every_link_stays_inside(tmp_path):
-    path = write_html(tmp_path / "report.html", "ConFu <digits>", sections(), "Found.", {"confu": "0.1"})
+    path = write_report(tmp_path / "report.html", "ConFu <digits>", sections(), "Found.", {"confu": "0.1"})
     page = Page(path.read_text(encoding="utf-8"))
     assert len(page.ids) == len(set(page.ids))
     for link in page.links:
@@ -97,7 +97,7 @@ def test_the_page_nests_and_every_link_stays_inside(tmp_path):
 
 
 def test_what_users_write_is_escaped():
-    text = render_html("<script>alert(1)</script>", sections())
+    text = render_report("<script>alert(1)</script>", sections())
     assert "<script>alert" not in text
     assert "First &lt;b&gt;paragraph&lt;/b&gt; &amp; more." in text
     assert "&lt;done&gt;" in text
@@ -105,7 +105,7 @@ def test_what_users_write_is_escaped():
 
 
 def test_the_page_can_be_read_without_seeing_it():
-    page = Page(render_html("Digits", sections()))
+    page = Page(render_report("Digits", sections()))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -118,7 +118,7 @@ def test_the_page_can_be_read_without_seeing_it():
 
 
 def test_right_and_wrong_are_said_in_words_and_the_row_is_emphasised():
-    text = render_html("Digits", sections())
+    text = render_report("Digits", sections())
     assert re.search(r'class="wrong">two .*</span> wrong<', text)
     assert re.search(r'class="right">5 .*</span> right<', text)
     assert text.count('<tr class="emphasised">') == 1
@@ -145,7 +145,7 @@ def group():
 
 
 def test_a_group_has_one_entry_in_the_list_of_sections_and_smaller_headings():
-    text = render_html("Digits", [group(), group(), *sections()])
+    text = render_report("Digits", [group(), group(), *sections()])
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     assert text.count('<li><a href="#') == 2 + len(sections())
@@ -157,7 +157,7 @@ def test_a_group_has_one_entry_in_the_list_of_sections_and_smaller_headings():
 
 
 def test_a_sound_is_in_the_page_and_says_what_it_is():
-    text = render_html("Digits", [group()])
+    text = render_report("Digits", [group()])
     (attributes,) = [attrs for tag, attrs in Page(text).tags if tag == "audio"]
     assert attributes["src"].startswith("data:audio/wav;base64,")
     assert base64.b64decode(attributes["src"].split(",")[1]) == wav()
@@ -167,16 +167,16 @@ def test_a_sound_is_in_the_page_and_says_what_it_is():
 
 
 def test_a_page_without_a_command_has_no_script_and_allows_none():
-    passive = render_html("Digits", [group()])
+    passive = render_report("Digits", [group()])
     assert "<script" not in passive
     assert "script-src" not in passive
     assert "default-src 'none'" in passive
-    assert "<script" in render_html("Digits", sections())
-    assert "script-src" in render_html("Digits", [Group("g", [Command("Next", "confu demo")])])
+    assert "<script" in render_report("Digits", sections())
+    assert "script-src" in render_report("Digits", [Group("g", [Command("Next", "confu demo")])])
 
 
 def test_a_page_needs_no_section():
-    assert Page(render_html("Empty", [])).tags
+    assert Page(render_report("Empty", [])).tags
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_page_needs_no_section():
 )
 def test_an_active_svg_is_refused(content):
     with pytest.raises(ValueError, match="svg may load and run nothing"):
-        render_html("x", [Figure("h", f"<svg>{content}</svg>", "alt")])
+        render_report("x", [Figure("h", f"<svg>{content}</svg>", "alt")])
 
 
 @pytest.mark.parametrize(
@@ -212,5 +212,5 @@ def test_an_active_svg_is_refused(content):
 )
 def test_bad_sections_are_refused_and_leave_no_file(tmp_path, make, message):
     with pytest.raises(ValueError, match=message):
-        write_html(tmp_path / "report.html", "x", [make()])
+        write_report(tmp_path / "report.html", "x", [make()])
     assert list(tmp_path.iterdir()) == []

@@ -1,16 +1,13 @@
 """The linear probe: against scikit-learn's logistic regression, its choice of C, and what may not come in."""
 
-import warnings
+import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 
 from confu.embeddings import EmbeddingTable
-from confu.evaluation.features import default_features, feature_name
-from confu.evaluation.linear_probe import evaluate_linear_probe, fit_linear_probe, macro_accuracy
+from confu.evaluation.linear_probe import choose_features, evaluate_linear_probe, fit_linear_probe, macro_accuracy
 from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.report import Report, summarise
 from confu.plan import Subset
@@ -18,7 +15,7 @@ from confu.plan import Subset
 sklearn = pytest.importorskip("sklearn.linear_model")
 
 IMAGE, AUDIO, BOTH = Subset("image"), Subset("audio"), Subset("image", "audio")
-CS = (0.01, 1.0, 30.0, 1e4)
+CS = (0.01, 1.0, 30.0)
 
 
 def rows_of(n, dim, classes, signal=0.5, seed=0, offset=0.5):
@@ -30,64 +27,29 @@ def rows_of(n, dim, classes, signal=0.5, seed=0, offset=0.5):
     return normalize(signal * middles[labels] + noise + offset * middles[0], dim=1), labels
 
 
-def objective(x, y, weight, bias, c):
-    """scikit-learn's, for more than two classes."""
-    return c * float(cross_entropy(x.double() @ weight.T + bias, y, reduction="sum")) + float(weight.square().sum()) / 2
-
-
 @pytest.mark.parametrize(
     "n, dim, classes, signal",
-    [(300, 16, 4, 0.5), (300, 16, 4, 5.0), (12, 40, 4, 1.0), (200, 30, 2, 0.3), (9, 20, 2, 3.0), (60, 1, 3, 0.5)],
-    ids=["overlapping", "separable", "fewer rows than numbers", "two classes", "two classes, few rows", "one number"],
+    [(300, 16, 4, 0.5), (12, 40, 4, 1.0), (200, 30, 2, 0.3), (60, 1, 3, 0.5)],
+    ids=["overlapping", "fewer rows than numbers", "two classes", "one number"],
 )
-def test_weights_loss_and_predictions_are_those_of_scikit_learn(n, dim, classes, signal):
+def test_the_gradient_of_the_objective_vanishes_at_the_probe(n, dim, classes, signal):
     x, y = rows_of(n, dim, classes, signal)
-    for c, probe in zip(CS, fit_linear_probe(x, y, CS, tolerance=1e-8)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it reports that its line search met rounding
-            other = sklearn.LogisticRegression(C=c, tol=1e-12, max_iter=20000).fit(x.double().numpy(), y.numpy())
-        weight, bias = torch.from_numpy(other.coef_), torch.from_numpy(other.intercept_)
-        if classes == 2:
-            ours = probe.weight[1:] - probe.weight[:1], probe.bias[1:] - probe.bias[:1]
-            # Its |w|^2 / 2 for the one difference is |W|^2 of a pair of rows.
-            pair = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-            theirs = objective(x, y, *pair, c) + float(pair[0].square().sum()) / 2
-        else:
-            ours, theirs = (probe.weight, probe.bias), objective(x, y, weight, bias, c)
-        # Its own stopping rule leaves more error the weaker the penalty; ours may not be the worse of the two.
-        torch.testing.assert_close(ours[0], weight, rtol=0, atol=(1e-5 if c < 100 else 1e-3) * float(weight.norm()))
-        torch.testing.assert_close(ours[1], bias, rtol=0, atol=(1e-5 if c < 100 else 1e-3) * float(weight.norm()))
-        assert probe.loss == pytest.approx(theirs, rel=1e-7)
-        assert probe.loss <= theirs * (1 + 1e-10)
-        assert torch.equal(probe.predict(x), torch.from_numpy(other.predict(x.double().numpy())))
-
-
-@settings(max_examples=15, deadline=None)
-@given(n=st.integers(4, 60), dim=st.integers(1, 24), classes=st.integers(3, 4), seed=st.integers(0, 99))
-def test_the_gradient_vanishes_at_the_probe(n, dim, classes, seed):
-    x, y = rows_of(n, dim, classes, seed=seed)
-    for probe in fit_linear_probe(x, y, (0.1, 10.0), tolerance=1e-8):
+    for probe in fit_linear_probe(x, y, CS):
         weight, bias = probe.weight.clone().requires_grad_(), probe.bias.clone().requires_grad_()
-        total = probe.c * cross_entropy(x.double() @ weight.T + bias, y, reduction="sum")
-        (total + weight.square().sum() / 2).backward()
-        assert float(weight.grad.norm()) <= 2e-8 * float(weight.detach().norm()) + 1e-11
-        assert float(bias.grad.norm()) <= 2e-8 * float(weight.detach().norm()) + 1e-11
-        assert probe.loss == pytest.approx(objective(x, y, probe.weight, probe.bias, probe.c), rel=1e-10)
+        loss = probe.c * cross_entropy(x.double() @ weight.T + bias, y, reduction="sum")
+        penalty = (weight[1] - weight[0]) if classes == 2 else weight
+        (loss + penalty.square().sum() / 2).backward()
+        # Of the mean loss it is at most the tolerance, 1e-6; this leaves room for how it is scaled.
+        assert float(weight.grad.abs().max()) <= 1e-5 * probe.c * n
+        assert float(bias.grad.abs().max()) <= 1e-5 * probe.c * n
 
 
-def test_a_stack_of_cs_is_as_each_alone():
+def test_a_sweep_of_cs_is_as_each_alone_in_any_order():
     x, y = rows_of(80, 12, 3)
-    for c, probe in zip(CS, fit_linear_probe(x, y, CS, tolerance=1e-8)):
-        (alone,) = fit_linear_probe(x, y, (c,), tolerance=1e-8)
-        torch.testing.assert_close(probe.weight, alone.weight, rtol=1e-6, atol=1e-6 * float(alone.weight.norm()))
-
-
-def test_chunks_of_rows_change_nothing(monkeypatch):
-    x, y = rows_of(90, 12, 3)
-    whole = fit_linear_probe(x, y, (1.0,), tolerance=1e-8)[0]
-    monkeypatch.setattr("confu.evaluation.logistic._CHUNK", 100)
-    monkeypatch.setattr("confu.evaluation.logistic._SAMPLE", 8)  # a poor guide must lead to the same place
-    torch.testing.assert_close(fit_linear_probe(x, y, (1.0,), tolerance=1e-8)[0].weight, whole.weight)
+    for c, probe in zip(CS[::-1], fit_linear_probe(x, y, CS[::-1])):
+        (alone,) = fit_linear_probe(x, y, (c,))
+        assert probe.c == c
+        torch.testing.assert_close(probe.scores(x), alone.scores(x), rtol=0, atol=2e-2 * float(alone.scores(x).std()))
 
 
 def test_turning_the_embeddings_turns_the_weights():
@@ -108,14 +70,21 @@ def test_labels_may_have_gaps_and_any_order():
 def test_a_collapsed_embedding_knows_the_most_frequent_class_only():
     x, y = normalize(torch.ones(10, 4), dim=1), torch.tensor([0] * 3 + [1] * 5 + [2] * 2)
     (probe,) = fit_linear_probe(x, y)
-    assert float(probe.weight.abs().max()) < 1e-6
-    torch.testing.assert_close(probe.scores(x[:1]).softmax(dim=1), torch.tensor([[0.3, 0.5, 0.2]]).double())
+    assert float(probe.weight.abs().max()) < 1e-4
+    expected = torch.tensor([[0.3, 0.5, 0.2]]).double()
+    torch.testing.assert_close(probe.scores(x[:1]).softmax(dim=1), expected, rtol=0, atol=1e-4)
 
 
 def test_a_fit_that_is_cut_off_says_so():
     x, y = rows_of(60, 8, 3)
-    with pytest.warns(UserWarning, match="did not reach tolerance 1e-08 in 3 iterations for C = 1, 100"):
-        fit_linear_probe(x, y, (1.0, 100.0), tolerance=1e-8, max_iterations=3)
+    with pytest.warns(UserWarning, match="did not reach tolerance 1e-12 in 2 iterations for C = 1, 100"):
+        fit_linear_probe(x, y, (1.0, 100.0), tolerance=1e-12, max_iterations=2)
+
+
+def test_without_scikit_learn_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(ImportError, match=r'pip install "contrastive-fusion\[probe\]"'):
+        fit_linear_probe(*rows_of(12, 4, 3))
 
 
 def test_macro_accuracy_is_the_mean_recall():
@@ -141,8 +110,7 @@ def tables(n=180, signal=0.35, missing=0):
 def test_the_evaluation_is_a_search_by_hand():
     train, validation, test = tables()
     features, cs = ["image", ("image", "audio")], (100.0, 0.01, 1.0, 10.0)
-    exact = {"tolerance": 1e-5, "max_iterations": 1000}
-    result = evaluate_linear_probe(train, validation, test, features, cs, method="confu", seed=4, **exact)
+    result = evaluate_linear_probe(train, validation, test, features, cs, method="confu", seed=4)
 
     def vectors(table, names):
         return torch.cat([table[name] for name in names], dim=1).double().numpy()
@@ -150,7 +118,7 @@ def test_the_evaluation_is_a_search_by_hand():
     for name, names in (("image", ("image",)), ("concat(image, audio)", ("image", "audio"))):
         best = None
         for c in sorted(cs):
-            other = sklearn.LogisticRegression(C=c, tol=1e-8, max_iter=5000)
+            other = sklearn.LogisticRegression(C=c, tol=1e-6, max_iter=3000)
             other.fit(vectors(train, names), train.labels.numpy())
             value = other.score(vectors(validation, names), validation.labels.numpy())
             assert result.validation[name][c] == pytest.approx(value)
@@ -158,7 +126,7 @@ def test_the_evaluation_is_a_search_by_hand():
         chosen = -best[1]
         both = torch.cat([train.labels, validation.labels]).numpy()
         x = torch.cat([torch.from_numpy(vectors(table, names)) for table in (train, validation)]).numpy()
-        other = sklearn.LogisticRegression(C=chosen, tol=1e-8, max_iter=5000).fit(x, both)
+        other = sklearn.LogisticRegression(C=chosen, tol=1e-6, max_iter=3000).fit(x, both)
         assert result.probes[name].c == chosen
         predicted = torch.from_numpy(other.predict(vectors(test, names)))
         assert torch.equal(result.predictions[name], predicted)
@@ -198,7 +166,7 @@ def test_a_class_may_be_missing_in_validation():
 
 def test_without_refit_the_validation_rows_only_choose():
     train, validation, test = tables()
-    result = evaluate_linear_probe(train, validation, test, ["image"], cs=(1.0,), refit=False, tolerance=1e-5)
+    result = evaluate_linear_probe(train, validation, test, ["image"], cs=(1.0,), refit=False)
     torch.testing.assert_close(result.probes["image"].weight, fit_linear_probe(train[IMAGE], train.labels)[0].weight)
     assert result.rows[0].note == "C = 1"
 
@@ -220,7 +188,7 @@ def test_the_test_labels_do_not_touch_the_probe():
 
 def test_default_features_of_one_modality_have_no_concatenation():
     table = EmbeddingTable(("a",), {IMAGE: torch.eye(1)})
-    assert [feature_name(one) for one in default_features(table)] == ["image"]
+    assert list(choose_features(table, None)) == ["image"]
 
 
 def test_bad_rows_and_cs_are_refused(as_users_run):

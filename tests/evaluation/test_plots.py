@@ -1,10 +1,10 @@
 """The figures: what is drawn is what came, and wrong lengths are refused."""
 
 import math
+import warnings
 from itertools import pairwise
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
 from confu.evaluation import plots
@@ -29,8 +29,6 @@ FIGURES = {
     "stacked": lambda: plots.stacked_bars(
         ["confu", "clip"], {"image": [60.0, 70.0], "both": [NAN, 10], "none": [40, 20]}
     ),
-    "boxes": lambda: plots.boxes({"1 → 1": [1.0, 2.0, NAN, 4.0], "2 → 1": [NAN]}),
-    "pareto": lambda: plots.pareto([(1, 5), (2, 2), (3, 4), (NAN, 9)], ["0.1", "0.2", "0.3", "0.4"]),
 }
 
 
@@ -52,8 +50,6 @@ def test_labels_units_and_numbers_are_readable_text():
         "lines": ("accuracy (%)", "ceiling", "clip"),
         "heatmap": ("recall@10 (%)", "99.5", "query", "target"),
         "stacked": ("share of samples (%)", "60", "both", "clip"),
-        "boxes": ("difference (points)", "1 → 1", "n = 3", "n = 0"),
-        "pareto": ("Pareto front", "0.1", "0.2", "0.3"),
     }.items():
         for word in words:
             assert f">{word}<" in figures[name], (name, word)
@@ -139,10 +135,10 @@ def texts_of(figure):
 
 def test_a_heatmap_of_many_cells_stays_readable():
     categories = ["audiovisual only", "image only", "audio only", "both", "b", "c", "all", "none"]
-    rows = [f"Black-throated Warbler {i}" for i in range(60)]
-    figure = plots.heatmap([[12.5] * 8] * 60, rows, categories)
+    rows = [f"Black-throated Warbler {i}" for i in range(30)]
+    figure = plots.heatmap([[12.5] * 8] * 30, rows, categories)
     assert figure.get_figheight() < 15
-    assert len(texts_of(figure)) == 480
+    assert len(texts_of(figure)) == 240
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert not any(a.overlaps(b) for a, b in pairwise(boxes))
@@ -152,52 +148,46 @@ def test_a_heatmap_of_many_cells_stays_readable():
     assert plots.heatmap([[1.0]], ["a"], ["b"]).axes[0].texts[0].get_fontsize() == 11
 
 
-def test_boxes_show_every_point_and_zero():
-    figure = plots.boxes({"a": [1.0, 2.0, NAN, 9.0], "b": [-1.0]})
-    axes = figure.axes[0]
-    points = sorted(y for dots in axes.collections for _, y in dots.get_offsets().tolist())
-    assert points == [-1, 1, 2, 9]
-    assert any(line.get_ydata() == [0, 0] for line in axes.get_lines() if len(line.get_ydata()) == 2)
-    medians = [line.get_ydata()[0] for line in axes.get_lines() if line.get_linewidth() == 2.2]
-    assert medians == [2, -1]
+LONG = "a name that is much longer than anybody would like to write beside a bar, 鳥の声 and all"
 
 
-@pytest.mark.parametrize(
-    ("points", "front"),
-    [
-        ([], []),
-        ([(1, 1)], [0]),
-        ([(1, 1), (1, 1)], [0, 1]),  # equal points do not beat each other
-        ([(1, 2), (1, 3)], [1]),  # as good in one, better in the other
-        ([(3, 1), (1, 3), (2, 2), (1, 1)], [1, 2, 0]),
-        ([(NAN, 9), (1, 1), (2, NAN)], [1]),
-        ([(1, 2, 3), (3, 2, 1), (1, 2, 2)], [0, 1]),
-    ],
-)
-def test_pareto_front(points, front):
-    assert plots.pareto_front(points) == front
+@pytest.mark.parametrize(("count", "name"), [(1, LONG), (10, LONG), (22, "q")])
+def test_no_plot_warns_of_long_many_or_foreign_names(count, name):
+    labels = [f"{i} {name} {i}" for i in range(count)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for figure in (
+            plots.bars(labels, {name: [50.0] * count, f"{name}!": [NAN] * count}),
+            plots.stacked_bars(labels[:3], {label: [50.0] * len(labels[:3]) for label in labels[:8]}),
+            plots.interval_bars(labels, [1.0] * count, [0.0] * count, [2.0] * count),
+            plots.heatmap([[1.0] * min(count, 4)] * count, labels, labels[:4]),
+            plots.lines([1, 2], {label: ([1, 2], None) for label in labels[:12]}, log_x=True),
+            plots.training_curves({label: ([1, 2], [1.0, 2.0]) for label in labels[:8]}),
+            plots.point_map([(0.0, 0.0)] * count, labels, LONG, LONG),
+        ):
+            plots.to_svg(figure)
 
 
-def test_pareto_front_is_what_no_pair_comparison_removes():
-    random = np.random.default_rng(0)
-    points = random.integers(0, 6, size=(40, 2)).tolist()
-    slow = {
-        i
-        for i, (x, y) in enumerate(points)
-        if not any(a >= x and b >= y and (a > x or b > y) for a, b in points)
-    }  # fmt: skip
-    assert set(plots.pareto_front(points)) == slow
-    assert set(plots.pareto_front(points[::-1])) == {39 - i for i in slow}
+def test_each_point_is_drawn_once_and_the_legend_has_the_given_order():
+    figure = plots.point_map([(0.0, 1.0), (1.0, 0.0), (2.0, 2.0)], ["dog", "cat", "dog"], order=["cat", "dog", "cow"])
+    assert {line.get_label(): len(line.get_xdata()) for line in figure.axes[0].lines} == {"cat": 1, "dog": 2}
+    assert legend_of(figure) == ["cat", "dog"]
 
 
-def test_pareto_labels_do_not_cover_one_another():
-    points = [(20 + 0.1 * i, 22 - 0.08 * i) for i in range(8)] + [(19.9, 21.9)]
-    figure = plots.pareto(points, [f"λ = 0.{i}" for i in range(9)])
-    assert texts_of(figure) == [f"λ = 0.{i}" for i in range(9)]
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    front = figure.axes[0].get_lines()[0].get_xydata()
-    assert front.tolist() == [list(point) for point in points[:8]]
+def test_more_names_than_colours_share_one():
+    names = [f"class {i % 30}" for i in range(90)] + ["class 3"] * 5
+    figure = plots.point_map([(float(i), 0.0) for i in range(95)], names)
+    labels = legend_of(figure)
+    assert len(labels) == 14 and labels[-1] == plots.OTHERS and "class 3" in labels
+    assert sum(len(line.get_xdata()) for line in figure.axes[0].lines) == 95
+
+
+def test_differences_may_be_negative_and_have_whole_intervals():
+    figure = plots.interval_bars(["a", "b"], [2.5, -4.0], [1.0, -6.0], [4.0, -2.5])
+    left, right = figure.axes[0].get_xlim()
+    assert left < -6 and right > 4
+    svg = plots.to_svg(figure)
+    assert "+2.5" in svg and ("-4.0" in svg or "−4.0" in svg)
 
 
 def test_save_figure_writes_both_files(tmp_path):
@@ -224,11 +214,8 @@ def test_save_figure_writes_both_files(tmp_path):
         (lambda: plots.lines([1], {"a": ([1.0], None)}, stars={"b": 1.0}), "stars: 'b' is none of the series: a"),
         (lambda: plots.stacked_bars(["a"], {"m": [1.0, 2.0]}), "m must have one value per label, 1; got 2"),
         (lambda: plots.stacked_bars(["a"], {"m": [-1.0]}), "m: sizes that are stacked must be 0 or more; got -1"),
-        (lambda: plots.boxes({}), "groups must hold at least one group"),
-        (lambda: plots.boxes({"a": [math.inf]}), "group 'a' must hold finite numbers"),
-        (lambda: plots.pareto([(1, 2)], ["a", "b"]), "labels must have one value per point, 1; got 2"),
-        (lambda: plots.pareto([(NAN, 2)], ["a"]), "at least one point without NaN; got 1 with NaN"),
-        (lambda: plots.pareto_front([(1, 2), (1, 2, 3)]), "same number of objectives; got 2 and 3"),
+        (lambda: plots.point_map([(0.0, 0.0)], ["a", "b"]), "names must have one value per point, 1; got 2"),
+        (lambda: plots.interval_bars(["a"], [1.0], [0.0], []), "highs must have one value per label, 1; got 0"),
         (lambda: plots.training_curves({}), "at least one term's curve"),
         (lambda: plots.training_curves({"t": ([1, 2], [1.0])}), "train curve of t must have one value per x, 2; got 1"),
     ],

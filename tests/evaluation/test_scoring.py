@@ -11,10 +11,10 @@ from torch.nn.functional import normalize
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.scoring import (
     answers,
-    asked_with,
     disjoint_pairs,
     pair_scores,
     query_chunks,
+    query_vectors,
     queryable_subsets,
     sides,
     singles_of,
@@ -222,13 +222,13 @@ def test_the_mean_of_single_embeddings_is_for_cosines_only():
     assert singles_of(table("cosine"), both) == [x, y]
     assert singles_of(table("cosine"), x) == []
     assert singles_of(table("volume"), both) == []
-    assert list(asked_with(table("cosine", fused=["x+y"]), both, z)[1]) == ["x+y", "mean(x, y)"]
-    assert list(asked_with(table("cosine"), both, z)[1]) == ["mean(x, y)"]
-    assert list(asked_with(table("volume"), both, z)[1]) == ["x+y"]
+    assert list(query_vectors(table("cosine", fused=["x+y"]), both, z)[1]) == ["x+y", "mean(x, y)"]
+    assert list(query_vectors(table("cosine"), both, z)[1]) == ["mean(x, y)"]
+    assert list(query_vectors(table("volume"), both, z)[1]) == ["x+y"]
     with pytest.raises(ValueError, match="query x\\+y and target x share x"):
-        asked_with(table("cosine"), both, x)
+        query_vectors(table("cosine"), both, x)
     with pytest.raises(ValueError, match="no subset 'depth'"):
-        asked_with(table("cosine"), both, Subset("depth"))
+        query_vectors(table("cosine"), both, Subset("depth"))
 
 
 @pytest.mark.parametrize("score", ["cosine", "multilinear", "volume", "area"])
@@ -239,7 +239,7 @@ def test_bad_embeddings_are_named(score):
     with pytest.raises(
         ValueError, match=r"the embeddings of y must be finite; 1 of 32 numbers .* first in row 2\. Check"
     ):
-        asked_with(one, query, target)
+        query_vectors(one, query, target)
     one[Subset("y")][2] = 2 * unit(1, 8)
     with pytest.raises(ValueError, match="the embeddings of y must be unit vectors; row 2 has length 2"):
-        asked_with(one, query, target)
+        query_vectors(one, query, target)

@@ -11,7 +11,7 @@ import torch
 import confu.runs.evaluation as evaluating
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import Report, evaluate_zero_shot
-from confu.evaluation.hits import usual_ks
+from confu.evaluation.ranking import usual_ks
 from confu.plan import Subset
 from confu.runs.evaluation import evaluate, sampled
 from confu.runs.measures import class_prompts, embed_texts

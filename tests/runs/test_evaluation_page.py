@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 
 from confu.data.manifest import Problem
 from confu.data.readers import build_reader
-from confu.evaluation.html import render_html
+from confu.evaluation.html import render_report
 from confu.runs.page import page_sections, page_summary
 from confu.runs.page_media import CellView
 from evaluation.test_html import Page
@@ -21,7 +21,7 @@ from runs.evaluated import make_evaluated, make_table
 
 
 def rendered(found):
-    return render_html(found.title, page_sections(found), page_summary(found))
+    return render_report(found.title, page_sections(found), page_summary(found))
 
 
 def headings(text, level=2):

@@ -65,8 +65,8 @@ def bootstrap_interval(
     measure = _means if statistic == "mean" else _medians
     step = max(1, _CHUNK_COUNTS // len(distinct))
     sizes = [min(step, num_resamples - start) for start in range(0, num_resamples, step)]
-    found = np.concatenate([measure(distinct, draw(size=size)) for size in sizes])
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    statistics = np.concatenate([measure(distinct, draw(size=size)) for size in sizes])
+    low, high = np.quantile(statistics, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
@@ -91,17 +91,7 @@ def measured_row(
     statistic: str = "mean",
     confidence: float | None = None,
 ) -> ReportRow:
-    """The report row of one number a query: their mean or median and, if asked for, its confidence interval.
-
-    Args:
-        metric: as in `ReportRow`.
-        query: as in `ReportRow`.
-        target: as in `ReportRow`.
-        values: (n,) one a query.
-        method: as in `ReportRow`.
-        seed: of the training run; the resampling has always the same one.
-        statistic: `"mean"` or `"median"`.
-        confidence: e.g. 0.95; None for no interval.
+    """The report row of one number a query: their mean or median, with its interval unless `confidence` is None.
 
     Example:
         >>> import torch

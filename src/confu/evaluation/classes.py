@@ -1,4 +1,4 @@
-"""Classification beyond the accuracy: nearest class centroids, confusions, each class, and the largest subset of a row.
+"""Classification beyond zero-shot: nearest class centroids, confusions, each class, and the largest subset of a row.
 
 Shapes: n rows, c classes.
 """
@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
-from confu.evaluation.features import TARGET
+from confu.evaluation.linear_probe import TARGET
 from confu.evaluation.scoring import check_unit, mean_name, mean_vectors, singles_of
 from confu.evaluation.zero_shot import ZeroShotResult, zero_shot_credit
 from confu.plan import Subset
@@ -72,18 +72,17 @@ def evaluate_centroids(
             if not held or len(learn := train.rows_with(*held)) == 0 or len(rows := table.rows_with(*held)) == 0:
                 continue
             name = str(subset) if held == [subset] else mean_name(subset)
-            sources, queries = _vectors(train, held, learn), _vectors(table, held, rows)
+            sources, queries = _mean_of(train, held, learn), _mean_of(table, held, rows)
             scores = queries @ class_centroids(sources, train.labels[learn], classes).T
             seen = torch.bincount(train.labels[learn], minlength=classes) > 0
             scores = scores.masked_fill(~seen, -torch.inf)
             credit = zero_shot_credit(scores, table.labels[rows])
-            result.rows.append(measured_row("accuracy", name, TARGET, credit, method, seed, confidence=confidence))
-            result.predictions[name] = torch.full((len(table),), -1).index_copy_(0, rows, scores.argmax(1))
-            result.credit[name] = torch.full((len(table),), float("nan")).index_copy_(0, rows, credit)
+            row = measured_row("accuracy", name, TARGET, credit, method, seed, confidence=confidence)
+            result.add(row, rows, scores.argmax(1), credit, len(table))
     return result
 
 
-def _vectors(table: EmbeddingTable, held: list[Subset], rows: Tensor) -> Tensor:
+def _mean_of(table: EmbeddingTable, held: list[Subset], rows: Tensor) -> Tensor:
     for subset in held:
         check_unit(f"the embeddings of {subset}", table[subset])
     return mean_vectors([table[subset][rows] for subset in held])
@@ -105,15 +104,14 @@ def class_centroids(
 def confusion(
     predictions: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int
 ) -> Int[Tensor, "classes classes"]:
-    """How many rows of each class (down) are taken for each class (across); rows without a prediction (-1) are not
-    counted.
+    """How many rows of each class (down) are taken for each class (across), without rows of no prediction (-1).
 
     Example:
         >>> confusion(torch.tensor([0, 1, 1, -1]), torch.tensor([0, 0, 1, 1]), 2).tolist()
         [[1, 1], [0, 1]]
     """
-    asked = predictions >= 0
-    return torch.bincount(labels[asked] * classes + predictions[asked], minlength=classes**2).reshape(classes, classes)
+    known = predictions >= 0
+    return torch.bincount(labels[known] * classes + predictions[known], minlength=classes**2).reshape(classes, classes)
 
 
 def class_accuracy(
@@ -125,9 +123,9 @@ def class_accuracy(
         >>> class_accuracy(torch.tensor([1.0, 0.0, float("nan")]), torch.tensor([1, 1, 0]), 2)[0].tolist()
         [nan, 0.5]
     """
-    asked = ~credit.isnan()
-    counts = torch.bincount(labels[asked], minlength=classes)
-    return credit.new_zeros(classes).index_add_(0, labels[asked], credit[asked]) / counts, counts
+    known = ~credit.isnan()
+    counts = torch.bincount(labels[known], minlength=classes)
+    return credit.new_zeros(classes).index_add_(0, labels[known], credit[known]) / counts, counts
 
 
 def answer_with_largest(
@@ -140,9 +138,6 @@ def answer_with_largest(
 
     Returns:
         one value a row, NaN where no query is complete, and which query answered.
-
-    Raises:
-        ValueError: without queries.
 
     Example:
         >>> nan = float("nan")

@@ -3,7 +3,7 @@
 Shapes: n rows, c classes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from confu.embeddings import EmbeddingTable
-from confu.evaluation.features import TARGET, Feature, choose_features, feature_vectors, labelled_rows
-from confu.evaluation.linear_probe import accuracy, check_seen, fit_linear_probe
+from confu.evaluation.linear_probe import (
+    TARGET,
+    Feature,
+    accuracy,
+    check_seen,
+    choose_features,
+    feature_vectors,
+    fit_linear_probe,
+    labelled_rows,
+)
 from confu.evaluation.report import ReportRow
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -123,7 +131,7 @@ def evaluate_few_shot(
         support: the table to draw from, with labels.
         queries: the table to classify, each feature on the rows that are complete for it. None: all the rows of
             `support` that a probe was not fitted on, as in the paper's released code.
-        features: subsets, and tuples of subsets for concatenations; see `default_features` for what None means.
+        features: subsets, and tuples of subsets for concatenations; see `evaluate_linear_probe`.
         shots: how many rows of each class; see `RELEASED_SHOTS` for the released code's.
         repeats: how many supports to draw of each size.
         c: the inverse strength of the regularisation, see `fit_linear_probe`; the default is the released code's.
@@ -156,15 +164,30 @@ def evaluate_few_shot(
         raise ValueError(f"both tables must come from one model; support has dim {support.dim}, queries {queries.dim}")
     named, shots = choose_features(support, features), tuple(sorted(shots))
     eligible, labels = labelled_rows("support", support, *named.values())
+    assert support.labels is not None
     supports = {
         number: eligible[rows] for number, rows in draw_supports(labels, shots, repeats, draw_seed, class_names).items()
     }
     result = FewShotResult([], shots, {})
     for name, feature in named.items():
-        asked = support if queries is None else queries
-        rows, wanted = labelled_rows("support" if queries is None else "queries", asked, feature)
-        check_seen("support" if queries is None else "queries", wanted, labels)
-        result.accuracies[name], counts = _accuracies(support, asked, feature, rows, wanted, supports, c)
+        table, what = (support, "support") if queries is None else (queries, "queries")
+        rows, expected = labelled_rows(what, table, feature)
+        check_seen(what, expected, labels)
+        x, counts = feature_vectors(table, feature, rows), {}
+        accuracies = torch.empty(len(shots), repeats, dtype=torch.float64)
+        for i, (number, draws) in enumerate(supports.items()):
+            for j, drawn in enumerate(draws):
+                kept = ~torch.isin(rows, drawn) if queries is None else torch.ones(len(rows), dtype=torch.bool)
+                counts[number] = int(kept.sum())
+                if counts[number] == 0:
+                    raise ValueError(
+                        f"{number} shots of each class take every row, so that none is left to classify; "
+                        "ask for fewer shots, or give a table of queries"
+                    )
+                learned = feature_vectors(support, feature, drawn), support.labels.cpu()[drawn]
+                (probe,) = fit_linear_probe(*learned, cs=(c,))
+                accuracies[i, j] = accuracy(probe.predict(x).cpu()[kept], expected[kept])
+        result.accuracies[name] = accuracies
         for number, values in zip(shots, result.accuracies[name]):
             spread = f", std {float(values.std()):.4f}" if repeats > 1 else ""
             note = f"mean of {repeats} draws{spread}; C = {c:g}"
@@ -173,34 +196,3 @@ def evaluate_few_shot(
             )
             result.rows.append(row)
     return result
-
-
-def _accuracies(
-    support: EmbeddingTable,
-    queries: EmbeddingTable,
-    feature: Feature,
-    rows: Tensor,
-    wanted: Tensor,
-    supports: Mapping[int, Tensor],
-    c: float,
-) -> tuple[Tensor, dict[int, int]]:
-    """The accuracy of each probe (shots, repeats), and how many rows were classified by number of shots."""
-    assert support.labels is not None
-    x, labels = feature_vectors(queries, feature, rows), support.labels.cpu()
-    found: list[list[float]] = []
-    counts: dict[int, int] = {}
-    for number, draws in supports.items():
-        found.append([])
-        for drawn in draws:
-            asks = torch.ones(len(rows), dtype=torch.bool)
-            if queries is support:
-                asks = ~torch.isin(rows, drawn)
-            counts[number] = int(asks.sum())
-            if counts[number] == 0:
-                raise ValueError(
-                    f"{number} shots of each class take every row, so that none is left to classify; "
-                    "ask for fewer shots, or give a table of queries"
-                )
-            (probe,) = fit_linear_probe(feature_vectors(support, feature, drawn), labels[drawn], cs=(c,))
-            found[-1].append(accuracy(probe.predict(x).cpu()[asks], wanted[asks]))
-    return torch.tensor(found, dtype=torch.float64), counts

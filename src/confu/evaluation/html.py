@@ -1,140 +1,174 @@
-"""A report as one HTML file that needs no network: text, tables, figures, plans, examples, sounds and commands."""
+"""A report as one HTML file that needs no network: text, tables, figures, plans, examples, sounds and commands.
+
+Its sections are plain data; `write_report` renders them with the template `report.html`.
+"""
 
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import singledispatch
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from confu.evaluation.html_parts import (
-    Audio,
-    Card,
-    Command,
-    Examples,
-    Exhibit,
-    Figure,
-    Group,
-    Image,
-    Part,
-    PlanText,
-    Prediction,
-    Section,
-    Table,
-    Text,
-)
 from confu.files import written_whole
-
-__all__ = [
-    "Audio",
-    "Card",
-    "Command",
-    "Examples",
-    "Exhibit",
-    "Figure",
-    "Group",
-    "Image",
-    "Part",
-    "PlanText",
-    "Prediction",
-    "Section",
-    "Table",
-    "Text",
-    "render_html",
-    "write_html",
-]
 
 # What would run, and what would be fetched: anything that points outside the page and is not a PNG in the text.
 _ACTIVE = re.compile(r"<\s*(?:script|foreignObject)|\son\w+\s*=|@import|url\(\s*['\"]?(?!#)", re.IGNORECASE)
 _LINK = re.compile(r"""\bhref\s*=\s*["'](?!#|data:image/png;)[^"']*""", re.IGNORECASE)
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def _safe_svg(svg: str, prefix: str, alt: str) -> Markup:
-    """Check that an SVG is passive, make its ids unique in the page, and give it its description."""
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    if not svg.lstrip().startswith("<svg"):
-        raise ValueError(f"svg must be an <svg> element; got {svg[:40]!r}")
-    if found := _ACTIVE.search(svg) or _LINK.search(svg):
-        raise ValueError(f"svg may load and run nothing, so that the page works offline; it holds {found.group(0)!r}")
-    if not alt:
-        raise ValueError("alt must say what the figure shows; got an empty text")
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
-    described = Markup('<svg role="img" aria-label="{}" ').format(alt)
-    return described + Markup(svg.lstrip()[len("<svg") :].lstrip())
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs under a heading; a blank line parts them."""
+
+    heading: str
+    text: str
 
 
-@singledispatch
-def _prepare(section: object, prefix: str) -> dict[str, object]:
-    """What the template needs of a section."""
-    return {"kind": type(section).__name__, "section": section, "id": prefix}
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names its rows.
+
+    Attributes:
+        heading: of the section.
+        columns: the names of the columns.
+        rows: one string per column.
+        caption: what the numbers are, with units, and on what they are measured.
+        emphasised: indices of the rows that matter most.
+        folded: what the reader clicks to see it, e.g. "All 180 pairs"; shown at once if empty.
+    """
+
+    heading: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    emphasised: Sequence[int] = ()
+    folded: str = ""
+
+    def __post_init__(self) -> None:
+        for i, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"row {i} of the table {self.heading!r} must have {len(self.columns)} cells; got {len(row)}"
+                )
+        if wrong := [i for i in self.emphasised if not 0 <= i < len(self.rows)]:
+            raise ValueError(f"emphasised rows of {self.heading!r} must lie in 0..{len(self.rows) - 1}; got {wrong[0]}")
 
 
-@_prepare.register
-def _(section: Text, prefix: str) -> dict[str, object]:
-    return {"kind": "Text", "section": section, "id": prefix, "paragraphs": _paragraphs(section.text)}
+@dataclass(frozen=True)
+class Figure:
+    """An `<svg>` element that loads and runs nothing, e.g. from `plots.to_svg`; `alt` says what it shows."""
+
+    heading: str
+    svg: str
+    alt: str
+    caption: str = ""
 
 
-@_prepare.register
-def _(section: Table, prefix: str) -> dict[str, object]:
-    columns = zip(*section.rows) if section.rows else ((),) * len(section.columns)
-    # A column without any digit, or with long sentences, is read as words and set to the left.
-    words = [all(_is_words(cell) for cell in column if cell) for column in columns]
-    return {"kind": "Table", "section": section, "id": prefix, "words": words}
+@dataclass(frozen=True)
+class PlanText:
+    """Preformatted text, e.g. a printed plan; behind a click if `folded` says what is there."""
+
+    heading: str
+    text: str
+    caption: str = ""
+    folded: str = ""
 
 
-def _is_words(cell: str) -> bool:
-    return len(cell) > 24 or not re.search(r"\d", cell)
+@dataclass(frozen=True)
+class Image:
+    """A PNG file's bytes, and what it shows for those who do not see it."""
+
+    png: bytes
+    alt: str
 
 
-@_prepare.register
-def _(section: Figure, prefix: str) -> dict[str, object]:
-    return {
-        "kind": "Figure",
-        "section": replace(section, svg=_safe_svg(section.svg, prefix, section.alt)),
-        "id": prefix,
-    }
+@dataclass(frozen=True)
+class Audio:
+    """A WAV file's bytes, and what it sounds like for those who do not hear it."""
+
+    wav: bytes
+    alt: str
 
 
-@_prepare.register
-def _(section: Group, prefix: str) -> dict[str, object]:
-    parts = [_prepare(part, f"{prefix}-{i}") for i, part in enumerate(section.parts, start=1)]
-    paragraphs = _paragraphs(section.text)
-    return {"kind": "Group", "section": section, "id": prefix, "parts": parts, "paragraphs": paragraphs}
+@dataclass(frozen=True)
+class Exhibit:
+    """One thing shown in any of its ways; the label says what part it plays, e.g. "query: image"."""
+
+    label: str
+    images: Sequence[Image] = ()
+    sounds: Sequence[Audio] = ()
+    text: str = ""
 
 
-def _paragraphs(text: str) -> list[str]:
-    return [one for one in re.split(r"\n\s*\n", text.strip()) if one]
+@dataclass(frozen=True)
+class Prediction:
+    """What one query answered, and whether that is right."""
+
+    query: str
+    answer: str
+    right: bool
 
 
-def _has_command(prepared: Sequence[Mapping[str, object]]) -> bool:
-    """Whether any section has a button that copies: the only thing that needs a script."""
-    parts = [part for one in prepared for part in one.get("parts", ())]  # type: ignore[union-attr]
-    return any(one["kind"] == "Command" for one in (*prepared, *parts))
+@dataclass(frozen=True)
+class Card:
+    """One example: its images, a line of text, what each query answered, and further things to see or hear."""
+
+    title: str
+    images: Sequence[Image] = ()
+    text: str = ""
+    predictions: Sequence[Prediction] = ()
+    exhibits: Sequence[Exhibit] = ()
 
 
-def _data_url(image: Image) -> str:
-    if not image.png.startswith(_PNG):
-        raise ValueError(f"the image {image.alt!r} must be PNG bytes; got {image.png[:8]!r}")
-    if not image.alt:
-        raise ValueError("alt must say what the image shows; got an empty text")
-    return "data:image/png;base64," + base64.b64encode(image.png).decode()
+@dataclass(frozen=True)
+class Examples:
+    """Cards side by side."""
+
+    heading: str
+    cards: Sequence[Card]
+    caption: str = ""
 
 
-def _sound_url(sound: Audio) -> str:
-    if sound.wav[:4] != b"RIFF" or sound.wav[8:12] != b"WAVE":
-        raise ValueError(f"the sound {sound.alt!r} must be WAV bytes; got {sound.wav[:12]!r}")
-    if not sound.alt:
-        raise ValueError("alt must say what the sound is; got an empty text")
-    return "data:audio/wav;base64," + base64.b64encode(sound.wav).decode()
+@dataclass(frozen=True)
+class Command:
+    """A command to try next, to be copied."""
+
+    heading: str
+    command: str
+    text: str = ""
 
 
-def render_html(
+Part = Text | Table | Figure | PlanText | Examples | Command
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several parts with smaller headings (or none) under one, after paragraphs of text."""
+
+    heading: str
+    parts: Sequence[Part]
+    text: str = ""
+
+
+Section = Part | Group
+
+
+def write_report(
+    file: str | Path,
+    title: str,
+    sections: Sequence[Section],
+    summary: str = "",
+    versions: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the page, whole or not at all; the arguments are those of `render_report`."""
+    text = render_report(title, sections, summary, versions)
+    with written_whole(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(file)
+
+
+def render_report(
     title: str,
     sections: Sequence[Section],
     summary: str = "",
@@ -146,17 +180,19 @@ def render_html(
         title: of the page.
         sections: from top to bottom.
         summary: one or two sentences under the title: what was found.
-        versions: shown at the foot, see `confu.evaluation.report.versions`.
+        versions: shown at the foot, see `confu.evaluation.versions`.
 
     Raises:
         ValueError: if an SVG is not passive, an image is not PNG, a sound is not WAV, or one of
             them has no alternative text.
 
     Example:
-        >>> page = render_html("Digits", [Text("What", "Two & three.")])
+        >>> page = render_report("Digits", [Text("What", "Two & three.")])
         >>> "<h1>Digits</h1>" in page, "Two &amp; three." in page
         (True, True)
     """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -164,26 +200,63 @@ def render_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    prepared = [_prepare(section, f"section-{i}") for i, section in enumerate(sections, start=1)]
+    items = [_item(section, f"section-{i}") for i, section in enumerate(sections, start=1)]
+    flat = [part for item in items for part in (item, *item["parts"])]
     return environment.get_template("report.html").render(
-        title=title, summary=summary, sections=prepared, versions=dict(versions or {}), data_url=_data_url,
-        sound_url=_sound_url, scripted=_has_command(prepared),
-    )  # fmt: skip
+        title=title,
+        summary=summary,
+        sections=items,
+        versions=dict(versions or {}),
+        data_url=_data_url,
+        scripted=any(part["kind"] == "Command" for part in flat),  # the button that copies
+    )
 
 
-def write_html(
-    path: str | Path,
-    title: str,
-    sections: Sequence[Section],
-    summary: str = "",
-    versions: Mapping[str, str] | None = None,
-) -> Path:
-    """Write the page, whole or not at all; the arguments are those of `render_html`.
+def _item(section: Section, id: str) -> dict[str, Any]:
+    """A section with what the template needs beside it."""
+    item: dict[str, Any] = {"kind": type(section).__name__, "section": section, "id": id, "parts": []}
+    if isinstance(section, Text | Group):
+        item["paragraphs"] = [one for one in re.split(r"\n\s*\n", section.text.strip()) if one]
+    if isinstance(section, Group):
+        item["parts"] = [_item(part, f"{id}-{i}") for i, part in enumerate(section.parts, start=1)]
+    if isinstance(section, Table):
+        columns = zip(*section.rows) if section.rows else ((),) * len(section.columns)
+        # A column without any digit, or with long sentences, is read as words and set to the left.
+        item["words"] = [
+            all(len(cell) > 24 or not re.search(r"\d", cell) for cell in column if cell) for column in columns
+        ]
+    if isinstance(section, Figure):
+        item["svg"] = _passive_svg(section.svg, id, section.alt)
+    return item
 
-    Returns:
-        the path.
-    """
-    text = render_html(title, sections, summary, versions)
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return Path(path)
+
+def _passive_svg(svg: str, prefix: str, alt: str) -> str:
+    """Check that an SVG is passive, make its ids unique in the page, and give it its description."""
+    from markupsafe import Markup
+
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    if not svg.lstrip().startswith("<svg"):
+        raise ValueError(f"svg must be an <svg> element; got {svg[:40]!r}")
+    if active := _ACTIVE.search(svg) or _LINK.search(svg):
+        raise ValueError(f"svg may load and run nothing, so that the page works offline; it holds {active.group(0)!r}")
+    if not alt:
+        raise ValueError("alt must say what the figure shows; got an empty text")
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
+    described = Markup('<svg role="img" aria-label="{}" ').format(alt)
+    return described + Markup(svg.lstrip()[len("<svg") :].lstrip())
+
+
+def _data_url(media: Image | Audio) -> str:
+    if isinstance(media, Image):
+        what, content, kind, good = "image", media.png, "PNG", media.png.startswith(b"\x89PNG\r\n\x1a\n")
+    else:
+        what, content, kind = "sound", media.wav, "WAV"
+        good = content[:4] == b"RIFF" and content[8:12] == b"WAVE"
+    if not good:
+        raise ValueError(f"the {what} {media.alt!r} must be {kind} bytes; got {content[:12]!r}")
+    if not media.alt:
+        raise ValueError(f"alt must say what the {what} {'shows' if what == 'image' else 'is'}; got an empty text")
+    mime = "image/png" if what == "image" else "audio/wav"
+    return f"data:{mime};base64," + base64.b64encode(content).decode()

@@ -48,14 +48,7 @@ class Projection:
 def projection_of(vectors: Float[Tensor, "n dim"]) -> Projection:
     """The plane of the two directions in which these vectors vary most.
 
-    Args:
-        vectors: (n, dim), one or more.
-
-    Returns:
-        the plane, each axis with its largest component positive, so that the same vectors always give the same one.
-
-    Raises:
-        ValueError: for no vector, or one that is not finite.
+    Each axis has its largest component positive, so that the same vectors always give the same plane.
 
     Example:
         >>> plane = projection_of(torch.tensor([[2.0, 0, 0], [-2, 0, 0], [0, 1, 0], [0, -1, 0]]))
@@ -94,10 +87,6 @@ def map_2d(vectors: Float[Tensor, "n dim"], method: str = "pca", seed: int = 0) 
         the points; for PCA centred, each axis with its largest component positive, so that the same vectors always give
         the same map.
 
-    Raises:
-        ValueError: for an unknown method, vectors that are not finite, or fewer than four for t-SNE.
-        ImportError: for t-SNE without scikit-learn.
-
     Reference: van der Maaten and Hinton 2008, Visualizing Data using t-SNE.
 
     Example:
@@ -107,17 +96,11 @@ def map_2d(vectors: Float[Tensor, "n dim"], method: str = "pca", seed: int = 0) 
     """
     check_known("method", method, METHODS)
     check_finite("vectors", vectors)
-    return _pca(vectors) if method == "pca" else _tsne(vectors, seed)
-
-
-def _pca(vectors: Tensor) -> Map2D:
-    if not len(vectors):
-        return Map2D(vectors.new_zeros(0, 2), "pca", (0.0, 0.0))
-    plane = projection_of(vectors)
-    return Map2D(plane.points(vectors), "pca", plane.shares)
-
-
-def _tsne(vectors: Tensor, seed: int) -> Map2D:
+    if method == "pca":
+        if not len(vectors):
+            return Map2D(vectors.new_zeros(0, 2), "pca", (0.0, 0.0))
+        plane = projection_of(vectors)
+        return Map2D(plane.points(vectors), "pca", plane.shares)
     try:
         from sklearn.manifold import TSNE
     except ImportError as error:

@@ -43,13 +43,7 @@ class OverlapResult:
         return [[100 * share for share in shares.values()] for shares in self.by_class.values()]
 
     def to_rows(self, target: str, method: str = "", seed: int = 0) -> list[ReportRow]:
-        """A row a category, `share X only`, and one for each category of each class, `share X only of CLASS`.
-
-        Args:
-            target: the subset that was sought.
-            method: copied into the rows.
-            seed: copied into the rows.
-        """
+        """A row a category, `share X only`, and one for each category of each class, `share X only of CLASS`."""
         query = " | ".join(self.queries)
         note = f"{self.left_out} rows that are not complete for every query are left out" if self.left_out else ""
         shares = [(f"share {name}", value, self.count) for name, value in self.shares.items()]
@@ -109,10 +103,11 @@ def evaluate_overlap(
             f"no row is complete for all of {', '.join(names)}, so that they cannot be compared; leave a query out"
         )
     right, kept = right[:, whole], labels[whole]
-    categories = {
-        _category(chosen, names): torch.stack([c if name in chosen else 1 - c for name, c in zip(names, right)]).prod(0)
-        for chosen in _sets(names)
-    }
+    categories = {}
+    # The sets of one query, of two, ..., of all, and the empty one last, as in Fig 5.
+    for chosen in [s for size in range(1, len(names) + 1) for s in combinations(names, size)] + [()]:
+        name = ALL if len(chosen) == len(names) else " & ".join(chosen) + " only" * (len(chosen) == 1) or NONE
+        categories[name] = torch.stack([c if n in chosen else 1 - c for n, c in zip(names, right)]).prod(0)
     classes = {name: kept == label for label, name in _named(kept.unique().tolist(), class_names).items()}
     return OverlapResult(
         queries=tuple(names),
@@ -140,16 +135,3 @@ def _named(labels: Sequence[int], class_names: Sequence[str] | None) -> dict[int
         twice = next(name for name in named.values() if list(named.values()).count(name) > 1)
         raise ValueError(f"class_names must differ, or two classes become one line; {twice!r} is there twice")
     return named
-
-
-def _sets(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Every set of the names: those of one, of two, ..., of all, and the empty one last."""
-    return [chosen for size in range(1, len(names) + 1) for chosen in combinations(names, size)] + [()]
-
-
-def _category(chosen: Sequence[str], names: Sequence[str]) -> str:
-    if not chosen:
-        return NONE
-    if len(chosen) == len(names):
-        return ALL
-    return f"{chosen[0]} only" if len(chosen) == 1 else " & ".join(chosen)

@@ -6,13 +6,14 @@ does not.
 Shapes: n queries, m targets of the gallery.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from confu.checks import check_rows
 from confu.evaluation.scoring import TIE_TOLERANCE, pair_scores, tie_widths
 from confu.products import products
 
@@ -80,30 +81,30 @@ def count_ranks(
     if n == 0:
         none = torch.zeros(0, dtype=torch.long)
         return none, none, none, None if groups is None else GroupRanks(none, none, none, none)
-    found = []
+    counts = []
     for start in range(0, n, step):
         some = slice(start, start + step)
         chunk = _Chunk(score, [one[some] for one in queries], targets, own[some], width)
-        found.append([one.cpu() for one in _counts(chunk, groups, tolerance)])
-    columns = [torch.cat(parts) for parts in zip(*found)]
+        counts.append([one.cpu() for one in _counts(chunk, groups, tolerance)])
+    columns = [torch.cat(parts) for parts in zip(*counts)]
     better, tied, first = columns[:3]
     return better, tied, first, GroupRanks(*columns[3:]) if groups is not None else None
 
 
 class _Chunk:
-    """The scores of some queries, a tile at a time; each is made again when it is asked for again, but a single one."""
+    """The scores of some queries, tile by tile; each is computed when it is needed, a single one once."""
 
     def __init__(self, score: str, queries: list[Tensor], targets: Sequence[Tensor], own: Tensor, width: int) -> None:
         self.score, self.queries, self.targets, self.own = score, queries, targets, own
         size = len(targets[0])
         self.tiles = [slice(start, min(start + width, size)) for start in range(0, size, width)]
-        self.kept = self._made(self.tiles[0]) if len(self.tiles) == 1 else None
+        self.kept = self._scores(self.tiles[0]) if len(self.tiles) == 1 else None
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         for tile in self.tiles:
-            yield tile, self._made(tile) if self.kept is None else self.kept
+            yield tile, self._scores(tile) if self.kept is None else self.kept
 
-    def _made(self, tile: slice) -> Tensor:
+    def _scores(self, tile: slice) -> Tensor:
         with products(self.queries[0]):
             return pair_scores(self.score, self.queries, [one[tile] for one in self.targets])
 
@@ -114,20 +115,20 @@ class _Chunk:
         if self.score == "cosine":
             query, target = self.queries[0], self.targets[0][self.own]
             return (query.double() * target.double()).sum(dim=1, keepdim=True).to(query.dtype)
-        found = self.queries[0].new_empty(len(self.own), 1)
+        values = self.queries[0].new_empty(len(self.own), 1)
         for tile, scores in self:
-            mine = self.inside(tile, self.own)
-            found[mine] = scores[mine].gather(1, self.own[mine, None] - tile.start)
-        return found
+            rows = self.inside(tile)
+            values[rows] = scores[rows].gather(1, self.own[rows, None] - tile.start)
+        return values
 
-    def inside(self, tile: slice, targets: Tensor) -> Tensor:
-        """Where these targets lie in the tile."""
-        return ((targets >= tile.start) & (targets < tile.stop)).nonzero()[:, 0]
+    def inside(self, tile: slice) -> Tensor:
+        """The queries whose own target lies in the tile."""
+        return ((self.own >= tile.start) & (self.own < tile.stop)).nonzero()[:, 0]
 
     def largest(self) -> Tensor:
         """(n, 1) the largest of each query's scores, by its size."""
-        found = [scores.abs().amax(dim=1, keepdim=True) for _, scores in self]
-        return torch.cat(found, dim=1).amax(dim=1, keepdim=True)
+        values = [scores.abs().amax(dim=1, keepdim=True) for _, scores in self]
+        return torch.cat(values, dim=1).amax(dim=1, keepdim=True)
 
 
 def _counts(chunk: _Chunk, groups: Tensor | None, tolerance: float) -> list[Tensor]:
@@ -138,16 +139,16 @@ def _counts(chunk: _Chunk, groups: Tensor | None, tolerance: float) -> list[Tens
     highest = torch.full((n,), -torch.inf, dtype=at.dtype, device=at.device)
     for tile, scores in chunk:
         # The own score as it was taken, so that it ties with itself however the tile's product was rounded.
-        mine = chunk.inside(tile, chunk.own)
-        scores[mine, chunk.own[mine] - tile.start] = at[mine, 0]
+        rows = chunk.inside(tile)
+        scores[rows, chunk.own[rows] - tile.start] = at[rows, 0]
         better += _count(scores, torch.gt, at + width)
         level += _count(scores, torch.ge, at - width)
         top = scores.amax(dim=1)
         risen = (top > highest).nonzero()[:, 0]
         highest[risen] = top[risen]
         first[risen] = scores[risen].argmax(dim=1) + tile.start
-    found = [better, level - better, first]
-    return found if groups is None else [*found, *_group_counts(chunk, groups.to(at.device), width)]
+    counts = [better, level - better, first]
+    return counts if groups is None else [*counts, *_group_counts(chunk, groups.to(at.device), width)]
 
 
 def _count(scores: Tensor, compare: Callable[..., Tensor], limit: Tensor) -> Tensor:
@@ -158,14 +159,14 @@ def _count(scores: Tensor, compare: Callable[..., Tensor], limit: Tensor) -> Ten
 
 def _group_counts(chunk: _Chunk, groups: Tensor, width: float | Tensor) -> list[Tensor]:
     """better, tied, right and members; two passes, since the best of the group is known after the first."""
-    n, mine = len(chunk.own), chunk.own[:, None]
+    n, own_column = len(chunk.own), chunk.own[:, None]
     group = groups[chunk.own][:, None]
     best = chunk.queries[0].new_full((n, 1), -torch.inf)
     counts = torch.zeros(4, n, dtype=torch.long, device=best.device)
 
     def belongs(tile: slice) -> Tensor:
         columns = torch.arange(tile.start, tile.stop, device=groups.device)
-        return ((groups[tile] == group) & (group >= 0)) | (columns == mine)
+        return ((groups[tile] == group) & (group >= 0)) | (columns == own_column)
 
     for tile, scores in chunk:
         best = best.maximum(scores.masked_fill(~belongs(tile), -torch.inf).amax(dim=1, keepdim=True))
@@ -174,3 +175,50 @@ def _group_counts(chunk: _Chunk, groups: Tensor, width: float | Tensor) -> list[
         parts = (scores > best + width) & ~own, ties & ~own, ties & own, own
         counts += torch.stack([part.sum(dim=1) for part in parts])
     return list(counts)
+
+
+def first_hit_credit(
+    better: Int[Tensor, " n"], tied: Int[Tensor, " n"], right: Int[Tensor, " n"], k: int
+) -> Float[Tensor, " n"]:
+    """The chance that at least one right target is among the first k if ties are broken at random.
+
+        1 - C(t, j) / C(t + r, j),   j = clip(k - b, 0, t + r)
+
+    where b wrong targets stand before the best right one, and t wrong and r right ones score the same as it.
+
+    Example:
+        >>> first_hit_credit(torch.tensor([0, 3]), torch.tensor([2, 0]), torch.tensor([2, 1]), k=2)
+        tensor([0.8333, 0.0000], dtype=torch.float64)
+    """
+    check_rows(k, 1, "recall at k")
+    drawn = (k - better).clamp_min(0).minimum(tied + right)
+    missed = _log_choose(tied, drawn.minimum(tied)) - _log_choose(tied + right, drawn)
+    return torch.where(drawn > tied, 1.0, (1 - missed.exp()).clamp(0.0, 1.0))
+
+
+def _log_choose(n: Tensor, k: Tensor) -> Tensor:
+    n, k = n.double(), k.double()
+    return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+
+
+def chance_recall(gallery: int, k: int, members: Int[Tensor, " n"] | None = None) -> float:
+    """The recall at k of a random order: k / m, and 1 - C(m - g, k) / C(m, k) on average where g targets are right.
+
+    Example:
+        >>> chance_recall(200, 10), round(chance_recall(200, 10, torch.tensor([20])), 3)
+        (0.05, 0.66)
+    """
+    if members is None:
+        return min(1.0, k / gallery)
+    return float(first_hit_credit(torch.zeros_like(members), gallery - members, members, min(k, gallery)).mean())
+
+
+def usual_ks(sizes: Iterable[int]) -> tuple[int, ...]:
+    """The k of recall@k that say something in galleries of these sizes: 1, and 5 and 10 up to half of the largest.
+
+    Example:
+        >>> usual_ks([4]), usual_ks([12]), usual_ks([1000, 30])
+        ((1,), (1, 5), (1, 5, 10))
+    """
+    largest = max(sizes, default=0)
+    return tuple(k for k in (1, 5, 10) if k == 1 or largest >= 2 * k)

@@ -82,7 +82,7 @@ def versions() -> dict[str, str]:
         confu = version("contrastive-fusion")
     except PackageNotFoundError:
         confu = "not installed"
-    found = {
+    result = {
         "confu": confu,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -94,18 +94,18 @@ def versions() -> dict[str, str]:
         commit = _git(here.parent, "rev-parse", "HEAD")
         dirty = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
         if commit:
-            found["commit"] = commit + (" (dirty)" if dirty else "")
-    return found
+            result["commit"] = commit + (" (dirty)" if dirty else "")
+    return result
 
 
 def _git(folder: Path, *arguments: str) -> str:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=False
         )
     except (OSError, subprocess.TimeoutExpired):  # without git there is no commit to report
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 @dataclass(frozen=True)

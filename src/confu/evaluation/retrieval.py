@@ -1,9 +1,11 @@
 """Retrieval on stored embeddings: where does the right target stand in the ranking of each query?
 
-Shapes: n queries and n targets, row i of one belongs to row i of the other; dim numbers a vector.
+Shapes: n queries and n targets, row i of one belongs to row i of the other; dim numbers a vector; m targets of a
+gallery.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
@@ -13,16 +15,16 @@ from torch import Tensor
 from confu.checks import check_pair, check_rows
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
-from confu.evaluation.ranking import count_ranks
+from confu.evaluation.ranking import GroupRanks, count_ranks, first_hit_credit
 from confu.evaluation.report import ReportRow
 from confu.evaluation.scoring import (
     TIE_TOLERANCE,
     answers,
-    asked_with,
     check_unit,
     disjoint_pairs,
+    query_vectors,
     queryable_subsets,
-    side_subsets,
+    sides,
 )
 from confu.plan import Subset
 
@@ -63,51 +65,25 @@ def retrieval_ranks(
         >>> better.tolist(), tied.tolist()
         ([1, 1, 0], [2, 2, 1])
     """
-    queries, targets = _as_sides("queries", queries), _as_sides("targets", targets)
-    for query in queries:
-        for target in targets:
-            check_pair(query, target)
+    named = {}
     for name, side in (("queries", queries), ("targets", targets)):
+        named[name] = [side] if isinstance(side, Tensor) else list(side)
+        if not named[name]:
+            raise ValueError(f"{name} must hold one (n, dim) tensor or more; got none")
+    for query in named["queries"]:
+        for target in named["targets"]:
+            check_pair(query, target)
+    for name, side in named.items():
         for i, vectors in enumerate(side):
             check_unit(name if len(side) == 1 else f"{name}[{i}]", vectors)
-    own = torch.arange(len(queries[0]))
-    better, tied, _, _ = count_ranks(queries, targets, own, score, tolerance=tolerance, chunk_size=chunk_size)
-    return better, tied
-
-
-def _as_sides(name: str, side: Sides) -> list[Tensor]:
-    vectors = [side] if isinstance(side, Tensor) else list(side)
-    if not vectors:
-        raise ValueError(f"{name} must hold one (n, dim) tensor or more; got none")
-    return vectors
-
-
-def recall_credit(better: Int[Tensor, " n"], tied: Int[Tensor, " n"], k: int) -> Float[Tensor, " n"]:
-    """For each query, the probability that its own target is among the first k if ties are broken at random.
-
-        clip((k - better_i) / tied_i, 0, 1)
-
-    Args:
-        better: (n,) from `retrieval_ranks`.
-        tied: (n,) from `retrieval_ranks`.
-        k: 1 to n.
-
-    Returns:
-        (n,) in [0, 1].
-
-    Raises:
-        ValueError: if k is not in 1..n.
-    """
-    n = len(better)
-    if not 1 <= k <= n:
-        raise ValueError(f"k must lie between 1 and the size of the gallery, {n}; got {k}")
-    return ((k - better).double() / tied).clamp(0.0, 1.0)
+    own = torch.arange(len(named["queries"][0]))
+    return count_ranks(*named.values(), own, score, tolerance=tolerance, chunk_size=chunk_size)[:2]
 
 
 def recall_at_k(better: Int[Tensor, " n"], tied: Int[Tensor, " n"], k: int) -> float:
-    """The fraction of queries whose own target is among the first k, with ties broken at random, in expectation.
+    """The share of queries whose own target is among the first k, with ties broken at random, in expectation.
 
-        recall@k = mean_i clip((k - better_i) / tied_i, 0, 1)
+        1/n sum_i clip((k - better_i) / tied_i, 0, 1)
 
     A collapsed model, for which all n targets tie, gets k/n and not 1.
 
@@ -116,17 +92,17 @@ def recall_at_k(better: Int[Tensor, " n"], tied: Int[Tensor, " n"], k: int) -> f
         tied: (n,) from `retrieval_ranks`.
         k: 1 to n.
 
-    Returns:
-        in [0, 1].
-
-    Raises:
-        ValueError: if k is not in 1..n.
-
     Example:
         >>> recall_at_k(torch.tensor([0, 0, 2]), torch.tensor([1, 2, 1]), k=1)
         0.5
     """
-    return float(recall_credit(better, tied, k).mean())
+    return float(_recall(better, tied, k, len(better)).mean())
+
+
+def _recall(better: Tensor, tied: Tensor, k: int, gallery: int) -> Tensor:
+    if not 1 <= k <= gallery:
+        raise ValueError(f"k must lie between 1 and the size of the gallery, {gallery}; got {k}")
+    return ((k - better).double() / tied).clamp(0.0, 1.0)
 
 
 def expected_ranks(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -136,10 +112,6 @@ def expected_ranks(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> Float[
 
 def median_rank(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> float:
     """The median over queries of the expected rank of its own target, better + (tied + 1) / 2; 1 is best.
-
-    Args:
-        better: (n,) from `retrieval_ranks`.
-        tied: (n,) from `retrieval_ranks`.
 
     Returns:
         from 1 to n; the mean of the two middle ranks if n is even.
@@ -153,18 +125,11 @@ def median_rank(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> float:
 
 
 def reciprocal_ranks(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The expectation of 1 / rank of each query's own target if ties are broken at random.
+    """The expectation of 1 / rank of each query's own target if ties are broken at random, in (0, 1].
 
         1/t sum_{r=b+1}^{b+t} 1/r = (H(b + t) - H(b)) / t,   H(k) = 1 + 1/2 + ... + 1/k
 
     It is more than 1 / (expected rank): a rank of 1 or 3 by a coin gives 2/3, and not 1/2.
-
-    Args:
-        better: (n,) b, from `retrieval_ranks`.
-        tied: (n,) t, from `retrieval_ranks`.
-
-    Returns:
-        (n,) in (0, 1].
     """
     last = int((better + tied).max()) if len(better) else 0
     harmonic = torch.zeros(last + 1, dtype=torch.float64)
@@ -175,19 +140,113 @@ def reciprocal_ranks(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> Floa
 def mean_reciprocal_rank(better: Int[Tensor, " n"], tied: Int[Tensor, " n"]) -> float:
     """The mean over queries of 1 / rank of its own target (MRR), with ties broken at random, in expectation.
 
-    Args:
-        better: (n,) from `retrieval_ranks`.
-        tied: (n,) from `retrieval_ranks`.
-
-    Returns:
-        in (0, 1]; 1 is best.
-
     Example:
         >>> mean_reciprocal_rank(torch.tensor([0, 1]), torch.tensor([1, 1]))
         0.75
     """
     check_rows(len(better), 1, "the mean reciprocal rank")
     return float(reciprocal_ranks(better, tied).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The outcome of n queries in a gallery of m targets, where more than one may be right.
+
+    Attributes:
+        rows: (n,) the rows of the table that are the queries.
+        better: (n,) how many targets score better than the query's own.
+        tied: (n,) how many score the same, its own among them.
+        first: (n,) the row of the table whose target scores best; the first one of those that tie.
+        gallery: m.
+        groups: the same where any row of the query's group is right; None without groups.
+    """
+
+    rows: Int[Tensor, " n"]
+    better: Int[Tensor, " n"]
+    tied: Int[Tensor, " n"]
+    first: Int[Tensor, " n"]
+    gallery: int
+    groups: GroupRanks | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def recall(self, k: int) -> Float[Tensor, " n"]:
+        """The chance that the query's own target is among the first k if ties are broken at random."""
+        return _recall(self.better, self.tied, k, self.gallery)
+
+    def group_recall(self, k: int) -> Float[Tensor, " n"]:
+        """The chance that any row of the query's group is among the first k; see `first_hit_credit`."""
+        if self.groups is None:
+            raise ValueError("there are no groups; give `groups` where the ranks are made")
+        return first_hit_credit(self.groups.better, self.groups.tied, self.groups.right, k)
+
+    def ranks(self) -> Float[Tensor, " n"]:
+        """The expected rank of the query's own target; 1 is best."""
+        return expected_ranks(self.better, self.tied)
+
+    def reciprocal(self) -> Float[Tensor, " n"]:
+        """The expectation of 1 / rank of the query's own target."""
+        return reciprocal_ranks(self.better, self.tied)
+
+    def spread(self, values: Float[Tensor, " n"], size: int) -> Float[Tensor, " size"]:
+        """One value a row of the table; NaN in the rows that are no query."""
+        return torch.full((size,), float("nan"), dtype=torch.float64).index_copy_(0, self.rows, values.double())
+
+
+def rank_pair(
+    table: EmbeddingTable, query: Subset, target: Subset, groups: Int[Tensor, " _"] | None = None
+) -> dict[str, Ranked]:
+    """Rank the targets of the rows that are complete for query and target, by the query's name.
+
+    Args:
+        table: of embeddings.
+        query: beside a fused one of a cosine table stands `mean(...)`, see `query_vectors`.
+        target: the subset that is sought.
+        groups: (len(table),) the group of each row, -1 for none.
+
+    Returns:
+        empty if no row is complete for both.
+
+    Raises:
+        ValueError: if the table cannot answer it (`confu.evaluation.why_not`), or an embedding is not finite.
+
+    Example:
+        >>> table = EmbeddingTable(("a", "b"), {Subset("image"): torch.eye(2), Subset("text"): torch.eye(2)})
+        >>> rank_pair(table, Subset("image"), Subset("text"))["image"].recall(1).tolist()
+        [1.0, 1.0]
+    """
+    rows, queries = query_vectors(table, query, target)
+    if len(rows) == 0:
+        return {}
+    targets = [vectors[rows] for vectors in sides(table, target)]
+    within, own = None if groups is None else groups[rows], torch.arange(len(rows))
+    ranked = {}
+    for name, vectors in queries.items():
+        better, tied, first, of_group = count_ranks(vectors, targets, own, table.score, within)
+        ranked[name] = Ranked(rows, better, tied, rows[first], len(rows), of_group)
+    return ranked
+
+
+def ranked_rows(
+    ranked: Ranked,
+    ks: Iterable[int],
+    query: str,
+    target: str,
+    method: str = "",
+    seed: int = 0,
+    confidence: float | None = None,
+    note: str = "",
+) -> list[ReportRow]:
+    """Recall@k, the median rank and the mean reciprocal rank of some queries."""
+    measures = {f"recall@{k}": (ranked.recall(k), "mean") for k in ks}
+    measures["median rank"] = ranked.ranks(), "median"
+    measures["mean reciprocal rank"] = ranked.reciprocal(), "mean"
+    rows = [
+        measured_row(metric, query, target, values, method, seed, statistic, confidence)
+        for metric, (values, statistic) in measures.items()
+    ]
+    return [replace(row, note=note) for row in rows]
 
 
 def evaluate_retrieval(
@@ -232,25 +291,18 @@ def evaluate_retrieval(
     """
     if pairs is None:
         pairs = [pair for pair in disjoint_pairs(queryable_subsets(table)) if answers(table, *pair)]
-    found: list[ReportRow] = []
+    rows: list[ReportRow] = []
     for query, target in pairs:
-        rows, asking = asked_with(table, query, target)
-        if max(ks, default=1) > len(rows):
+        ranked = rank_pair(table, query, target)
+        gallery = max(map(len, ranked.values()), default=0)
+        if max(ks, default=1) > gallery:
             raise ValueError(
-                f"k = {max(ks, default=1)} is larger than the gallery of {query} -> {target}, {len(rows)} complete "
+                f"k = {max(ks, default=1)} is larger than the gallery of {query} -> {target}, {gallery} complete "
                 "rows; use smaller ks, more rows, or `pairs` without this one"
             )
-        sought = [table[one][rows] for one in side_subsets(table, target)]
-        for name, vectors in asking.items():
-            ranks = retrieval_ranks(vectors, sought, score=table.score)
-            measured = {f"recall@{k}": (recall_credit(*ranks, k), "mean") for k in ks}
-            measured["median rank"] = expected_ranks(*ranks), "median"
-            measured["mean reciprocal rank"] = reciprocal_ranks(*ranks), "mean"
-            found += [
-                measured_row(metric, name, str(target), values, method, seed, statistic, confidence)
-                for metric, (values, statistic) in measured.items()
-            ]
-    return found
+        for name, one in ranked.items():
+            rows += ranked_rows(one, ks, name, str(target), method, seed, confidence)
+    return rows
 
 
 def retrieval_means(rows: Iterable[ReportRow]) -> list[ReportRow]:

@@ -78,14 +78,6 @@ def tie_widths(
 
     Cosines have one scale. The others do not: where two queries nearly agree, every volume with them is small. There
     the width is relative to the query's largest score, so that a scale that all its scores share makes no ties.
-
-    Args:
-        score: one of `confu.types.SCORES`.
-        scores: (n, m) of each query with every target, from `pair_scores`.
-        tolerance: the width for cosines, and relative to the largest score for the others.
-
-    Returns:
-        a number for cosines, else (n, 1).
     """
     if score == "cosine" or scores.shape[1] == 0:
         return tolerance
@@ -95,11 +87,7 @@ def tie_widths(
 def query_chunks(n: int, m: int, num_vectors: int, chunk_size: int | None = None) -> Iterator[slice]:
     """Slices of n queries, so few at once that memory does not grow with n * m; one empty slice for n = 0.
 
-    Args:
-        n: queries.
-        m: targets.
-        num_vectors: of a query and a target together; a Gram matrix has its square.
-        chunk_size: queries at once, in place of the default.
+    `num_vectors` is that of a query and a target together; a Gram matrix has its square.
     """
     step = chunk_size or max(1, _CHUNK_NUMBERS // max(m * num_vectors**2, 1))
     for start in range(0, max(n, 1), step):
@@ -107,11 +95,7 @@ def query_chunks(n: int, m: int, num_vectors: int, chunk_size: int | None = None
 
 
 def check_unit(name: str, vectors: Tensor) -> None:
-    """Check that every vector has length one, or zero (an embedding that collapsed), so that dot products are cosines.
-
-    Raises:
-        ValueError: naming the first row whose length is neither.
-    """
+    """Check that every vector has length one, or zero (a collapsed embedding), so that dot products are cosines."""
     check_finite(name, vectors)
     lengths = vectors.norm(dim=-1)
     wrong = ((lengths - 1).abs() > 1e-3) & (lengths > 1e-3)
@@ -124,14 +108,7 @@ def check_unit(name: str, vectors: Tensor) -> None:
 
 
 def mean_vectors(vectors: Sequence[Float[Tensor, "n dim"]]) -> Float[Tensor, "n dim"]:
-    """The re-normalised mean of unit vectors: what a model without a fusion network can do with two queries.
-
-    Args:
-        vectors: each (n, dim).
-
-    Returns:
-        (n, dim) unit vectors; zero where they cancel.
-    """
+    """The re-normalised mean of unit vectors: the query of a model without a fusion network; zero where they cancel."""
     return torch.nn.functional.normalize(torch.stack(list(vectors)).mean(dim=0), dim=-1)
 
 
@@ -163,14 +140,7 @@ def queryable_subsets(table: EmbeddingTable) -> tuple[Subset, ...]:
 
 
 def sides(table: EmbeddingTable, subset: Subset) -> list[Tensor]:
-    """What stands on one side of a comparison: the subset's own embedding, or one a modality.
-
-    Args:
-        table: says by its `score` which.
-        subset: a side of a query that the table answers.
-
-    Returns:
-        each (len(table), dim), for `pair_scores`.
+    """What stands on one side of a comparison by `pair_scores`: the subset's own embedding, or one a modality.
 
     Raises:
         ValueError: if the table lacks one of them.
@@ -191,13 +161,8 @@ def side_subsets(table: EmbeddingTable, subset: Subset) -> list[Subset]:
 def answers(table: EmbeddingTable, query: Subset, target: Subset, target_given: bool = False) -> bool:
     """Whether the method that made the table can rank targets by this query; see the table in the module's docstring.
 
-    The mean of single embeddings, which `asked_with` adds for cosines, does not count: it is no embedding of the query.
-
-    Args:
-        table: of embeddings.
-        query: the subset that asks.
-        target: the subset that is sought.
-        target_given: the targets come from elsewhere (prompts), so that the table need not hold them.
+    The mean of single embeddings, which `query_vectors` adds for cosines, does not count: it is no embedding of the
+    query. The arguments are those of `why_not`.
 
     Example:
         >>> table = EmbeddingTable(("a",), {Subset(name): torch.eye(1) for name in "xyz"}, score="multilinear")
@@ -212,7 +177,7 @@ def why_not(table: EmbeddingTable, query: Subset, target: Subset, target_given: 
 
     Args:
         table: of embeddings.
-        query: the subset that asks.
+        query: a subset.
         target: the subset that is sought.
         target_given: the targets come from elsewhere (prompts), so that the table need not hold them.
 
@@ -221,42 +186,33 @@ def why_not(table: EmbeddingTable, query: Subset, target: Subset, target_given: 
         >>> why_not(table, Subset("x"), Subset("z"))
         'x -> z leaves out y, but a multilinear product (Symile) compares x, y, z all at once; ask x+y -> z'
     """
-    held = side_subsets(table, query) + ([] if target_given else side_subsets(table, target))
-    return _shared(query, target) or _missing(table, held) or _refused(table, query, target)
+    needed = side_subsets(table, query) + ([] if target_given else side_subsets(table, target))
+    return _shared(query, target) or _missing(table, needed) or _refused(table, query, target)
 
 
-def asked_with(
+def query_vectors(
     table: EmbeddingTable, query: Subset, target: Subset, target_given: bool = False
 ) -> tuple[Int[Tensor, " rows"], dict[str, list[Tensor]]]:
-    """The rows on which a query can be measured, and what asks there.
+    """The rows that are complete for query and target, and by the query's name its sides at these rows.
 
     Beside a fused query of a cosine table stands `mean(image, audio)`, the mean of its single embeddings if the table
     has them; where there is no fused embedding, it stands alone.
-
-    Args:
-        table: of embeddings.
-        query: the subset that asks.
-        target: the subset that is sought.
-        target_given: the targets come from elsewhere (prompts), so that the table need not hold them.
-
-    Returns:
-        the indices of the rows that are complete for all of it, and name -> the query's sides at these rows.
 
     Raises:
         ValueError: `why_not`; or an embedding is not finite or has not length one.
     """
     singles = singles_of(table, query)
     own = [] if singles and query not in table else side_subsets(table, query)
-    held = own + singles + ([] if target_given else side_subsets(table, target))
-    if reason := _shared(query, target) or _missing(table, held) or _refused(table, query, target):
+    needed = own + singles + ([] if target_given else side_subsets(table, target))
+    if reason := _shared(query, target) or _missing(table, needed) or _refused(table, query, target):
         raise ValueError(reason)
-    for subset in held:
+    for subset in needed:
         check_unit(f"the embeddings of {subset}", table[subset])
-    rows = table.rows_with(*held)
-    found = {str(query): [table[one][rows] for one in own]} if own else {}
+    rows = table.rows_with(*needed)
+    vectors = {str(query): [table[one][rows] for one in own]} if own else {}
     if singles:
-        found[mean_name(query)] = [mean_vectors([table[single][rows] for single in singles])]
-    return rows, found
+        vectors[mean_name(query)] = [mean_vectors([table[single][rows] for single in singles])]
+    return rows, vectors
 
 
 def _shared(query: Subset, target: Subset) -> str | None:
@@ -269,8 +225,8 @@ def _shared(query: Subset, target: Subset) -> str | None:
     )
 
 
-def _missing(table: EmbeddingTable, held: Iterable[Subset]) -> str | None:
-    for subset in held:
+def _missing(table: EmbeddingTable, needed: Iterable[Subset]) -> str | None:
+    for subset in needed:
         if subset not in table:
             return f"the table has no subset {str(subset)!r}; it has {', '.join(map(str, table.subsets))}"
     return None

@@ -1,4 +1,4 @@
-"""Zero-shot classification: a class is the mean of its prompts' embeddings, and a query takes the most alike class.
+"""Zero-shot classification: a class is the mean of its prompts' embeddings; a query takes the most alike class.
 
 Shapes: n queries, p prompts, c classes.
 """
@@ -18,10 +18,10 @@ from confu.evaluation.report import ReportRow
 from confu.evaluation.scoring import (
     TIE_TOLERANCE,
     answers,
-    asked_with,
     check_unit,
     pair_scores,
     query_chunks,
+    query_vectors,
     queryable_subsets,
     tie_widths,
     why_not,
@@ -36,15 +36,8 @@ def class_vectors(prompts: Float[Tensor, "_ dim"], prompt_classes: Int[Tensor, "
 
         v_c = normalise(mean_{i : class_i = c} p_i)
 
-    Args:
-        prompts: (p, dim) unit vectors.
-        prompt_classes: (p,) the class of each prompt; the classes are 0 to the largest one.
-
-    Returns:
-        (c, dim) unit vectors.
-
     Raises:
-        ValueError: if there is no prompt, or a class has none.
+        ValueError: if there is no prompt, or a class has none; the classes are 0 to the largest one.
 
     Example:
         >>> class_vectors(torch.eye(2)[[0, 1, 1]], torch.tensor([1, 0, 0]))
@@ -114,13 +107,13 @@ def class_scores(
             )
         check_unit("queries" if len(queries) == 1 else f"queries[{i}]", vectors)
     targets = class_vectors(prompts, prompt_classes) if ensemble == "vectors" else prompts
-    found = []
+    parts = []
     for rows in query_chunks(len(queries[0]), len(targets), len(queries) + 1):
         scores = pair_scores(score, [one[rows] for one in queries], [targets])
         if ensemble == "scores":
             scores = scores.new_zeros(len(scores), len(counts)).index_add_(1, prompt_classes, scores) / counts
-        found.append(scores)
-    return torch.cat(found)
+        parts.append(scores)
+    return torch.cat(parts)
 
 
 def zero_shot_predict(
@@ -136,24 +129,18 @@ def zero_shot_predict(
 
     Args:
         queries: (n, dim) unit vectors; or one such a modality, for a score that compares several.
-        prompts: (p, dim) unit vectors.
-        prompt_classes: (p,) the class of each prompt; the classes are 0 to the largest one.
-        score: how they are compared, see `confu.evaluation.scoring.pair_scores`.
-        ensemble: `"vectors"` or `"scores"`, see `class_scores`.
+        prompts: this and the others as for `class_scores`.
 
     Returns:
         predictions (n,), the first of classes that tie exactly, and the scores (n, c).
-
-    Raises:
-        ValueError: as `class_scores`.
 
     Example:
         >>> predictions, cosines = zero_shot_predict(torch.eye(2), torch.eye(2), torch.tensor([1, 0]))
         >>> predictions
         tensor([1, 0])
     """
-    asking = [queries] if isinstance(queries, Tensor) else list(queries)
-    scores = class_scores(asking, prompts, prompt_classes, score, ensemble)
+    several = [queries] if isinstance(queries, Tensor) else list(queries)
+    scores = class_scores(several, prompts, prompt_classes, score, ensemble)
     return scores.argmax(dim=1), scores
 
 
@@ -164,18 +151,8 @@ def zero_shot_credit(
 ) -> Float[Tensor, " n"]:
     """How right each row is: 1 if its class wins, 0 if it loses, 1/t if t classes tie for the first place.
 
-    The mean is the accuracy that breaking ties at random has in expectation; a collapsed model gets 1/c.
-
-    Args:
-        scores: (n, c) of each query with each class.
-        labels: (n,) the true classes.
-        tolerance: scores this close are equal, see `confu.evaluation.scoring.tie_widths`.
-
-    Returns:
-        (n,) in [0, 1].
-
-    Raises:
-        ValueError: if a label is not one of the classes.
+    The mean is the accuracy that breaking ties at random has in expectation; a collapsed model gets 1/c. Scores within
+    the tolerance are equal, see `confu.evaluation.scoring.tie_widths`.
     """
     classes = scores.shape[1]
     outside = (labels < 0) | (labels >= classes)
@@ -212,16 +189,22 @@ class ZeroShotResult:
             ValueError: if the query or one of its modalities was not asked, or cannot be.
         """
         query = Subset.parse(query)
-        asked = [str(query), *(query if query.is_fused else ())]
-        if missing := [name for name in asked if name not in self.credit]:
+        names = [str(query), *(query if query.is_fused else ())]
+        if missing := [name for name in names if name not in self.credit]:
             raise ValueError(
                 f"there is no result for {', '.join(missing)}, only for {', '.join(self.credit)}; "
                 "put it into `queries` if the method can answer it"
             )
-        right = self.credit[asked[0]] == 1
-        for name in asked[1:]:
+        right = self.credit[names[0]] == 1
+        for name in names[1:]:
             right &= self.credit[name] == 0
         return right.nonzero().squeeze(1)
+
+    def add(self, row: ReportRow, rows: Tensor, predictions: Tensor, credit: Tensor, size: int) -> None:
+        """Add what one query answered for some of `size` rows."""
+        self.rows.append(row)
+        self.predictions[row.query] = torch.full((size,), -1).index_copy_(0, rows, predictions)
+        self.credit[row.query] = torch.full((size,), float("nan")).index_copy_(0, rows, credit)
 
 
 def evaluate_zero_shot(
@@ -278,15 +261,14 @@ def evaluate_zero_shot(
     chosen = _default_queries(table, target) if queries is None else list(queries)
     result = ZeroShotResult([], {}, {})
     for query in chosen:
-        rows, asking = asked_with(table, query, target, target_given=True)
+        rows, queries_by_name = query_vectors(table, query, target, target_given=True)
         if len(rows) == 0:
             raise ValueError(f"no row is complete for the query {query}; leave it out of `queries`")
-        for name, vectors in asking.items():
+        for name, vectors in queries_by_name.items():
             predicted, scores = zero_shot_predict(vectors, prompts, prompt_classes, table.score, ensemble)
             credit = zero_shot_credit(scores, table.labels[rows], tie_widths(table.score, scores))
-            result.rows.append(measured_row("accuracy", name, str(target), credit, method, seed, confidence=confidence))
-            result.predictions[name] = torch.full((len(table),), -1).index_copy_(0, rows, predicted)
-            result.credit[name] = torch.full((len(table),), float("nan")).index_copy_(0, rows, credit)
+            row = measured_row("accuracy", name, str(target), credit, method, seed, confidence=confidence)
+            result.add(row, rows, predicted, credit, len(table))
     return result
 
 

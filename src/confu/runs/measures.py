@@ -12,10 +12,10 @@ from confu.embeddings import EmbeddingTable
 from confu.evaluation.availability import EVERY_ROW, AvailableRanks, availability_rows, rank_by_availability
 from confu.evaluation.bootstrap import measured_row
 from confu.evaluation.classes import answer_with_largest, evaluate_centroids
-from confu.evaluation.gallery import Ranked, rank_pair
-from confu.evaluation.hits import chance_recall, usual_ks
 from confu.evaluation.overlap import OverlapResult, evaluate_overlap
+from confu.evaluation.ranking import chance_recall, usual_ks
 from confu.evaluation.report import ReportRow
+from confu.evaluation.retrieval import Ranked, rank_pair
 from confu.evaluation.scoring import disjoint_pairs, mean_name, queryable_subsets, singles_of, why_not
 from confu.evaluation.zero_shot import ZeroShotResult, class_vectors, evaluate_zero_shot
 from confu.inference.embedding import embed_batch

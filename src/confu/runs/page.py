@@ -12,10 +12,9 @@ from torch import Tensor
 
 from confu.data.manifest import Problem
 from confu.embeddings import EmbeddingTable
-from confu.evaluation.html import Card, Examples, Figure, Group, Part, PlanText, Section, Table, write_html
+from confu.evaluation.html import Card, Examples, Figure, Group, Part, PlanText, Section, Table, write_report
 from confu.evaluation.map2d import map_2d
-from confu.evaluation.map_plots import point_map
-from confu.evaluation.plots import to_svg, training_curves
+from confu.evaluation.plots import point_map, to_svg, training_curves
 from confu.evaluation.report import Report
 from confu.plan import Plan
 from confu.runs.measures import ClassMeasures, RetrievalMeasures, listed
@@ -84,7 +83,7 @@ class Evaluated:
 
 def write_page(path: Path, evaluated: Evaluated, report: Report) -> Path:
     """Write the page, whole or not at all."""
-    return write_html(path, evaluated.title, page_sections(evaluated), page_summary(evaluated), report.versions)
+    return write_report(path, evaluated.title, page_sections(evaluated), page_summary(evaluated), report.versions)
 
 
 def page_sections(evaluated: Evaluated) -> list[Section]:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 from confu.evaluation.availability import EVERY_ROW
 from confu.evaluation.classes import class_accuracy, confusion
-from confu.evaluation.hits import chance_recall
 from confu.evaluation.html import Figure, Group, Part, Table, Text
-from confu.evaluation.map_plots import interval_bars
 from confu.evaluation.overlap import OverlapResult
-from confu.evaluation.plots import bars, heatmap, stacked_bars, to_svg
+from confu.evaluation.plots import bars, heatmap, interval_bars, stacked_bars, to_svg
+from confu.evaluation.ranking import chance_recall
 from confu.evaluation.report import ReportRow
 from confu.plan import Subset
 from confu.runs.measures import GROUP, ZERO_SHOT, ClassMeasures, RetrievalMeasures, listed

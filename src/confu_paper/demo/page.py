@@ -22,7 +22,18 @@ from confu.evaluation import (
     summarise,
     versions,
 )
-from confu.evaluation.html import Card, Command, Examples, Figure, Image, PlanText, Prediction, Table, Text, write_html
+from confu.evaluation.html import (
+    Card,
+    Command,
+    Examples,
+    Figure,
+    Image,
+    PlanText,
+    Prediction,
+    Table,
+    Text,
+    write_report,
+)
 from confu.evaluation.plots import bars, heatmap, to_svg, training_curves
 from confu.inference import embed
 from confu.losses import ConFuLoss
@@ -184,7 +195,7 @@ def _write_page(
         *(Command("Try next" if i == 0 else "", *(part.strip() for part in line.split("  # ", 1)))
           for i, line in enumerate(lines)),
     ]  # fmt: skip
-    return write_html(page, "confu demo: digits seen, heard and written", sections, versions=versions())
+    return write_report(page, "confu demo: digits seen, heard and written", sections, versions=versions())
 
 
 def _bars(table: ResultTable) -> MatplotlibFigure:

@@ -13,8 +13,7 @@ from confu.checks import check_known
 from confu.data import Splits
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, evaluate_retrieval
-from confu.evaluation.features import Feature
-from confu.evaluation.linear_probe import evaluate_linear_probe
+from confu.evaluation.linear_probe import Feature, evaluate_linear_probe
 from confu.evaluation.scoring import answers, disjoint_pairs, queryable_subsets
 from confu.inference import embed
 from confu.methods import METHODS, Tweaks, build_objective, suffix, tweaked

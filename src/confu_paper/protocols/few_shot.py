@@ -6,8 +6,8 @@ from pathlib import Path
 
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, summarise
-from confu.evaluation.features import TARGET
 from confu.evaluation.few_shot import evaluate_few_shot
+from confu.evaluation.linear_probe import TARGET
 from confu.evaluation.plots import lines
 from confu.inference import embed
 from confu_paper.experiments.benchmark import Benchmark

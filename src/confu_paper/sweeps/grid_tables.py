@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from confu.checks import check_known
 from confu.evaluation.plots import lines
-from confu.evaluation.sweep_plots import boxes, pareto, pareto_front
 from confu.methods import Tweaks, Value
 from confu_paper.experiments.tables import Cell, ResultTable
+from confu_paper.sweeps.figures import boxes, pareto, pareto_front
 from confu_paper.sweeps.grid_result import Point, SweepResult
 from confu_paper.sweeps.numbers import is_share, lower_is_better
 from confu_paper.sweeps.space import describe

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from confu.evaluation.canvas import INK, PALETTE, WIDTH, add_legend, canvas, check_lengths
+from confu.evaluation.plot_style import INK, PALETTE, WIDTH, add_legend, check_lengths, new_figure, styled
 from confu.methods import Tweaks
 from confu_paper.sweeps.space import Choices, Range
 
@@ -40,7 +40,8 @@ def search_figure(
     check_lengths("best_so_far", len(tweaks), best_so_far, "trial")
     columns = min(2, len(space))
     rows = 1 + math.ceil(len(space) / columns)
-    with canvas(WIDTH, 0.6 + 2.4 * rows) as figure:
+    with styled():
+        figure = new_figure(WIDTH, 0.6 + 2.4 * rows)
         grid = figure.add_gridspec(rows, columns)
         history = figure.add_subplot(grid[0, :])
         history.scatter(numbers, values, s=30, color=PALETTE[0], label="trial", zorder=2)

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from confu.evaluation.canvas import to_svg
+from confu.evaluation.plots import to_svg
 from confu_paper.sweeps.grid_result import Measured, SweepResult
 from confu_paper.sweeps.grid_tables import curve_view, mask_differences, mask_view, pareto_view, sweep_table
 from confu_paper.sweeps.search_result import SearchResult, Trial

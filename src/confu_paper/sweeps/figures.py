@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from confu.evaluation.canvas import INK, PALETTE, WIDTH, add_legend, canvas, check_lengths
+from confu.evaluation.plot_style import INK, PALETTE, WIDTH, add_legend, check_lengths, new_figure, shortened, styled
 
 
 def boxes(groups: Mapping[str, Sequence[float]], y_label: str = "difference (points)", zero: bool = True) -> Figure:
@@ -22,12 +21,6 @@ def boxes(groups: Mapping[str, Sequence[float]], y_label: str = "difference (poi
         y_label: with its unit.
         zero: draw the line at zero.
 
-    Returns:
-        a figure for `to_svg` or `save_figure`.
-
-    Raises:
-        ValueError: if there is no group, or a value is infinite.
-
     Reference: appendix B.3.
 
     >>> figure = boxes({"recall@10 1 -> 1": [1.5, 2.0, -0.5], "recall@10 2 -> 1": [4.0, 3.0, 5.5]})
@@ -37,43 +30,37 @@ def boxes(groups: Mapping[str, Sequence[float]], y_label: str = "difference (poi
     if infinite := [name for name, values in groups.items() if any(math.isinf(value) for value in values)]:
         raise ValueError(f"group {infinite[0]!r} must hold finite numbers, or NaN to leave one out; got infinity")
     known = {name: np.array([v for v in values if not math.isnan(v)], dtype=float) for name, values in groups.items()}
-    with canvas(WIDTH, 4.2) as figure:
+    with styled():
+        figure = new_figure(WIDTH, 4.2)
         axes = figure.subplots()
         if zero:
             axes.axhline(0, color=INK, linewidth=1.2, linestyle="--", zorder=1)
         for place, values in enumerate(known.values()):
             if not len(values):
                 continue
-            colour = PALETTE[place % len(PALETTE)]
-            edge = {"color": colour, "linewidth": 1.6}
+            edge = {"color": PALETTE[place % len(PALETTE)], "linewidth": 1.6}
             axes.boxplot(
                 values,
                 positions=[place],
                 widths=0.6,
                 showfliers=False,  # all points are drawn
-                boxprops=edge,
-                whiskerprops=edge,
-                capprops=edge,
+                **{f"{part}props": edge for part in ("box", "whisker", "cap")},  # pyright: ignore[reportArgumentType]
                 medianprops={"color": INK, "linewidth": 2.2},
                 manage_ticks=False,
                 zorder=2,
             )
-            axes.scatter(place + _spread(len(values)), values, s=14, color=colour, alpha=0.6, linewidth=0, zorder=3)
+            # Sideways, so that points do not hide one another: multiples of the golden ratio, no randomness.
+            aside = 0.36 * ((np.arange(len(values)) * 0.618034) % 1 - 0.5) if len(values) > 1 else 0.0
+            axes.scatter(place + aside, values, s=14, color=edge["color"], alpha=0.6, linewidth=0, zorder=3)
         wide = max(map(len, known)) * len(known) > 60
         turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if wide else {}
-        gap = ", " if wide else "\n"
-        names = [f"{name}{gap}n = {len(values)}" for name, values in known.items()]
+        names = [f"{shortened(name)}{', ' if wide else chr(10)}n = {len(values)}" for name, values in known.items()]
         axes.set_xticks(range(len(names)), names, **turned)
         axes.set_xlim(-0.6, len(names) - 0.4)
         axes.grid(axis="x", visible=False)
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel(y_label)
     return figure
-
-
-def _spread(count: int) -> np.ndarray:
-    """Sideways places of points so that they do not hide one another: multiples of the golden ratio, no randomness."""
-    return 0.36 * ((np.arange(count) * 0.618034) % 1 - 0.5) if count > 1 else np.zeros(count)
 
 
 def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
@@ -84,9 +71,6 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
 
     Returns:
         indices of the front, by their first number, ascending.
-
-    Raises:
-        ValueError: if points differ in how many numbers they have.
 
     Reference: appendix B.1.
 
@@ -119,12 +103,6 @@ def pareto(
         x_label: with its unit.
         y_label: with its unit.
 
-    Returns:
-        a figure for `to_svg` or `save_figure`.
-
-    Raises:
-        ValueError: if there is no point, or not one label per point.
-
     Reference: appendix B.1 and Table 7.
 
     >>> figure = pareto([(21.2, 22.1), (20.0, 23.0), (19.0, 22.5)], ["0.1", "0.3", "0.5"])
@@ -134,52 +112,43 @@ def pareto(
     if not drawn:
         raise ValueError(f"points must hold at least one point without NaN; got {len(points)} with NaN")
     front = pareto_front(points)
-    beaten = [i for i in drawn if i not in front]
-    with canvas(WIDTH, 4.4) as figure:
+    order = [*front, *(i for i in drawn if i not in front)]
+    places = np.array([points[i] for i in order], dtype=float)
+    best, beaten = places[: len(front)], places[len(front) :]
+    with styled():
+        figure = new_figure(WIDTH, 4.4)
         axes = figure.subplots()
-        best = np.array([points[i] for i in front])
-        axes.plot(best[:, 0], best[:, 1], "o-", color=PALETTE[0], markersize=8, label="Pareto front", zorder=3)
-        if beaten:
-            x, y = np.array([points[i] for i in beaten]).T
-            axes.scatter(x, y, s=44, facecolor="none", edgecolor=PALETTE[6], linewidth=1.4, label="beaten", zorder=2)
+        axes.plot(*best.T, "o-", color=PALETTE[0], markersize=8, label="Pareto front", zorder=3)
+        if len(beaten):
+            axes.scatter(
+                *beaten.T, s=44, facecolor="none", edgecolor=PALETTE[6], linewidth=1.4, label="beaten", zorder=2
+            )
         axes.margins(0.12)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         add_legend(figure, axes)
-        order = [*front, *beaten]
-        _label_points(figure, axes, [points[i] for i in order], [labels[i] for i in order], best)
+        # Each label stands in the first place beside its point where it covers no point, no label so far and no line.
+        figure.draw_without_rendering()  # so that places in pixels are known
+        frame, dot = axes.get_window_extent(), figure.dpi / 72
+        steps = np.linspace(0, len(best) - 1, 20 * len(best))
+        line = np.stack(
+            [np.interp(steps, np.arange(len(best)), axes.transData.transform(best)[:, k]) for k in (0, 1)], 1
+        )
+        taken = [
+            Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
+            for several, reach in ((axes.transData.transform(places), 7 * dot), (line, dot))
+            for x, y in several.tolist()
+        ]
+        sides = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+        for own, i in enumerate(order):
+            text = axes.annotate(labels[i], points[i], (0, 0), textcoords="offset points", fontsize=10)
+            text.set_in_layout(False)  # or the axes would move under the labels placed before
+            for away, (across, up) in ((away, side) for away in (8, 14, 22) for side in sides):
+                text.set(ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up])
+                text.set_position((away * across, away * up))
+                box = text.get_window_extent()
+                inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+                if inside and not any(box.overlaps(other) for j, other in enumerate(taken) if j != own):
+                    break
+            taken.append(text.get_window_extent().padded(3))
     return figure
-
-
-def _label_points(
-    figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], line: np.ndarray
-) -> None:
-    """Write each label beside its point, in the first place where it covers no point, no label so far and no line."""
-    figure.draw_without_rendering()  # so that places in pixels are known
-    frame = axes.get_window_extent()
-    steps = np.linspace(0, len(line) - 1, 20 * len(line))
-    along = np.stack([np.interp(steps, np.arange(len(line)), axes.transData.transform(line)[:, k]) for k in (0, 1)], 1)
-    centres = axes.transData.transform(np.array(points))
-    taken = [
-        Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
-        for places, reach in ((centres, 7 * figure.dpi / 72), (along, figure.dpi / 72))
-        for x, y in places.tolist()
-    ]
-
-    def is_free(box: Bbox, own: int) -> bool:
-        inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-        return bool(inside) and not any(box.overlaps(other) for j, other in enumerate(taken) if j != own)
-
-    for i, (point, label) in enumerate(zip(points, labels)):
-        text = axes.annotate(label, point, (0, 0), textcoords="offset points", fontsize=10)
-        text.set_in_layout(False)  # or the axes would move under the labels placed before
-        for away, (across, up) in _PLACES:  # where all is full, the last one: the label covers something, but is there
-            text.set(ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up])
-            text.set_position((away * across, away * up))
-            if is_free(text.get_window_extent(), i):
-                break
-        taken.append(text.get_window_extent().padded(3))
-
-
-_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
-_PLACES = [(away, side) for away in (8, 14, 22) for side in _SIDES]  # points from the centre, and the direction
