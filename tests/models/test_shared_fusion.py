@@ -14,7 +14,7 @@ from confu.models.multimodal import SharedFusers
 from confu.nn.encoders import MLPEncoder
 from confu.plan import Plan, Subset, disjoint_plan, pairwise_plan
 from confu.types import Batch, Inputs
-from models.parts import NAMES, NO_AUDIO, complete_rows, counted, dataset, model
+from models.parts import NAMES, complete_rows, dataset, model
 
 ALL = torch.arange(12)
 
@@ -96,23 +96,6 @@ def test_some_towers_are_loaded_with_their_maps(tmp_path):
     assert all(torch.equal(part[subset], whole[subset]) for subset in part)
     alone = load_model(tmp_path, modalities=["c"])
     assert len(alone.fusers) == 0 and torch.equal(alone(batch)["c"], whole["c"])
-
-
-def test_rows_without_a_modality_leave_no_trace():
-    plan = Plan.parse(["audio ~ text", "image+audio ~ text"])
-    net, batch = model(plan, fusion="shared"), dataset().batch(ALL)
-    image = batch.inputs["image"].values.clone().requires_grad_()
-    batch.inputs["image"] = Inputs(image, batch.inputs["image"].rows)
-    ConFuLoss(plan)(net(batch)).total.backward()
-    assert not image.grad[torch.tensor(sorted(NO_AUDIO))].any()
-    assert image.grad[complete_rows("audio")].abs().amax(dim=1).min() > 0
-
-
-def test_a_modality_that_no_row_has_is_never_encoded():
-    net, wrapped = counted(fusion="shared")
-    z = net(dataset().batch(torch.tensor(sorted(NO_AUDIO))))
-    assert wrapped["audio"].seen == []
-    assert not z["image+audio"].any() and not z.complete(Subset("image", "audio")).any()
 
 
 @pytest.mark.parametrize("missing", [False, True])

@@ -49,13 +49,10 @@ def test_hub_ids_and_folders(name):
     assert encoder_for(name, "video", 8) == {"kind": "frames", "encoder": {**expected, "modality": "image"}}
 
 
-def test_functions():
+def test_functions_and_frames_of_videos():
     expected = {"kind": "custom", "function": "birds.nets:wing", "arguments": {}}
     assert encoder_for("birds.nets:wing", "sequence", 8) == expected
     assert encoder_for("nets:wing", "video", 8) == {**expected, "function": "nets:wing"}
-
-
-def test_frames_of_videos_are_images():
     assert encoder_for("conv", "video", 8) == {"kind": "frames", "encoder": encoder_for("conv", "image", 8)}
 
 

@@ -4,8 +4,7 @@ import torch
 from confu.nn import Temperature
 
 
-@pytest.mark.parametrize("learned", [True, False])
-@pytest.mark.parametrize("initial", [0.01, 0.07, 1.0])
+@pytest.mark.parametrize(("initial", "learned"), [(0.01, True), (0.07, False), (1.0, True)])
 def test_begins_where_it_is_told(initial, learned):
     temperature = Temperature(initial, learned)
     assert temperature().item() == pytest.approx(initial)
@@ -53,13 +52,6 @@ def test_comes_back_from_a_bound_after_clamp(bounds, outward):
     assert temperature().item() != pytest.approx(at_bound, rel=0.1)
 
 
-def test_clamp_leaves_what_is_inside():
-    temperature = Temperature(0.07, learned=True)
-    before = temperature.log_inverse.detach().clone()
-    temperature.clamp_()
-    assert torch.equal(temperature.log_inverse, before)
-
-
 def test_gradient_is_relative():
     """d T / d log_inverse = -T."""
     temperature = Temperature(0.07, learned=True)
@@ -77,7 +69,3 @@ def test_refuses_an_initial_value_outside(initial):
 def test_refuses_bad_bounds(bounds):
     with pytest.raises(ValueError, match="0 < minimum <= maximum"):
         Temperature(0.07, minimum=bounds[0], maximum=bounds[1])
-
-
-def test_prints_its_value():
-    assert "0.07, learned=True" in repr(Temperature(0.07, learned=True))

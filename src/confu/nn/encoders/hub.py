@@ -119,7 +119,8 @@ class TransformersEncoder(PretrainedEncoder):
 def _encode(
     backbone: Tuned, modality: str, pool: str, sound: "SoundInputs | None", values: Tensor, **named: Tensor
 ) -> Tensor:
-    network, real = backbone.network, None
+    network: Any = backbone.network
+    real = None
     if sound is not None:
         named, samples = sound(values, **named)
         output = backbone(**named)
@@ -198,13 +199,12 @@ class SoundInputs:
         waveforms, lengths = as_waveforms(values, mask)
         if self._extractor is not None:
             sounds = [row[:length].float().cpu().numpy() for row, length in zip(waveforms.detach(), lengths.tolist())]
-            made = self._extractor(sounds, sampling_rate=self._extractor.sampling_rate, return_tensors="pt")
-            inputs = {}
-            for name, value in made.items():
-                if name in self._named:
-                    dtype = waveforms.dtype if value.is_floating_point() else value.dtype
-                    inputs[name] = value.to(waveforms.device, dtype)
-            return inputs, None
+            computed = self._extractor(sounds, sampling_rate=self._extractor.sampling_rate, return_tensors="pt")
+            return {
+                name: value.to(waveforms.device, waveforms.dtype if value.is_floating_point() else value.dtype)
+                for name, value in computed.items()
+                if name in self._named
+            }, None
         count = lengths.unsqueeze(1)
         real = torch.arange(waveforms.shape[1], device=waveforms.device) < count
         if self.normalises:  # to mean 0 and variance 1 over the real samples: (x - mean) / sqrt(variance + 1e-7)
