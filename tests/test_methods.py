@@ -200,7 +200,7 @@ def test_another_packages_method_is_one_row(monkeypatch):
     monkeypatch.setattr(EntryPoint, "load", lambda entry: own if entry.name == "own" else "no method")
     monkeypatch.setattr(registry, "entry_points", lambda **options: entries.select(**options))
     assert METHODS["own"] is own
-    assert list(METHODS)[-2:] == ["own", "bad"]
+    assert list(METHODS)[-2:] == ["bad", "own"]
     assert type(objective("own").loss) is CLIPLoss
     with pytest.raises(ValueError, match=r"entry point 'bad' of confu\.methods must be a Method; got 'no method'"):
         METHODS["bad"]

@@ -12,10 +12,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from confu.plan import Subset
 from confu.training import fit
 from confu.training.cached_gradients import (
-    RandomState,
     RunningBuffers,
     cached_backward,
-    cached_loss,
     join_embeddings,
     slice_batch,
     spans,
@@ -53,17 +51,11 @@ def seeded(function, *given, **more):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_chunks_give_the_loss_and_gradient_of_the_whole(method):
-    module, given = objective(method), batch()
+    module, given = objective(method).double(), in_float64(batch())
     expected = seeded(plain, module, given)
     assert any(gradient is not None and gradient.abs().max() > 1e-3 for gradient in expected[1].values())
-    for chunk in (1, 9):
-        assert_close(seeded(cached, module, given, chunk), expected, 1e-5)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_chunks_differ_by_rounding_only(method):
-    module, given = objective(method).double(), in_float64(batch())
-    assert_close(seeded(cached, module, given, 5), seeded(plain, module, given), 1e-12)
+    for chunk in (1, 5, 9):
+        assert_close(seeded(cached, module, given, chunk), expected, 1e-12)  # nothing but rounding
 
 
 @pytest.mark.parametrize("more", [{"gaps": False}, {"repeats": True}, {"repeats": True, "gaps": False}])
@@ -192,7 +184,8 @@ def test_gradients_are_added_to_those_that_are_there():
 
 def test_the_loss_alone_makes_no_graph():
     module, given = objective(dropout=0.4, norm=True).eval(), batch()
-    out = cached_loss(module, given, 6)
+    with torch.no_grad():
+        out = cached_backward(module, given, 6)
     torch.testing.assert_close(out.total, module(given).total.detach(), rtol=1e-5, atol=0)
     assert not out.total.requires_grad
     assert [has_graph for _, has_graph in module.model.encoders["text"].seen] == [False] * 4 + [True]
@@ -292,14 +285,9 @@ def test_a_slice_of_adjoining_inputs_copies_nothing():
     part, whole = slice_batch(given, 5, 9).inputs["image"].values, given.inputs["image"].values
     assert part.data_ptr() == whole[5].data_ptr()
     assert slice_batch(given, 0, len(given)) is given
-
-
-def test_labels_follow_their_rows_and_may_be_missing():
-    given = batch(rows=6)
     assert slice_batch(given, 1, 3).labels is None
-    part = slice_batch(Batch(given.inputs, given.ids, labels=torch.arange(6)), 1, 3)
-    assert part.labels.tolist() == [1, 2]
-    assert part.groups is None
+    labelled = slice_batch(Batch(given.inputs, given.ids, labels=torch.arange(len(given))), 1, 3)
+    assert (labelled.labels.tolist(), labelled.groups) == ([1, 2], None)
 
 
 def test_joined_embeddings_have_all_masks_and_no_history():
@@ -314,16 +302,6 @@ def test_joined_embeddings_have_all_masks_and_no_history():
     assert not joined[a].requires_grad
     assert {name: mask.tolist() for name, mask in joined.present.items()} == {"b": [True, True, False]}
     assert joined.groups is groups
-
-
-def test_the_random_state_comes_back():
-    torch.manual_seed(1)
-    torch.rand(3)
-    state = RandomState(torch.device("cpu"))
-    first = torch.rand(5)
-    torch.rand(9)
-    state.restore()
-    assert torch.equal(torch.rand(5), first)
 
 
 class Counting(nn.Module):

@@ -46,38 +46,28 @@ class Method:
     train_projections: bool = True
 
 
-def _clip(plan: Plan, temperature: Any) -> Any:
-    from confu.losses import CLIPLoss, ConFuLoss
+def _loss(name: str, first_is_anchor: bool = False, **options: Any) -> Callable[[Plan, Any], Any]:
+    """A loss by the name of its class in `confu.losses`, of a plan (ConFu) or of all its modalities at once."""
 
-    # A plan that leaves pairs out (every modality with one pivot) is not CLIPLoss's, but the same sum.
-    if plan == pairwise_plan(plan.modalities):
-        return CLIPLoss(plan.modalities, temperature)
-    return ConFuLoss(plan, temperature)
-
-
-def _confu(**options: Any) -> Callable[[Plan, Any], Any]:
-    def loss(plan: Plan, temperature: Any) -> Any:
-        from confu.losses import ConFuLoss
-
-        return ConFuLoss(plan, temperature, **options)
-
-    return loss
-
-
-def _joint(name: str, first_is_anchor: bool = False, **options: Any) -> Callable[[Plan, Any], Any]:
-    """A loss of all modalities at once, by the name of its class in `confu.losses`."""
-
-    def loss(plan: Plan, temperature: Any) -> Any:
+    def make(plan: Plan, temperature: Any) -> Any:
         import confu.losses
 
         anchors = {"anchors": plan.modalities[:1]} if first_is_anchor else {}
-        return getattr(confu.losses, name)(plan.modalities, temperature, **anchors, **options)
+        subject = plan if name == "ConFuLoss" else plan.modalities
+        return getattr(confu.losses, name)(subject, temperature, **anchors, **options)
 
-    return loss
+    return make
 
 
+def _clip(plan: Plan, temperature: Any) -> Any:
+    # A plan that leaves pairs out (every modality with one pivot) is not CLIPLoss's, but the same sum.
+    whole = plan == pairwise_plan(plan.modalities)
+    return _loss("CLIPLoss" if whole else "ConFuLoss")(plan, temperature)
+
+
+_LEARNED: dict[str, Any] = {"learned": True, "temperature_lr": 1e-2}
 _SYMILE = Method(
-    _joint("SymileLoss"),
+    _loss("SymileLoss"),
     "multilinear product, every anchor, shuffled negatives, learned temperature",
     score="multilinear",
     temperature=math.exp(-2.5),
@@ -85,7 +75,7 @@ _SYMILE = Method(
     temperature_lr=0.1,
     lowest=1e-3,
 )
-_CONFU = Method(_confu(), "pairs and fused pairs (Eq. 7), MLP fusion with a linear output", fused=True)
+_CONFU = Method(_loss("ConFuLoss"), "pairs and fused pairs (Eq. 7), MLP fusion with a linear output", fused=True)
 
 _BUILT_IN: dict[str, Method] = {
     "clip": Method(_clip, "a model for each pair with the target"),
@@ -93,49 +83,40 @@ _BUILT_IN: dict[str, Method] = {
     "symile": _SYMILE,
     "symile-n2": replace(
         _SYMILE,
-        loss=_joint("SymileLoss", negatives="n_squared"),
+        loss=_loss("SymileLoss", negatives="n_squared"),
         about="Symile with every combination of the batch's rows as a negative",
     ),
     "gram": Method(
-        _joint("GRAMLoss"),
-        "Gramian volume, every modality an anchor, learned temperature",
-        score="volume",
-        learned=True,
-        temperature_lr=1e-2,
+        _loss("GRAMLoss"), "Gramian volume, every modality an anchor, learned temperature", score="volume", **_LEARNED
     ),
     "triangle": Method(
-        _joint("TRIANGLELoss"),
+        _loss("TRIANGLELoss"),
         "triangle area (published formula), every modality an anchor, learned temperature",
         score="area",
-        learned=True,
-        temperature_lr=1e-2,
+        **_LEARNED,
     ),
     "confu": _CONFU,
     "confu-bilinear": replace(
-        _CONFU,
-        about="ConFu with bilinear fusion and a learned temperature",
-        fusion="bilinear",
-        learned=True,
-        temperature_lr=1e-2,
+        _CONFU, about="ConFu with bilinear fusion and a learned temperature", fusion="bilinear", **_LEARNED
     ),
     "symile-released": replace(
         _SYMILE, about="as released: the projections are never trained", train_projections=False
     ),
     "gram-released": Method(
-        _joint("GRAMLoss", first_is_anchor=True, label_smoothing=0.1),
+        _loss("GRAMLoss", first_is_anchor=True, label_smoothing=0.1),
         "as released: the first modality the only anchor, temperature 0.07, label smoothing 0.1",
         score="volume",
         learned=False,
     ),
     "triangle-released": Method(
-        _joint("TRIANGLELoss", first_is_anchor=True, formula="released", label_smoothing=0.1),
+        _loss("TRIANGLELoss", first_is_anchor=True, formula="released", label_smoothing=0.1),
         "as released: no root in the area, the first modality the only anchor, temperature 0.07, label smoothing 0.1",
         score="area",
         learned=False,
     ),
     "confu-released": replace(
         _CONFU,
-        loss=_confu(weighting="released"),
+        loss=_loss("ConFuLoss", weighting="released"),
         about="as released: activation and dropout at the fusion network's output",
         fusion="released",
         learned=False,
@@ -157,7 +138,7 @@ class _Methods(Mapping[str, Method]):
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*_BUILT_IN, *entry_points(group=ENTRY_POINTS).names]))
+        return iter(dict.fromkeys([*_BUILT_IN, *sorted(entry_points(group=ENTRY_POINTS).names)]))
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -40,6 +40,8 @@ def cached_backward(
 ) -> LossOutput:
     """Add to every `grad` what `objective(batch).total.backward()` would, with at most `chunk` rows in a graph.
 
+    Under `torch.no_grad` only the loss is computed.
+
     Args:
         objective: has a `model` (`Batch` to `Embeddings`) and `loss_of` (`Embeddings` to `LossOutput`); not wrapped.
         batch: of this process; its inputs are moved to the device chunk by chunk.
@@ -55,21 +57,29 @@ def cached_backward(
     Raises:
         ValueError: if chunk is below 1, or the objective has no `model` or `loss_of`.
     """
-    model, loss_of = _model_and_loss(objective)
+    model, loss_of = getattr(objective, "model", None), getattr(objective, "loss_of", None)
+    if not isinstance(model, nn.Module) or loss_of is None:
+        raise ValueError(
+            "chunk needs an objective that has a `model` and can tell the loss from embeddings (`loss_of`); "
+            f"{type(objective).__name__} has not both. Leave chunk at None for it"
+        )
+    has_graph = torch.is_grad_enabled()
     device = device or next(model.parameters()).device
     *earlier, last = spans(len(batch), chunk)
-    buffers = RunningBuffers(model) if earlier else None  # one chunk is a plain step
+    buffers = RunningBuffers(model) if earlier and has_graph else None  # one chunk is a plain step
     random_states: list[RandomState] = []
     chunks: list[Embeddings] = []
     for start, stop in (*earlier, last):
         random_states.append(RandomState(device))
         if buffers is not None:
             buffers.rewind()
-        with torch.set_grad_enabled((start, stop) == last), autocast():
+        with torch.set_grad_enabled(has_graph and (start, stop) == last), autocast():
             chunks.append(model(slice_batch(batch, start, stop).to(device)))
         if buffers is not None:
             buffers.collect(stop - start)
     embeddings = join_embeddings(chunks, None if batch.groups is None else batch.groups.to(device))
+    if not has_graph:
+        return loss_of(embeddings)
     graph_of_last = chunks.pop()
     chunks.clear()
     for vectors in embeddings.vectors.values():
@@ -92,34 +102,6 @@ def cached_backward(
         buffers.finish()
         after.restore()
     return replace(out, total=out.total.detach())
-
-
-def cached_loss(
-    objective: nn.Module,
-    batch: Batch,
-    chunk: int,
-    device: torch.device | None = None,
-    autocast: Autocast = nullcontext,
-) -> LossOutput:
-    """The loss of a batch without a gradient, with at most `chunk` rows encoded at once; arguments as above."""
-    model, loss_of = _model_and_loss(objective)
-    device = device or next(model.parameters()).device
-    chunks: list[Embeddings] = []
-    with torch.no_grad():
-        for start, stop in spans(len(batch), chunk):
-            with autocast():
-                chunks.append(model(slice_batch(batch, start, stop).to(device)))
-        return loss_of(join_embeddings(chunks, None if batch.groups is None else batch.groups.to(device)))
-
-
-def _model_and_loss(objective: nn.Module) -> tuple[nn.Module, Callable[[Embeddings], LossOutput]]:
-    model, loss_of = getattr(objective, "model", None), getattr(objective, "loss_of", None)
-    if not isinstance(model, nn.Module) or loss_of is None:
-        raise ValueError(
-            "chunk needs an objective that has a `model` and can tell the loss from embeddings (`loss_of`); "
-            f"{type(objective).__name__} has not both. Leave chunk at None for it"
-        )
-    return model, loss_of
 
 
 def _backward(graph: Embeddings, embeddings: Embeddings, start: int, stop: int) -> None:

@@ -25,7 +25,7 @@ from confu.evaluation.report import versions
 from confu.files import write_json
 from confu.losses import LossOutput
 from confu.plan import Plan, Subset
-from confu.training.cached_gradients import Autocast, cached_backward, cached_loss
+from confu.training.cached_gradients import Autocast, cached_backward
 from confu.training.log import Display, RunLog
 from confu.training.objective import clamp_temperatures, compile_encoders, use_channels_last
 from confu.training.optimizer import build_optimizer, build_schedule
@@ -127,7 +127,7 @@ def fit(
         whole_weights = partial(unsharded_weights, objective)
     else:
         objective, optimizer = accelerator.prepare(objective, optimizer)
-        save, whole_weights = partial(_save_on_first, accelerator.unwrap_model(objective)), nullcontext
+        save, whole_weights = accelerator.unwrap_model(objective).save, nullcontext
     own: Any = accelerator.unwrap_model(objective)
     at: dict[str, Any] = {"epoch": 0, "step": 0, "best_loss": float("inf"), "best_epoch": 0, "seconds": 0.0, "log": 0}
     if (checkpoint := load_state(folder, own, optimizer, schedule)) is not None:
@@ -182,10 +182,12 @@ def fit(
             display.validation(at["epoch"], record, at["seconds"])
             if record["total"] < at["best_loss"]:
                 at["best_loss"], at["best_epoch"] = record["total"], at["epoch"] + 1
-                save(folder / BEST)
+                if is_first or accelerator.is_fsdp2:  # shards are gathered by all
+                    save(folder / BEST)
             at["epoch"], at["step"] = at["epoch"] + 1, 0
             if at["epoch"] == settings.epochs:
-                save(folder / LAST)
+                if is_first or accelerator.is_fsdp2:
+                    save(folder / LAST)
                 at["finished"] = True
             at["log"] = log.position()
             save_state(folder, own, optimizer, schedule, at)
@@ -201,34 +203,32 @@ def _step(
     autocast: Autocast,
 ) -> LossOutput:
     optimizer.zero_grad(set_to_none=True)
+    out = _forward(objective, batch, accelerator, settings, autocast)
     if settings.chunk is not None:
-        own = accelerator.unwrap_model(objective)
-        out = cached_backward(own, batch, settings.chunk, accelerator.device, autocast)
-        average_over_processes(own, accelerator)
-    else:
-        out = _forward(objective, batch, accelerator, autocast)
-        if accelerator.is_fsdp2:
-            from confu.training.sharding import sharded_backward
+        average_over_processes(accelerator.unwrap_model(objective), accelerator)
+    elif accelerator.is_fsdp2:
+        from confu.training.sharding import sharded_backward
 
-            sharded_backward(objective, out.total, accelerator)
-        else:
-            accelerator.backward(out.total)
+        sharded_backward(objective, out.total, accelerator)
+    else:
+        accelerator.backward(out.total)
     optimizer.step()
     return out
 
 
-def _forward(objective: nn.Module, batch: Batch, accelerator: Accelerator, autocast: Autocast) -> LossOutput:
+def _forward(
+    objective: nn.Module, batch: Batch, accelerator: Accelerator, settings: TrainSettings, autocast: Autocast
+) -> LossOutput:
+    """The loss of a batch; in chunks this goes back through it too, where there are gradients."""
+    if settings.chunk is not None:
+        own = accelerator.unwrap_model(objective)
+        return cached_backward(own, batch, settings.chunk, accelerator.device, autocast)
     if accelerator.is_fsdp2:
         from confu.training.sharding import check_rows_everywhere
 
         check_rows_everywhere(objective, batch)
     with autocast():
         return objective(batch.to(accelerator.device))
-
-
-def _save_on_first(objective: Any, folder: Path) -> None:
-    if rank() == 0:
-        objective.save(folder)
 
 
 def _validate(
@@ -239,12 +239,7 @@ def _validate(
     for rows in validation_order(validation, settings.batch_size):
         batch = validation.batch(my_part(rows))
         with torch.no_grad():
-            if settings.chunk is None:
-                out = _forward(objective, batch, accelerator, autocast)
-            else:
-                own = accelerator.unwrap_model(objective)
-                out = cached_loss(own, batch, settings.chunk, accelerator.device, autocast)
-        records.append(_numbers(out))
+            records.append(_numbers(_forward(objective, batch, accelerator, settings, autocast)))
     mean: dict[str, Any] = {"total": sum(record["total"] for record in records) / len(records)}
     for kind in ("terms", "metrics"):
         values: dict[str, list[float]] = {}  # a term without complete rows is missing from a batch
@@ -256,16 +251,7 @@ def _validate(
 
 
 def choose_batches(train: Dataset, settings: TrainSettings, plan: Plan | None) -> Batches:
-    """The batches that the settings ask for.
-
-    Args:
-        train: says `present` (modality -> mask) for balanced batches, and `groups` for unique ones.
-        settings: `sampling`, `batch_size`, `least_complete`, `steps_per_epoch`.
-        plan: whose terms are balanced.
-
-    Raises:
-        ValueError: if there are fewer rows than a batch holds, or the data set does not know what is needed.
-    """
+    """The batches that the settings ask for; balanced ones need the data set's `present`, unique ones its `groups`."""
     rows, size = len(train), settings.batch_size
     present, groups = getattr(train, "present", None), getattr(train, "groups", None)
     if rows < size:
@@ -287,25 +273,18 @@ def choose_batches(train: Dataset, settings: TrainSettings, plan: Plan | None) -
 
 
 def validation_order(validation: Dataset, batch_size: int) -> Tensor:
-    """The batches of a validation set, (steps, batch_size): fixed, and mixed, as its rows may be sorted by class.
-
-    Where rows lack modalities, each batch has the same share of every availability pattern, so that none is left
-    without a term.
-    """
+    """The batches of a validation set, (steps, batch_size): fixed, and mixed, as its rows may be sorted by class."""
     size = min(batch_size, len(validation))
     present: Mapping[str, Tensor] = getattr(validation, "present", {})
     if all(bool(mask.all()) for mask in present.values()):
         return UniformBatches(len(validation), size).epoch(0, 0)
+    # The same share of every availability pattern in each batch, so that none is left without a term.
     return BalancedBatches(present, (), size).epoch(0, 0)
 
 
 @contextmanager
 def memory_hint(batch_size: int, chunk: int | None) -> Iterator[None]:
-    """Out-of-memory errors with a hint: which setting makes the step smaller.
-
-    Raises:
-        ValueError: instead of torch's error.
-    """
+    """Out-of-memory errors with a hint: which setting makes the step smaller."""
     try:
         yield
     except RuntimeError as error:

@@ -143,11 +143,7 @@ class SupervisedObjective(nn.Module):
             save_file(weights, str(temporary))
 
     def load(self, folder: Path) -> None:
-        """Read weights that `save` wrote.
-
-        Raises:
-            ValueError: if the file is missing, cut short, or of another classifier.
-        """
+        """Read weights that `save` wrote; a ValueError if they are missing, cut short, or of another classifier."""
         file = folder / "classifier.safetensors"
         try:
             self.model.load_state_dict(load_file(str(file)))
@@ -165,13 +161,8 @@ def clamp_temperatures(module: nn.Module) -> None:
 def use_channels_last(objective: nn.Module) -> None:
     """Give the weights of all two-dimensional convolutions the channels_last memory format, in place.
 
-    So do then the maps that come out of them, whatever format the inputs have; values, shapes and names stay. Sums are
-    taken in another order, so that results differ by rounding. Files are written as ever.
-
-    >>> net = nn.Sequential(nn.Conv2d(2, 3, 3))
-    >>> use_channels_last(net)
-    >>> net[0].weight.shape, net[0].weight.is_contiguous(memory_format=torch.channels_last)
-    (torch.Size([3, 2, 3, 3]), True)
+    The maps that come out of them have it then too; values, shapes, names and files stay. Sums are taken in another
+    order, so that results differ by rounding.
 
     Raises:
         ValueError: if it has no such convolution.
@@ -191,12 +182,8 @@ def compile_encoders(objective: nn.Module, backend: str | Callable[..., Any] = "
     In place: modules, the names of their weights and what is saved stay as they are, so that a run may go on with or
     without. Only encoders: a loss branches on numbers, and its large products gain nothing.
 
-    Args:
-        objective: has a `model` with `encoders`; changed in place.
-        backend: of `torch.compile`, by name or as a function of a graph and its inputs.
-
     Raises:
-        ValueError: if it has none.
+        ValueError: if it has no `model.encoders`.
     """
     encoders = getattr(getattr(objective, "model", None), "encoders", None)
     if not isinstance(encoders, nn.ModuleDict) or not len(encoders):

@@ -85,12 +85,7 @@ def average_over_processes(
     """Give every process the mean of all processes' gradients and buffers, once a step.
 
     `DistributedDataParallel` does so in the backward pass of its own forward; here each chunk has one, and none of
-    them is its. A parameter that no process has a gradient for keeps none.
-
-    Args:
-        objective: not wrapped, the same on all processes.
-        accelerator: knows the other processes.
-        weights: those whose gradients are meant; None for all that are trained.
+    them is its. A parameter that no process has a gradient for keeps none. By default of all weights that are trained.
     """
     if world_size() == 1:
         return

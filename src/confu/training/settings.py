@@ -14,13 +14,9 @@ class TrainSettings(BaseModel):
     steps_per_epoch: int | None = Field(
         default=None, ge=1, description="validate after so many steps instead; epochs then counts these stretches"
     )
-    batch_size: int = Field(
-        default=256, ge=2, description="rows a step; a last, smaller batch is left out of the epoch"
-    )
+    batch_size: int = Field(default=256, ge=2, description="rows a step; a last, smaller batch is left out")
     chunk: int | None = Field(
-        default=None,
-        ge=1,
-        description="rows a process encodes at once, where a whole batch does not fit in memory; about a third slower",
+        default=None, ge=1, description="rows a process encodes at once where a batch does not fit; a third slower"
     )
     lr: float = Field(default=1e-4, gt=0, description="peak learning rate of AdamW")
     temperature_lr: float | None = Field(default=None, gt=0, description="of a learned temperature, if not lr")
@@ -31,15 +27,11 @@ class TrainSettings(BaseModel):
         default="float32",
         description="bfloat16 is autocast, weights stay float32; auto takes it where this machine is faster with it",
     )
-    fused_adamw: bool = Field(
-        default=True, description="one kernel for all of AdamW's arithmetic; false for a device that has none"
-    )
+    fused_adamw: bool = Field(default=True, description="AdamW as one kernel; false for a device that has none")
     channels_last: bool = Field(
-        default=False, description="convolutions' weights with the channels last in memory, results but for rounding"
+        default=False, description="channels_last memory format of convolutions; results but for rounding"
     )
-    resident: bool = Field(
-        default=False, description="copy data that is in memory to the GPU once, instead of batch by batch"
-    )
+    resident: bool = Field(default=False, description="copy data that is in memory to the GPU once, not by batch")
     compile: bool = Field(
         default=False, description="torch.compile the encoders; results but for rounding, and the first steps are slow"
     )
@@ -50,12 +42,8 @@ class TrainSettings(BaseModel):
     least_complete: float = Field(
         default=0.25, ge=0, le=1, description="share of a balanced batch that is complete for each term"
     )
-    seed: int = Field(
-        default=0, ge=0, description="of the order of the rows and of dropout; the caller seeds the weights"
-    )
-    checkpoint_every: int = Field(
-        default=200, ge=1, description="steps between checkpoints: the most work a crash can cost"
-    )
+    seed: int = Field(default=0, ge=0, description="of the rows' order and dropout; the caller seeds the weights")
+    checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints: what a crash can cost")
     log_every: int = Field(default=10, ge=1, description="steps between two lines of the training log")
     negatives: Literal["gather", "ring"] = Field(
         default="gather",
