@@ -20,6 +20,8 @@ class Format(NamedTuple):
     marks: tuple[tuple[int, bytes], ...]
 
 
+_DOWNLOAD = "application/octet-stream"  # browsers show none of these
+
 # The first that fits decides. Few formats stand for many: any other `ftyp` is a film.
 _FORMATS = (
     Format("image", ".png", "image/png", ((0, b"\x89PNG\r\n\x1a\n"),)),
@@ -31,8 +33,8 @@ _FORMATS = (
     Format("image", ".bmp", "image/bmp", ((0, b"BM"), (6, b"\0\0\0\0"))),  # a text may begin with BM too
     Format("image", ".avif", "image/avif", ((4, b"ftypavif"),)),
     Format("audio", ".wav", "audio/wav", ((8, b"WAVE"),)),
-    Format("audio", ".aiff", "audio/aiff", ((8, b"AIFF"),)),
-    Format("audio", ".aiff", "audio/aiff", ((8, b"AIFC"),)),
+    Format("audio", ".aiff", _DOWNLOAD, ((8, b"AIFF"),)),
+    Format("audio", ".aiff", _DOWNLOAD, ((8, b"AIFC"),)),
     Format("audio", ".flac", "audio/flac", ((0, b"fLaC"),)),
     Format("audio", ".ogg", "audio/ogg", ((0, b"OggS"),)),
     Format("audio", ".mp3", "audio/mpeg", ((0, b"ID3"),)),
@@ -40,10 +42,10 @@ _FORMATS = (
     Format("audio", ".mp3", "audio/mpeg", ((0, b"\xff\xf3"),)),
     Format("audio", ".m4a", "audio/mp4", ((4, b"ftypM4A"),)),
     Format("video", ".mp4", "video/mp4", ((4, b"ftyp"),)),
-    Format("video", ".avi", "video/x-msvideo", ((8, b"AVI "),)),
+    Format("video", ".avi", _DOWNLOAD, ((8, b"AVI "),)),
     Format("video", ".webm", "video/webm", ((0, b"\x1aE\xdf\xa3"),)),
     Format(ARRAY, ".npy", "application/x-npy", ((0, b"\x93NUMPY"),)),
-    Format(ARRAY, ".npz", "application/zip", ((0, b"PK\x03\x04"),)),
+    Format(ARRAY, ".npz", _DOWNLOAD, ((0, b"PK\x03\x04"),)),
 )
 _MORE_SUFFIXES = {
     "image": (".jpeg", ".tiff", ".ppm", ".pgm"),
