@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from confu.cli.show import console, print_wide
+from confu.cli.show import console, print_wide, say
 
 MANIFEST = Annotated[
     str,
@@ -47,24 +47,28 @@ def init(
     from confu.runs import init as propose
 
     chosen = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
-    found = propose(
-        manifest, out, columns=chosen, folder=folder, pretrained=pretrained, dim=dim, seed=seed, overwrite=overwrite,
-        allow_outside=allow_outside,
-    )  # fmt: skip
-    console.print(f"[bold]{found.manifest.address}[/bold]: {len(found.manifest)} rows", highlight=False, soft_wrap=True)
-    for name, guess in found.guesses.items():
-        console.print(f"  {name}: {guess.kind} ({guess.why})", highlight=False, markup=False, soft_wrap=True)
-    for column, why in found.unused.items():
-        console.print(f"  not used: {column} ({why})", highlight=False, style="dim", markup=False, soft_wrap=True)
+    options = {
+        "columns": chosen,
+        "folder": folder,
+        "pretrained": pretrained,
+        "dim": dim,
+        "seed": seed,
+        "overwrite": overwrite,
+        "allow_outside": allow_outside,
+    }
+    proposal = propose(manifest, out, **options)
+    say(f"[bold]{proposal.manifest.address}[/bold]: {len(proposal.manifest)} rows")
+    for name, guess in proposal.guesses.items():
+        say(f"  {name}: {guess.kind} ({guess.why})", markup=False)
+    for column, why in proposal.unused.items():
+        say(f"  not used: {column} ({why})", markup=False, style="dim")
     console.print()
-    print_wide(found.coverage.to_rich())
-    console.print(f"\n{found.plan}\n", highlight=False, soft_wrap=True, markup=False)
-    for note in found.notes:
-        console.print(f"- {note}", highlight=False, soft_wrap=True, markup=False)
-    console.print(
-        f"Written: [bold]{found.file}[/bold]. Next: confu check {found.file}, then confu train {found.file}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    print_wide(proposal.coverage.to_rich())
+    say(f"\n{proposal.plan}\n", markup=False)
+    for note in proposal.notes:
+        say(f"- {note}", markup=False)
+    file = proposal.file
+    say(f"Written: [bold]{file}[/bold]. Next: confu check {file}, then confu train {file}")
 
 
 def check(
@@ -79,17 +83,13 @@ def check(
     """Open every file of a table and list what is broken, with row, id and column. Ends with 1 if something is."""
     from confu.runs import check as open_all
 
-    found = open_all(address, out, workers=workers, allow_outside=allow_outside, progress=progress)
-    print_wide(found.coverage.to_rich())
-    if found.sound:
-        console.print(f"All {len(found.manifest)} rows can be read.", highlight=False)
+    checked = open_all(address, out, workers=workers, allow_outside=allow_outside, progress=progress)
+    print_wide(checked.coverage.to_rich())
+    if checked.sound:
+        say(f"All {len(checked.manifest)} rows can be read.")
         return
-    print_wide(found.problems.to_rich())
-    console.print(
-        f"Every problem is in {found.listed}. `data.on_error: skip` sets such rows aside.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_wide(checked.problems.to_rich())
+    say(f"Every problem is in {checked.listed}. `data.on_error: skip` sets such rows aside.")
     raise typer.Exit(1)
 
 
@@ -113,7 +113,7 @@ def train(
     changes = [*(sets or []), *([] if on_error is None else [f"data.on_error={on_error}"])]
     folder = train_run(run, changes, progress)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        console.print(f"Next: confu evaluate {folder}", highlight=False, soft_wrap=True)
+        say(f"Next: confu evaluate {folder}")
 
 
 def evaluate(
@@ -131,14 +131,17 @@ def evaluate(
     """Measure a trained run and write one HTML page: retrieval, fusion's gain, classes, gaps, the worst queries."""
     from confu.runs import evaluate as measure
 
-    report = measure(
-        run, progress, part=part, max_rows=max_rows, templates=template, map_method=map_method, manifest=manifest,
-        allow_custom=allow_custom,
-    )  # fmt: skip
+    options = {
+        "part": part,
+        "max_rows": max_rows,
+        "templates": template,
+        "map_method": map_method,
+        "manifest": manifest,
+        "allow_custom": allow_custom,
+    }
+    report = measure(run, progress, **options)
     name = "report" if part == "test" else part
-    console.print(
-        f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]", highlight=False, soft_wrap=True
-    )
+    say(f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]")
 
 
 def embed(
@@ -176,17 +179,15 @@ def embed(
         allow_outside=allow_outside,
         allow_custom=allow_custom,
     )
-    found = embed_manifest(run, manifest, out, options, progress)
-    skipped = f", {found.skipped} set aside" if found.skipped else ""
-    console.print(
-        f"{found.rows} rows{skipped} in {found.shards} file{'s' * (found.shards != 1)} of [bold]{found.folder}[/bold]: "
-        f"{', '.join(map(str, found.subsets))}. Read them with confu.load_shards",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    if found.without:
-        console.print(f"Without {', '.join(found.without)}: the table has no such column. --column names another.")
-    if found.left:
-        console.print(f"{found.left} files are still with other processes.", highlight=False)
+    done = embed_manifest(run, manifest, out, options, progress)
+    skipped = f", {done.skipped} set aside" if done.skipped else ""
+    files = f"{done.shards} file{'s' * (done.shards != 1)} of [bold]{done.folder}[/bold]"
+    subsets = ", ".join(map(str, done.subsets))
+    say(f"{done.rows} rows{skipped} in {files}: {subsets}. Read them with confu.load_shards")
+    if done.without:
+        say(f"Without {', '.join(done.without)}: the table has no such column. --column names another.")
+    if done.left:
+        say(f"{done.left} files are still with other processes.")
 
 
 def export(
@@ -203,10 +204,8 @@ def export(
     from confu.inference.onnx import export_onnx
 
     for tower in export_onnx(load(run, allow_custom=allow_custom), onnx, subset, progress=progress):
-        console.print(
-            f"{tower.path}  inputs {', '.join(tower.inputs)}  differs from torch by {tower.difference:.1e}",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        inputs = ", ".join(tower.inputs)
+        say(f"{tower.path}  inputs {inputs}  differs from torch by {tower.difference:.1e}")
 
 
 def push(
@@ -219,7 +218,7 @@ def push(
     """Upload a trained model to the Hugging Face hub, with a model card that is filled in."""
     from confu.inference import load
 
-    console.print(load(run, allow_custom=allow_custom).push_to_hub(repo_id, licence, private=private), highlight=False)
+    say(load(run, allow_custom=allow_custom).push_to_hub(repo_id, licence, private=private))
 
 
 def parse_pairs(texts: list[str] | None, option: str, what: str = "VALUE") -> dict[str, str]:

@@ -7,6 +7,11 @@ from rich.table import Table
 console = Console()
 
 
+def say(text: str, markup: bool = True, style: str | None = None) -> None:
+    """Print a line as it is: no numbers in colour, and no line that is broken where a path is long."""
+    console.print(text, highlight=False, soft_wrap=True, markup=markup, style=style)
+
+
 def print_wide(table: Table) -> None:
     """A table in a terminal keeps to its width; in a file or a pipe no number is cut."""
     wide = Console(width=10_000)

@@ -297,7 +297,7 @@ def _skipped_beside(file: Path) -> Path:
     return file.with_suffix(".skipped.csv")
 
 
-def _write_lines(file: Path, lines: Sequence[Mapping[str, str]]) -> None:
+def _write_lines(file: Path, lines: Sequence[Mapping[Any, str]]) -> None:
     with written_whole(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, _FIELDS, lineterminator="\n")
         writer.writeheader()

@@ -161,7 +161,7 @@ def measure_retrieval(
 def _pair_rows(query: str, target: str, outcome: Ranked, ks: Sequence[int]) -> list[ReportRow]:
     rows = []
     for k in (k for k in ks if k <= outcome.gallery):
-        credits = [("", outcome.recall(k), None)]
+        credits: list[tuple[str, Tensor, Tensor | None]] = [("", outcome.recall(k), None)]
         if outcome.groups is not None:
             credits.append((GROUP, outcome.group_recall(k), outcome.groups.members))
         for suffix, credit, members in credits:
