@@ -21,14 +21,8 @@ class FeatureMask(nn.Module):
 
         h -> h * keep / (1 - ratio),   keep ~ Bernoulli(1 - ratio) for each row and feature
 
-    Called once for each modality, so that each draws its own mask. `ratio` is the share that is *dropped*. (The
-    released code keeps that share and does not rescale, so the paper's ratio of 0.3 is 0.7 here.)
-
-    >>> FeatureMask(0.3).eval()(torch.ones(1, 3))
-    tensor([[1., 1., 1.]])
-
-    Args:
-        ratio: share of the features that is dropped, in [0, 1).
+    Called once for each modality, so that each draws its own mask. `ratio`, in [0, 1), is the share that is *dropped*.
+    (The released code keeps that share and does not rescale, so the paper's ratio of 0.3 is 0.7 here.)
 
     Reference: appendix B.3 of the ConFu paper.
     """

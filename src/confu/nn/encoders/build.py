@@ -23,17 +23,13 @@ from confu.nn.encoders.registry import ENCODERS, encoder_row
 def build_encoder(settings: Mapping[str, Any]) -> nn.Module:
     """An encoder from its settings, with new weights unless they name pretrained ones.
 
-    The kind "custom" runs a function that the settings name; settings from elsewhere are checked with
-    `custom_functions` first.
+    The kind "custom" runs a function that the settings name: check settings from elsewhere with `custom_functions`.
 
     >>> build_encoder({"kind": "mlp", "in_dim": 5, "hidden_dims": [128], "out_dim": 64}).out_dim
     64
 
     Args:
         settings: "kind", a name in `ENCODERS` or of another distribution's encoder, and the arguments of that class.
-
-    Returns:
-        A module that maps inputs to (batch, out_dim).
 
     Raises:
         ValueError: for no kind, an unknown one, or arguments that it lacks or does not know.
