@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -161,6 +159,9 @@ class EmbeddingTable:
         Args:
             path: the file; it is written whole or not at all.
         """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         columns: dict[str, Any] = {_ID: pa.array(self.ids, pa.string())}
         if self.labels is not None:
             columns[_LABEL] = pa.array(self.labels.cpu().numpy(), pa.int64())
@@ -188,6 +189,9 @@ class EmbeddingTable:
         Raises:
             ValueError: if there is no such file, or it is cut short, of another kind or of a newer version.
         """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         path = Path(path)
         if not path.is_file():
             raise ValueError(f"there is no embedding table at {path}; write one with EmbeddingTable.save")
@@ -205,7 +209,7 @@ class EmbeddingTable:
         return cls(tuple(table[_ID].to_pylist()), vectors, complete, labels, about["model"], about["plan"], score)
 
 
-def _about(path: Path, schema: pa.Schema) -> dict[str, Any]:
+def _about(path: Path, schema: Any) -> dict[str, Any]:
     text = (schema.metadata or {}).get(_METADATA_KEY)
     try:
         about = json.loads(text) if text is not None else None
@@ -225,7 +229,9 @@ def _about(path: Path, schema: pa.Schema) -> dict[str, Any]:
     return about
 
 
-def _read_column(path: Path, table: pa.Table, name: str, dim: int) -> tuple[Tensor, Tensor]:
+def _read_column(path: Path, table: Any, name: str, dim: int) -> tuple[Tensor, Tensor]:
+    import pyarrow as pa
+
     column = table[name].combine_chunks()
     if column.type != pa.list_(pa.float32(), dim):
         raise ValueError(f"column {name!r} of {path} must be a list of {dim} float32; got {column.type}; embed again")

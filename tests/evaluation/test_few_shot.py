@@ -51,8 +51,8 @@ def test_supports_depend_on_the_seed_and_not_on_what_else_is_drawn():
 
 def test_every_row_is_drawn_as_often():
     labels = torch.arange(20) % 2
-    counts = torch.bincount(draw_supports(labels, (1,), repeats=4000)[1].flatten(), minlength=20)
-    assert float((counts / 400 - 1).abs().max()) < 0.2  # four standard deviations
+    counts = torch.bincount(draw_supports(labels, (1,), repeats=2000)[1].flatten(), minlength=20)
+    assert float((counts / 200 - 1).abs().max()) < 0.5  # seven standard deviations
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["a table of queries", "the rest of the table"])
@@ -70,7 +70,7 @@ def test_accuracies_are_those_of_scikit_learn(own):
                 rest = torch.tensor([row for row in range(len(asked)) if not own or row not in rows.tolist()])
                 x = torch.cat([support[one] for one in subsets], dim=1)[rows]
                 q = torch.cat([asked[one] for one in subsets], dim=1)[rest]
-                other = sklearn.LogisticRegression(C=1.0, max_iter=500, tol=1e-8)
+                other = sklearn.LogisticRegression(C=1.0, max_iter=3000, tol=1e-6)
                 other.fit(x.double().numpy(), support.labels[rows].numpy())
                 expected = other.score(q.double().numpy(), asked.labels[rest].numpy())
                 assert float(result.accuracies[name][i, j]) == pytest.approx(expected)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from confu.embeddings import EmbeddingTable
-from confu.evaluation.ranking import chance_recall, count_ranks, first_hit_credit, usual_ks
-from confu.evaluation.retrieval import evaluate_retrieval, rank_pair, retrieval_ranks
+from confu.evaluation.ranking import chance_recall, first_hit_credit, usual_ks
+from confu.evaluation.retrieval import evaluate_retrieval, rank_pair
 from confu.plan import Subset
 
 from .scoring_oracle import unit
@@ -23,29 +23,6 @@ def table(n=12, names=("image", "audio", "text", "image+audio"), **more):
     )
 
 
-@pytest.mark.parametrize("score", ["cosine", "volume"])
-def test_a_square_gallery_is_that_of_retrieval(score):
-    queries, targets = [vectors(9, seed=1)], [vectors(9, seed=2)[[0, 1, 1, 3, 4, 5, 5, 5, 8]]]
-    if score == "volume":
-        queries.append(vectors(9, seed=3))
-    better, tied, first, groups = count_ranks(queries, targets, torch.arange(9), score)
-    expected = retrieval_ranks(queries, targets, score=score)
-    assert torch.equal(better, expected[0])
-    assert torch.equal(tied, expected[1])
-    assert groups is None
-    assert all(int(better[i]) > 0 or int(tied[i]) > 1 or int(first[i]) == i for i in range(9))
-
-
-def test_queries_may_be_fewer_than_targets():
-    queries, targets, own = vectors(3, seed=1), vectors(8, seed=2), torch.tensor([6, 0, 3])
-    better, tied, first, _ = count_ranks([queries], [targets], own)
-    for i in range(3):
-        scores = [float(queries[i] @ target) for target in targets]
-        assert better[i] == sum(score > scores[own[i]] + 1e-6 for score in scores)
-        assert tied[i] == scores.count(scores[own[i]])
-        assert first[i] == scores.index(max(scores))
-
-
 @pytest.mark.parametrize(
     ("better", "tied", "right"), [(0, 0, 1), (1, 2, 1), (0, 2, 2), (2, 1, 3), (0, 3, 1), (4, 0, 1)]
 )
@@ -56,20 +33,6 @@ def test_the_first_hit_is_counted_over_every_order_of_the_ties(better, tied, rig
         expected = sum(place <= k for place in places) / len(orders)
         found = first_hit_credit(torch.tensor([better]), torch.tensor([tied]), torch.tensor([right]), k)
         assert float(found[0]) == pytest.approx(expected, abs=1e-9)
-
-
-def test_any_row_of_the_group_counts_and_a_row_of_no_group_only_itself():
-    queries, targets = vectors(10, seed=1), vectors(10, seed=2)
-    groups = torch.tensor([0, 0, 1, 1, 1, -1, -1, 2, 2, 0])
-    found = count_ranks([queries], [targets], torch.arange(10), groups=groups)[3]
-    assert found is not None
-    for i in range(10):
-        mine = [j for j in range(10) if j == i or (groups[i] >= 0 and groups[j] == groups[i])]
-        scores = [float(queries[i] @ target) for target in targets]
-        best = max(scores[j] for j in mine)
-        assert found.better[i] == sum(scores[j] > best + 1e-6 for j in range(10) if j not in mine)
-        assert found.members[i] == len(mine)
-        assert found.right[i] == sum(scores[j] == best for j in mine)
 
 
 def test_without_groups_of_two_the_group_numbers_are_the_own_ones():

@@ -38,7 +38,7 @@ def who_of(category, queries):
     return frozenset(category.removesuffix(" only").split(" & "))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(num_queries=st.integers(2, 4), n=st.integers(1, 30), seed=st.integers(0, 999))
 def test_shares_match_a_count_row_by_row(num_queries, n, seed):
     generator = torch.Generator().manual_seed(seed)

@@ -27,29 +27,23 @@ def run(folder, made, subset, sources):
     return session.run(None, given)[0]
 
 
-def test_towers_give_the_same_vectors_as_torch_at_other_sizes(tmp_path, as_users_run):  # a symbolic size is no int
-    made = embedder()
+@pytest.mark.parametrize("fusion", ["shared", pytest.param("mlp", marks=pytest.mark.heavy)])
+def test_towers_give_the_vectors_of_torch_at_other_sizes(fusion, tmp_path, as_users_run):  # a symbolic size is no int
+    made, length = embedder(fusion=fusion), torch.Tensor.__len__
     towers = export_onnx(made, tmp_path, subsets=["sensor", "text+sensor"])
+    assert torch.Tensor.__len__ is length
     assert [str(one.subset) for one in towers] == ["sensor", "sensor+text"]
-    assert all(one.difference < 1e-6 for one in towers)
-    for number in (1, 7, 20):
+    assert all(one.difference < 1e-5 for one in towers)
+    for number in (1, 7):
         sources = items(number)
         for subset in ("sensor", "sensor+text"):
-            ours = made.encode({name: sources[name] for name in subset.split("+")}).vectors.numpy()
-            np.testing.assert_allclose(run(tmp_path, made, subset, sources), ours, atol=1e-6)
+            expected = made.encode({name: sources[name] for name in subset.split("+")}).vectors.numpy()
+            np.testing.assert_allclose(run(tmp_path, made, subset, sources), expected, atol=1e-5)
     index = json.loads((tmp_path / "onnx.json").read_text())
     assert index["towers"][1]["inputs"]["text.input_ids"] == ["batch", "length"]
     assert index["towers"][0]["inputs"] == {"sensor": ["batch", 6]}
     assert index["readers"]["text"] == made.readers["text"].settings
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx.json", "sensor+text.onnx", "sensor.onnx"]
-
-
-def test_a_network_that_all_subsets_share_is_exported_with_the_maps_of_one(tmp_path, as_users_run):
-    made, sources = embedder(fusion="shared"), items(7)
-    (tower,) = export_onnx(made, tmp_path, subsets=["text+sensor"])
-    assert tower.difference < 1e-6
-    ours = made.encode({name: sources[name] for name in ("sensor", "text")}).vectors.numpy()
-    np.testing.assert_allclose(run(tmp_path, made, "sensor+text", sources), ours, atol=1e-6)
 
 
 def test_an_export_that_differs_is_not_kept(tmp_path, monkeypatch):

@@ -65,14 +65,6 @@ def rank_by_availability(
 
     The gallery is the same for all rows: every row that has the target. So the numbers of rows with much and rows with
     little can be compared with each other.
-
-    Args:
-        table: of embeddings.
-        target: what is sought.
-        groups: (len(table),) rows of the query's group are right too, see `count_ranks`.
-
-    Raises:
-        ValueError: if the table does not hold the target, or an embedding is not finite.
     """
     target_subsets = side_subsets(table, target)
     gallery = table.rows_with(*target_subsets)
@@ -110,11 +102,8 @@ def evaluate_availability(
     """Recall@k, the median rank and the mean reciprocal rank by what the rows have.
 
     Args:
-        table: of embeddings.
         targets: by default every single modality of the table.
         ks: those larger than a gallery are left out there.
-        method: copied into the rows.
-        seed: copied into the rows.
         confidence: e.g. 0.95, adds bootstrap confidence intervals.
 
     Returns:

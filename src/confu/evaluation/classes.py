@@ -36,8 +36,6 @@ def evaluate_centroids(
         train: with labels, of the rows that are trained on.
         table: with labels, of the rows that are classified.
         classes: how many; a class that no training row of a subset has is never predicted by it.
-        method: copied into the rows.
-        seed: copied into the rows.
         confidence: e.g. 0.95, adds bootstrap confidence intervals.
 
     Returns:
@@ -132,12 +130,6 @@ def answer_with_largest(
     credit: Mapping[Subset, Float[Tensor, " _"]],
 ) -> tuple[Float[Tensor, " _"], list[Subset | None]]:
     """The credit of each row when it answers with the largest subset that it has.
-
-    Args:
-        credit: by query, one value a row, NaN where the row is not complete for it.
-
-    Returns:
-        one value a row, NaN where no query is complete, and which query answered.
 
     Example:
         >>> nan = float("nan")

@@ -40,19 +40,6 @@ def draw_supports(
     Within a repeat the supports are nested: the 2-shot support holds the 1-shot one. A repeat does not depend on how
     many there are.
 
-    Args:
-        labels: (n,) class indices.
-        shots: how many rows of each class.
-        repeats: how often to draw.
-        draw_seed: the same supports for the same seed.
-        class_names: for the message, what each label means.
-
-    Returns:
-        shots -> (repeats, shots * c) indices, each class's in turn.
-
-    Raises:
-        ValueError: if a class has fewer rows than the largest number of shots.
-
     Example:
         >>> supports = draw_supports(torch.tensor([0, 1, 0, 1, 1]), shots=(1, 2), repeats=3)
         >>> supports[2].shape, set(supports[1][0].tolist()) < set(supports[2][0].tolist())
@@ -136,8 +123,6 @@ def evaluate_few_shot(
         repeats: how many supports to draw of each size.
         c: the inverse strength of the regularisation, see `fit_linear_probe`; the default is the released code's.
         draw_seed: of the supports. Keep it the same for all methods and training seeds.
-        class_names: for messages, what each label means.
-        method: copied into the rows.
         seed: of the training run; copied into the rows.
 
     Returns:

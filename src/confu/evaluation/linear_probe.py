@@ -169,8 +169,6 @@ def evaluate_linear_probe(
             holds the label itself, such as a caption.
         cs: the values of C to choose from.
         refit: whether to fit once more, with the C that was chosen, on the train and validation rows together.
-        method: copied into the rows.
-        seed: copied into the rows.
 
     Returns:
         the rows and, by feature name, the probe, the validation accuracies, the predictions and the credit. A row's

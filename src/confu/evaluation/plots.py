@@ -105,11 +105,7 @@ def bars(
 ) -> Figure:
     """Horizontal bars by label, one group member a method, with standard deviations and reference values.
 
-    Args:
-        labels: what is measured, e.g. query names, from top to bottom.
-        means: method -> one value per label.
-        stds: method -> one standard deviation per label; NaN draws none.
-        references: one number is drawn as a dashed line, one per label as marks.
+    A reference of one number is drawn as a dashed line, one with a number per label as marks.
     """
     stds, references = stds or {}, references or {}
     for name, values in (*means.items(), *stds.items()):
@@ -146,11 +142,6 @@ def stacked_bars(
     labels: Sequence[str], parts: Mapping[str, Sequence[float]], x_label: str = "share of samples (%)"
 ) -> Figure:
     """One horizontal bar a label, made of parts that add up, e.g. by which modalities samples are right (Fig 5).
-
-    Args:
-        labels: what is divided, e.g. methods, from top to bottom.
-        parts: name -> one size per label, in the order from left to right; 0 or NaN draws none. Sizes that are wide
-            enough are written in their part, rounded to whole numbers.
 
     >>> figure = stacked_bars(["confu", "clip"], {"image only": [30, 35], "both": [60, 50], "none": [10, 15]})
     """
@@ -212,14 +203,8 @@ def lines(
 ) -> Figure:
     """Curves with a band of one standard deviation, and reference curves dashed.
 
-    Args:
-        x: shared by all series.
-        series: name -> (means, standard deviations or None), one per x.
-        references: e.g. chance and the ceiling.
-        log_x: a logarithmic axis whose ticks are the values of x themselves, e.g. shots 1, 2, 4, 8, 16.
-        stars: name of a series -> its value at x = 0, drawn as a star, e.g. zero-shot beside few-shot (Fig 4). On a
-            logarithmic axis, 0 stands one step before the first x.
-        star_label: what the stars are.
+    A logarithmic axis has the values of x themselves as ticks, e.g. shots 1, 2, 4, 8, 16. `stars` are values of some
+    series at x = 0, e.g. zero-shot beside few-shot (Fig 4); on a logarithmic axis 0 stands one step before the first x.
     """
     if log_x and any(value <= 0 for value in x):
         raise ValueError(f"x must be positive on a logarithmic axis; got {min(x)}. Give values at 0 as stars")
@@ -326,13 +311,6 @@ def point_map(
     order: Sequence[str] = (),
 ) -> Figure:
     """Points in the plane by colour.
-
-    Args:
-        points: x and y of each.
-        names: what each point's colour says, e.g. its class or subset. Beyond 14 names the rarest share the colour of
-            `others`.
-        x_label: of the axis; empty for a map whose axes mean nothing.
-        order: of the names in the legend; those that are not there follow, the most frequent first.
 
     Example:
         >>> figure = point_map([(0.0, 1.0), (1.0, 0.0)], ["cat", "dog"])

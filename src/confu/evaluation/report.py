@@ -26,7 +26,6 @@ class ReportRow:
     Attributes:
         metric: e.g. `"accuracy"`, `"recall@1"`, `"median rank"`.
         query: the subset that asks, as text, e.g. `"image+audio"`, or `"mean(image, audio)"`.
-        target: the subset that is sought.
         value: a fraction in [0, 1] for accuracy and recall, a rank from 1 for ranks.
         count: how many rows it is measured on.
         method: what was trained, e.g. `"confu"`.
@@ -139,11 +138,7 @@ class Report:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Report":
-        """The report that `to_dict` wrote.
-
-        Raises:
-            ValueError: if it is not a report, of a newer version, or a row lacks a field.
-        """
+        """The report that `to_dict` wrote."""
         if data.get("format") != FORMAT:
             raise ValueError(f"expected a report of confu with format {FORMAT!r}; got {data.get('format')!r}")
         if data.get("version") != FORMAT_VERSION:

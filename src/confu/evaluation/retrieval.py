@@ -88,8 +88,6 @@ def recall_at_k(better: Int[Tensor, " n"], tied: Int[Tensor, " n"], k: int) -> f
     A collapsed model, for which all n targets tie, gets k/n and not 1.
 
     Args:
-        better: (n,) from `retrieval_ranks`.
-        tied: (n,) from `retrieval_ranks`.
         k: 1 to n.
 
     Example:
@@ -199,18 +197,6 @@ def rank_pair(
 ) -> dict[str, Ranked]:
     """Rank the targets of the rows that are complete for query and target, by the query's name.
 
-    Args:
-        table: of embeddings.
-        query: beside a fused one of a cosine table stands `mean(...)`, see `query_vectors`.
-        target: the subset that is sought.
-        groups: (len(table),) the group of each row, -1 for none.
-
-    Returns:
-        empty if no row is complete for both.
-
-    Raises:
-        ValueError: if the table cannot answer it (`confu.evaluation.why_not`), or an embedding is not finite.
-
     Example:
         >>> table = EmbeddingTable(("a", "b"), {Subset("image"): torch.eye(2), Subset("text"): torch.eye(2)})
         >>> rank_pair(table, Subset("image"), Subset("text"))["image"].recall(1).tolist()
@@ -269,8 +255,6 @@ def evaluate_retrieval(
         pairs: (query, target); by default every disjoint pair that the table's method can answer: of the table's
             subsets for cosines, else of all subsets of its modalities. Of a fused query that a cosine table lacks
             only the mean is measured.
-        method: copied into the rows.
-        seed: copied into the rows.
         confidence: e.g. 0.95, adds bootstrap confidence intervals over the queries; see `bootstrap_interval`.
 
     Returns:

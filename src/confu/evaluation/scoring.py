@@ -176,9 +176,6 @@ def why_not(table: EmbeddingTable, query: Subset, target: Subset, target_given: 
     """Why the table cannot answer a query, in words for the user; None if it can.
 
     Args:
-        table: of embeddings.
-        query: a subset.
-        target: the subset that is sought.
         target_given: the targets come from elsewhere (prompts), so that the table need not hold them.
 
     Example:
@@ -197,9 +194,6 @@ def query_vectors(
 
     Beside a fused query of a cosine table stands `mean(image, audio)`, the mean of its single embeddings if the table
     has them; where there is no fused embedding, it stands alone.
-
-    Raises:
-        ValueError: `why_not`; or an embedding is not finite or has not length one.
     """
     singles = singles_of(table, query)
     own = [] if singles and query not in table else side_subsets(table, query)

@@ -36,9 +36,6 @@ def class_vectors(prompts: Float[Tensor, "_ dim"], prompt_classes: Int[Tensor, "
 
         v_c = normalise(mean_{i : class_i = c} p_i)
 
-    Raises:
-        ValueError: if there is no prompt, or a class has none; the classes are 0 to the largest one.
-
     Example:
         >>> class_vectors(torch.eye(2)[[0, 1, 1]], torch.tensor([1, 0, 0]))
         tensor([[0., 1.],
@@ -183,11 +180,7 @@ class ZeroShotResult:
     credit: dict[str, Float[Tensor, " n"]]
 
     def only_right(self, query: Subset | str) -> Int[Tensor, " rows"]:
-        """The rows that this query gets right and every single modality of it gets wrong.
-
-        Raises:
-            ValueError: if the query or one of its modalities was not asked, or cannot be.
-        """
+        """The rows that this query gets right and every single modality of it gets wrong."""
         query = Subset.parse(query)
         names = [str(query), *(query if query.is_fused else ())]
         if missing := [name for name in names if name not in self.credit]:
@@ -232,8 +225,6 @@ def evaluate_zero_shot(
         queries: by default every subset that shares no modality with the target and that the table's method can
             answer: one of the table's for cosines, else of its modalities. A fused subset that a cosine table lacks is
             answered by the mean row alone.
-        method: copied into the rows.
-        seed: copied into the rows.
         confidence: e.g. 0.95, adds bootstrap confidence intervals over the rows; see `bootstrap_interval`.
         ensemble: `"vectors"` or `"scores"`, see `class_scores`.
 

@@ -61,15 +61,7 @@ class Facts:
 
 
 def facts_of_run(folder: Path, subsets: Iterable[Subset]) -> Facts:
-    """Read the facts from `run.yaml`, `rows.parquet`, `report.json` and `versions.json`, as far as they are there.
-
-    Args:
-        folder: of the run.
-        subsets: those of the plan; for each, the complete rows are counted.
-
-    Raises:
-        ValueError: if one of the files is damaged.
-    """
+    """Read the facts from `run.yaml`, `rows.parquet`, `report.json` and `versions.json`, as far as they are there."""
     facts: dict[str, Any] = {}
     if (file := folder / "run.yaml").exists():
         import yaml
@@ -129,15 +121,7 @@ def model_card(
     licence: str | None = None,
     name: str | None = None,
 ) -> str:
-    """The README of a model folder, in Markdown with the header that the Hugging Face hub reads.
-
-    Args:
-        model: with all its towers.
-        readers: by modality.
-        facts: a section of which nothing is known is left out.
-        licence: of the weights, as the hub names it, e.g. `"apache-2.0"`; None says that it is not stated.
-        name: of the model, or its repository on the hub.
-    """
+    """The README of a model folder, in Markdown with the header that the Hugging Face hub reads."""
     import yaml
 
     plan, kinds = model.plan, sorted({reader.modality_kind for reader in readers.values()})

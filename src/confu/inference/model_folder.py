@@ -75,18 +75,7 @@ def read_parts(
     encoders: Mapping[str, nn.Module] | None = None,
     allow_custom: bool = False,
 ) -> ModelParts:
-    """Read a model, its readers and what is known of its training. Nothing in the files is unpickled.
-
-    Args:
-        folder: of a run (`best/` and `inputs.json`), its `best` or `last`, or a flat model folder.
-        modalities: load the towers of these only; None for all.
-        device: where to put the model.
-        encoders: modules for the modalities whose encoders are not confu's own.
-        allow_custom: whether an encoder may be built by the function that the files name; see `load_model`.
-
-    Raises:
-        ValueError: if a file is missing or damaged, or a modality is unknown.
-    """
+    """Read a model, its readers and what is known of its training. Nothing in the files is unpickled."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; expected a run folder, or one that save_pretrained wrote")
@@ -122,15 +111,6 @@ def write_parts(parts: ModelParts, folder: Path | str, licence: str | None = Non
 
     All files are written beside it first. A new folder then appears at once; in one that is there already the files
     are replaced one after the other, and others in it stay.
-
-    Args:
-        parts: with all towers.
-        folder: where.
-        licence: of the weights, for the card, e.g. `"apache-2.0"`.
-        name: of the model, for the card.
-
-    Raises:
-        ValueError: if only some of the towers are loaded, or `folder` is a file.
     """
     folder = Path(folder)
     if missing := [one for one in parts.model.plan.modalities if one not in parts.modalities]:
@@ -182,11 +162,7 @@ def save_inputs(
 
 
 def load_inputs(folder: Path) -> dict[str, Any]:
-    """What `save_inputs` wrote: `readers` has the settings of each.
-
-    Raises:
-        ValueError: if the file is missing, damaged, or of another version.
-    """
+    """What `save_inputs` wrote: `readers` has the settings of each."""
     file = folder / INPUTS
     try:
         inputs = json.loads(file.read_text(encoding="utf-8"))

@@ -34,16 +34,7 @@ def shard_range(shard: int, rows: int, shard_rows: int) -> range:
 
 
 def claim_shards(folder: Path, settings: Mapping[str, Any], process: int = 0) -> None:
-    """Make a folder of shards, or make sure that the shards in it were made in the same way.
-
-    Args:
-        folder: made if it is not there.
-        settings: whatever decides what a shard holds; JSON-able.
-        process: the number of this process among those that write here at once.
-
-    Raises:
-        ValueError: if the folder holds shards of other settings, naming each that differs, or files without settings.
-    """
+    """Make a folder of shards, or make sure that the shards in it were made in the same way."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / SETTINGS
     expected = json.loads(json.dumps({"format": FORMAT, **settings}))
@@ -70,11 +61,7 @@ def claim_shards(folder: Path, settings: Mapping[str, Any], process: int = 0) ->
 
 
 def read_settings(folder: Path | str) -> dict[str, Any]:
-    """What made the shards of a folder: model, manifest, subsets, number of rows and of shards, class names.
-
-    Raises:
-        ValueError: if there are none, or they are damaged.
-    """
+    """What made the shards of a folder: model, manifest, subsets, number of rows and of shards, class names."""
     file = Path(folder) / SETTINGS
     if not file.is_file():
         raise ValueError(f"{folder}: holds no {SETTINGS}; expected a folder that `confu embed` wrote")
