@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from confu.embeddings import EmbeddingTable
-from confu.index import Index, Items, exact, scan
+from confu.index import Index, Items, exact, scan, storage
 from index.made import BOTH, DIM, IMAGE, TEXT, items, made, queries, same
 
 
@@ -65,15 +65,15 @@ def test_vectors_of_replaced_items_are_dropped_in_time(tmp_path, monkeypatch):
     index = made(tmp_path / "index")
     for seed in range(8):
         index.add(items(20, seed=seed), replace=True)
-    size = (index.backend.vector_file(1)).stat().st_size
+    size = (index.backend.storage.vector_file(1)).stat().st_size
     assert size <= 3 * 20 * DIM * 4 and len(list((tmp_path / "index").glob("*.f32"))) == 3
     assert same(index.fetch([f"id{number}" for number in range(20)]), items(20, seed=7)) and index.verify() == []
 
 
 def test_nothing_written_to_a_vector_reaches_the_file(tmp_path):
     index = made(tmp_path / "index", items(20))
-    assert index.backend.vectors(1).shape == (20, DIM) and len(index.backend.vectors(0)) < 20
-    index.backend.vectors(1)[0] = 0.0
+    assert index.backend.storage.vectors(1).shape == (20, DIM) and len(index.backend.storage.vectors(0)) < 20
+    index.backend.storage.vectors(1)[0] = 0.0
     assert index.verify() == []
     assert torch.equal(Index.open(tmp_path / "index").vector("id0", TEXT), items(20).table[TEXT][0])
 
@@ -182,7 +182,7 @@ def test_a_process_killed_while_creating_leaves_a_free_folder(tmp_path):
 def test_a_reader_that_opens_during_a_compaction_reads_again(tmp_path, monkeypatch):
     index = made(tmp_path / "index", items(5), items(5, start=5))
     index.delete(["id0"])
-    vectors, calls = exact.ExactStore.vectors, []
+    vectors, calls = storage.Storage.vectors, []
 
     def during_compaction(self, number):
         calls.append(number)
@@ -190,7 +190,7 @@ def test_a_reader_that_opens_during_a_compaction_reads_again(tmp_path, monkeypat
             index.compact()  # after the state was read
         return vectors(self, number)
 
-    monkeypatch.setattr(exact.ExactStore, "vectors", during_compaction)
+    monkeypatch.setattr(storage.Storage, "vectors", during_compaction)
     reader = Index.open(tmp_path / "index")
     assert reader.get("id9").media["text"] == "bird 9" and len(reader) == 9
 

@@ -122,7 +122,9 @@ def test_a_file_that_is_missing_is_said_and_made_again(tmp_path):
         (tmp_path / "faiss" / name).unlink()
     (tmp_path / "faiss" / ".0.faiss.partial").write_text("of a writer that was killed")
     with Index.open(tmp_path) as index:
-        with pytest.warns(UserWarning, match=r"200 vectors of .* searched exactly; open the index for writing"):
+        with pytest.warns(
+            UserWarning, match=r"200 vectors have no index file .* searched exactly; open the index for writing"
+        ):
             assert index.search(index.vector("3", "image"), "image", 1)[0][0].id == "3"
         assert index.verify() == []
         with Index.open(tmp_path, writable=True):

@@ -32,7 +32,6 @@ from confu.index.items import Items
 from confu.index.scan import Nearest, merge, nearest
 from confu.plan import Subset
 
-_FOLDER = "faiss"
 _PIECE = 1 << 16  # vectors in memory
 _CANDIDATES = 1 << 26  # numbers of candidates in memory
 _PER_CELL = 64  # vectors that a cell is learned from
@@ -136,6 +135,12 @@ class _File:
     def damage(self) -> str:
         return f"{self.path} is not as it was written; remove it, and the next one to write to the index makes it again"
 
+    def is_whole(self) -> bool:
+        try:
+            return json.loads(self.about.read_text(encoding="utf-8")) == _size_and_digest(self.path)
+        except (ValueError, OSError):
+            return False
+
 
 class FaissStore:
     """Searches by FAISS, and sorts what it finds by true cosines.
@@ -146,6 +151,7 @@ class FaissStore:
 
     def __init__(self, store: exact.ExactStore, options: dict[str, Any], settings: dict[str, Any]) -> None:
         self.exact, self.options, self.settings = store, options, settings
+        self.folder = store.storage.folder / "faiss"
         self._opened: dict[Path, Any] = {}
         self._covers: dict[int, tuple[int, list[_File]]] = {}  # subset -> number of vectors, files
 
@@ -207,7 +213,7 @@ class FaissStore:
         """Read everything and report damage."""
         damage = self.exact.verify()
         for number in range(len(self.exact.about.subsets)):
-            damage += [file.damage for file in self._cover(number) if not _is_whole(file)]
+            damage += [file.damage for file in self._cover(number) if not file.is_whole()]
         return damage
 
     def close(self) -> None:
@@ -230,7 +236,7 @@ class FaissStore:
         """
         used = set()
         for number in range(len(self.exact.about.subsets)):
-            files, vectors = self._cover(number), self.exact.vectors(number)
+            files, vectors = self._cover(number), self.exact.storage.vectors(number)
             start = files[-1].end if files else 0
             if self._has_file(len(vectors) - start):
                 # Files no larger than what comes after them become one with it, so that there are never many.
@@ -250,7 +256,7 @@ class FaissStore:
             used |= {path for file in files for path in (file.path, file.about)}
         self._covers.clear()
         self._opened = {path: index for path, index in self._opened.items() if path in used}
-        for path in (self.exact.folder / _FOLDER).glob("*"):
+        for path in (self.folder).glob("*"):
             if path not in used:
                 path.unlink()
 
@@ -262,7 +268,7 @@ class FaissStore:
 
     def _file(self, number: int, start: int, end: int) -> _File:
         """The file of a range of vectors, there or not."""
-        digests = [digest for first, _, digest in self.exact.blocks(number) if start <= first < end]
+        digests = [digest for first, _, digest in self.exact.storage.blocks(number) if start <= first < end]
         made_of = [
             digests,
             start,
@@ -270,17 +276,15 @@ class FaissStore:
             {name: self.settings[name] for name in self.settings if name not in _ONLY_SEARCH},
         ]
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-        generation = self.exact.vector_file(number).name.split(".")[1].split("-")[0]
-        return _File(self.exact.folder / _FOLDER / f"{generation}-{number}-{start}-{end}-{key}.faiss", start, end)
+        name = f"{self.exact.storage.state['generation']}-{number}-{start}-{end}-{key}.faiss"
+        return _File(self.folder / name, start, end)
 
     def _cover(self, number: int) -> list[_File]:
         """The files that are there, one after the other from the first vector on; what follows has none."""
-        rows = len(self.exact.vectors(number))
+        rows = len(self.exact.storage.vectors(number))
         if self._covers.get(number, (-1, []))[0] == rows:
             return list(self._covers[number][1])
-        ranges = [
-            tuple(map(int, path.name.split("-")[1:4])) for path in (self.exact.folder / _FOLDER).glob("*-*-*-*-*.json")
-        ]
+        ranges = [tuple(map(int, path.name.split("-")[1:4])) for path in (self.folder).glob("*-*-*-*-*.json")]
         files, start = [], 0
         while True:
             ends = sorted({end for one, first, end in ranges if (one, first) == (number, start) and end <= rows})
@@ -310,11 +314,8 @@ class FaissStore:
             scores, rows = self._approximate(self._read(file), queries, vectors[some], k, mask)
             parts.append((scores, rows + file.start))
         if self._has_file(len(vectors) - end):
-            warnings.warn(
-                f"{len(vectors) - end} vectors of {self.exact.folder} have no index file of these options and are "
-                "searched exactly; open the index for writing to make it",
-                stacklevel=5,
-            )
+            message = "vectors have no index file of these options and are searched exactly; open the index for writing"
+            warnings.warn(f"{self.folder}: {len(vectors) - end} {message} to make it", stacklevel=5)
         scores, rows = nearest(queries, vectors[end:], k, None if allowed is None else allowed[end:])
         return merge([*parts, (scores, rows + end)], k)
 
@@ -397,10 +398,3 @@ def _refined(queries: Tensor, vectors: Tensor, scores: Tensor, rows: Tensor, k: 
 def _size_and_digest(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _is_whole(file: _File) -> bool:
-    try:
-        return json.loads(file.about.read_text(encoding="utf-8")) == _size_and_digest(file.path)
-    except (ValueError, OSError):
-        return False

@@ -107,6 +107,17 @@ def items_by_id(items: Items) -> dict[str, Item]:
     }
 
 
+def stack_vectors(ids: Sequence[str], vectors: Mapping[Subset, Sequence[Tensor | None]], dim: int) -> EmbeddingTable:
+    """A table of ids and of each item's vectors, None where it has none."""
+    stacked, complete = {}, {}
+    for subset, rows in vectors.items():
+        complete[subset] = torch.tensor([row is not None for row in rows], dtype=torch.bool)
+        stacked[subset] = torch.zeros(len(ids), dim)
+        if held := [row for row in rows if row is not None]:
+            stacked[subset][complete[subset]] = torch.stack(held)
+    return EmbeddingTable(tuple(ids), stacked, complete)
+
+
 def is_scalar(kind: pa.DataType) -> bool:
     """Whether a column of this type can be metadata: one text, number, boolean or time a row."""
     types = pa.types
@@ -153,16 +164,20 @@ def unit_items(items: Items, about: About) -> Items:
     vectors = {}
     for subset in table.subsets:
         mask, values = table.complete[subset].cpu(), table[subset].cpu()
-        unit = _unit(f"vectors of {subset}", values[mask], mask)
-        vectors[subset] = torch.zeros_like(values).index_put((mask,), unit)
+        if bool(mask.all()):
+            vectors[subset] = _unit(f"vectors of {subset}", values)
+        else:
+            unit = _unit(f"vectors of {subset}", values[mask], mask)
+            vectors[subset] = torch.zeros_like(values).index_put((mask,), unit)
     return Items(EmbeddingTable(table.ids, vectors, dict(table.complete)), items.metadata, items.media)
 
 
 def _unit(name: str, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
     check_finite(name, vectors)
-    lengths = vectors.double().norm(dim=1, keepdim=True)
+    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64)
     if bool((lengths == 0).any()):
         row = int((lengths == 0).nonzero()[0, 0])
         row = row if mask is None else int(mask.nonzero()[row, 0])
         raise ValueError(f"{name} must not be zero, for they have no direction; row {row} is")
-    return torch.where((lengths - 1).abs() > _UNIT, (vectors.double() / lengths).float(), vectors)
+    off = (lengths - 1).abs() > _UNIT
+    return torch.where(off, (vectors.double() / lengths).float(), vectors) if bool(off.any()) else vectors

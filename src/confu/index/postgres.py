@@ -5,44 +5,30 @@ JSON in the table's comment, so that both change in one transaction.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from confu.checks import check_known
-from confu.embeddings import EmbeddingTable
 from confu.index.about import About
 from confu.index.backend import Change, NewIds, Ranking, number_options
-from confu.index.columns import cast_columns, merged_schema, plain_columns, schema_from_json, schema_to_json
+from confu.index.columns import cast_columns, merged_schema, plain_columns
 from confu.index.conditions import Condition, checked
-from confu.index.items import Items
+from confu.index.items import Items, stack_vectors
 from confu.index.postgres_connection import Connection, driver, without_password
+from confu.index.postgres_table import SQL_TYPES, Layout, column_name, where_clause
 from confu.plan import Subset
 
-FORMAT, VERSION = "confu.index.postgres", 1
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ +.-]{0,55}$")  # what needs no care in a statement, within 63 bytes
 _MAX_DIM, _MAX_EF = 2000, 1000  # of pgvector's HNSW over float32
 _ROWS = 4096  # made ready at once
 _UNIT = 1e-3  # how far from 1 the length of a stored vector may be
-_READ_ONLY = "is open for reading only; open it with writable=True"
-_SQL_TYPES = {
-    "int64": "bigint",
-    "double": "double precision",
-    "bool": "boolean",
-    "date32[day]": "date",
-    "timestamp[us]": "timestamp",
-    "timestamp[us, tz=UTC]": "timestamptz",
-}
 
 
 def create(folder: Path, about: About, options: Mapping[str, Any]) -> "PostgresStore":
@@ -117,64 +103,6 @@ def _store(folder: Path, options: Mapping[str, Any], writable: bool) -> "Postgre
     return PostgresStore(folder, table, settings, connection, kept, writable)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """What the columns of the table hold.
-
-    Attributes:
-        dim: of each vector.
-        vectors: subset -> its column.
-        schema: of the metadata.
-        columns: metadata column -> its column in the table.
-        source: what the items were made of.
-    """
-
-    dim: int
-    vectors: dict[Subset, str]
-    schema: pa.Schema
-    columns: dict[str, str]
-    source: dict[str, Any] | None = None
-
-    def to_json(self) -> str:
-        vectors = {str(subset): name for subset, name in self.vectors.items()}
-        content = {"format": FORMAT, "version": VERSION, "dim": self.dim, "vectors": vectors}
-        return json.dumps(
-            {**content, "schema": schema_to_json(self.schema), "columns": self.columns, "source": self.source}
-        )
-
-    @classmethod
-    def from_json(cls, text: str | None, table: str) -> "_Layout":
-        try:
-            content = json.loads(text or "")
-        except ValueError:
-            content = None
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(
-                f"the table {table!r} of the database is no index of confu (its comment would say so); give another "
-                "name as the option table"
-            )
-        if content.get("version") != VERSION:
-            raise ValueError(
-                f"the table {table!r} has version {content.get('version')}, this confu reads version {VERSION}; update "
-                "confu or make the index again"
-            )
-        vectors = {Subset.parse(name): column for name, column in content["vectors"].items()}
-        schema = schema_from_json(content["schema"])
-        return cls(content["dim"], vectors, schema, content["columns"], content.get("source"))
-
-
-def column_name(name: str, taken: Iterable[str]) -> str:
-    """The name itself where PostgreSQL can carry it and it is free, else a number.
-
-    >>> column_name("year", {"id"}), column_name("id", {"id"}), column_name("a%b", {"column 1"})
-    ('year', 'column 1', 'column 2')
-    """
-    taken = {"row", "id", "media", *taken}
-    if _PLAIN.match(name) and name not in taken:
-        return name
-    return next(free for n in range(1, len(taken) + 2) if (free := f"column {n}") not in taken)
-
-
 class PostgresStore:
     """Vectors in one table of a database.
 
@@ -197,7 +125,7 @@ class PostgresStore:
         self.connection, self._writable = connection, writable
 
     @property
-    def layout(self) -> _Layout:
+    def layout(self) -> Layout:
         """What the table holds."""
         return self.connection.read(self._layout)
 
@@ -284,13 +212,13 @@ class PostgresStore:
         own = 'id text COLLATE "C" NOT NULL UNIQUE, media jsonb NOT NULL'
         statement = f"CREATE TABLE {{}} (row bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {own}{vectors})"
         self._sql(cursor, statement, *names.values())
-        self._comment(cursor, _Layout(about.dim, names, pa.schema([]), {}))
+        self._comment(cursor, Layout(about.dim, names, pa.schema([]), {}))
 
     # Each of these runs within one transaction.
 
     def _write(self, action: Any) -> Any:
         if not self._writable:
-            raise ValueError(f"{self.folder} {_READ_ONLY}")
+            raise ValueError(f"{self.folder} is open for reading only; open it with writable=True")
         return self.connection.write(action)
 
     @property
@@ -304,7 +232,7 @@ class PostgresStore:
         parts = [sql.Identifier(name) if isinstance(name, str) else name for name in (self.table, *names)]
         return cursor.execute(sql.SQL(text).format(*parts), values)
 
-    def _layout(self, cursor: Any) -> _Layout:
+    def _layout(self, cursor: Any) -> Layout:
         statement = "SELECT to_regclass(%s), obj_description(to_regclass(%s))"
         table, comment = cursor.execute(statement, [self._quoted, self._quoted]).fetchone()
         if table is None:
@@ -312,9 +240,9 @@ class PostgresStore:
                 f"the database {cursor.connection.info.dbname!r} has no table {self.table!r}; is it the right one? If "
                 "the table was dropped, make the index again"
             )
-        return _Layout.from_json(comment, self.table)
+        return Layout.from_json(comment, self.table)
 
-    def _comment(self, cursor: Any, layout: _Layout) -> None:
+    def _comment(self, cursor: Any, layout: Layout) -> None:
         from psycopg import sql
 
         self._sql(cursor, "COMMENT ON TABLE {} IS {}", sql.Literal(layout.to_json()))
@@ -349,14 +277,14 @@ class PostgresStore:
             self._sql(cursor, "ANALYZE {}")
         return new.change
 
-    def _graphs(self, layout: _Layout) -> dict[str, str]:
+    def _graphs(self, layout: Layout) -> dict[str, str]:
         """Column -> the name of its graph; empty where there is to be none."""
         if self.settings["kind"] == "flat" or layout.dim > _MAX_DIM:
             return {}
         own = hashlib.sha256(self.table.encode()).hexdigest()[:12]
         return {column: f"confu_{own}_{n}" for n, column in enumerate(layout.vectors.values())}
 
-    def _with_columns(self, cursor: Any, before: _Layout, schema: pa.Schema) -> _Layout:
+    def _with_columns(self, cursor: Any, before: Layout, schema: pa.Schema) -> Layout:
         """The layout with columns for metadata of this schema, which the table then has too."""
         names = dict(before.columns)
         for name in schema.names:
@@ -364,7 +292,7 @@ class PostgresStore:
                 names[name] = column_name(name, [*before.vectors.values(), *names.values()])
         layout = replace(before, schema=merged_schema(before.schema, schema), columns=names)
         for field in layout.schema:
-            kind, column = _SQL_TYPES.get(str(field.type), "text"), names[field.name]
+            kind, column = SQL_TYPES.get(str(field.type), "text"), names[field.name]
             if field.name not in before.columns:
                 self._sql(cursor, "ALTER TABLE {} ADD COLUMN {} " + kind, column)
             elif before.schema.field(field.name).type != field.type:
@@ -373,14 +301,12 @@ class PostgresStore:
             self._comment(cursor, layout)
         return layout
 
-    def _copy(self, cursor: Any, layout: _Layout, items: Items) -> None:
+    def _copy(self, cursor: Any, layout: Layout, items: Items) -> None:
         from psycopg import sql
         from psycopg.types.json import Jsonb
 
-        fields = [layout.columns[name] for name in layout.schema.names]
-        columns = sql.SQL(", ").join(map(sql.Identifier, ["id", "media", *layout.vectors.values(), *fields]))
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(self.table), columns)
-        kinds = [_SQL_TYPES.get(str(kind), "text") for kind in layout.schema.types]
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(self.table), layout.names)
+        kinds = [SQL_TYPES.get(str(kind), "text") for kind in layout.schema.types]
         vectors = []
         for subset in layout.vectors:
             mask = items.table.complete[subset].tolist() if subset in items.table else None
@@ -406,11 +332,10 @@ class PostgresStore:
         self, cursor: Any, queries: Tensor, target: Subset, k: int, where: Sequence[Condition]
     ) -> list[Ranking]:
         layout = self._layout(cursor)
-        clause, values = _where(checked(where, layout.schema), layout)
+        clause, values = where_clause(checked(where, layout.schema), layout)
         # pgvector gives the inner product with its sign turned, for the smallest comes first. With `+ 0` it is no
         # expression that the graph knows: every row is compared.
         text = "SELECT id, -({1} <#> %(query)s) FROM {0} WHERE {1} IS NOT NULL AND {2} ORDER BY ({1} <#> %(query)s)"
-        run = partial(self._sql, cursor)
         names = layout.vectors[target], clause
         parameters = [{**values, "query": query, "k": k} for query in queries.cpu().numpy()]
 
@@ -423,8 +348,8 @@ class PostgresStore:
         by_row = " + 0, row LIMIT %(k)s"
         if self.settings["kind"] == "flat" or k > _MAX_EF:
             return every(parameters, by_row)
-        run(f"SET LOCAL hnsw.ef_search = {max(self.settings['ef'], k)}")
-        run("SET LOCAL hnsw.iterative_scan = strict_order")  # on and on until k rows fit the conditions
+        cursor.execute(f"SET LOCAL hnsw.ef_search = {max(self.settings['ef'], k)}")
+        cursor.execute("SET LOCAL hnsw.iterative_scan = strict_order")  # on and on until k rows fit the conditions
         rankings = every(parameters, " LIMIT %(k)s")
         few = [number for number, ranking in enumerate(rankings) if len(ranking) < k]
         for number, ranking in zip(few, every([parameters[number] for number in few], by_row)):
@@ -435,25 +360,20 @@ class PostgresStore:
         from psycopg import sql
 
         layout = self._layout(cursor)
-        fields = [layout.columns[name] for name in layout.schema.names]
-        names = sql.SQL(", ").join(map(sql.Identifier, ["id", "media", *layout.vectors.values(), *fields]))
-        statement = sql.SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(names, sql.Identifier(self.table))
+        statement = sql.SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(layout.names, sql.Identifier(self.table))
         records = {row[0]: row for row in cursor.connection.execute(statement, [list(ids)], binary=True)}
         if missing := [id for id in ids if id not in records]:
             raise KeyError(missing[0])
         rows = [records[id] for id in ids]
-        vectors, complete = {}, {}
-        for position, subset in enumerate(layout.vectors, start=2):
-            held = [row[position] for row in rows]
-            complete[subset] = torch.tensor([one is not None for one in held], dtype=torch.bool)
-            vectors[subset] = torch.zeros(len(rows), layout.dim)
-            if stacked := [one.to_numpy() for one in held if one is not None]:
-                vectors[subset][complete[subset]] = torch.from_numpy(np.stack(stacked))
+        vectors = {
+            subset: [None if row[place] is None else torch.from_numpy(row[place].to_numpy()) for row in rows]
+            for place, subset in enumerate(layout.vectors, start=2)
+        }
         metadata = {
             field.name: pa.array([row[position] for row in rows], field.type)
             for position, field in enumerate(layout.schema, start=2 + len(layout.vectors))
         }
-        return Items.from_media(EmbeddingTable(tuple(ids), vectors, complete), pa.table(metadata), [r[1] for r in rows])
+        return Items.from_media(stack_vectors(ids, vectors, layout.dim), pa.table(metadata), [r[1] for r in rows])
 
     def _verify(self, cursor: Any) -> list[str]:
         layout, damage = self._layout(cursor), []
@@ -469,24 +389,3 @@ class PostgresStore:
         statement = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass AND NOT indisvalid"
         broken = cursor.execute(statement, [self._quoted]).fetchall()
         return [*damage, *(f"{self.table}: its index {name} is not valid; REINDEX it" for (name,) in broken)]
-
-
-def _where(conditions: Sequence[Condition], layout: _Layout) -> tuple[Any, dict[str, Any]]:
-    """The conditions as a statement to stand behind WHERE, and its parameters; they must have been `checked`."""
-    from psycopg import sql
-
-    parts, values = [sql.SQL("TRUE")], {}
-    for number, condition in enumerate(conditions):
-        several = condition.operator == "in"
-        kind, name = layout.schema.field(condition.column).type, f"value{number}"
-        values[name] = list(condition.value) if several else condition.value
-        numbers = values[name] if several else [condition.value]
-        type_ = _SQL_TYPES.get(str(kind), "text")
-        # A float, or a whole number of more than 64 bits, is compared with whole numbers too.
-        if type_ == "bigint" and not all(isinstance(one, int) and abs(one) < 2**63 for one in numbers):
-            type_ = "numeric"
-        order = ' COLLATE "C"' if type_ == "text" else ""  # by bytes, as in the other stores
-        operator = {"==": "=", "!=": "<>", "in": "= ANY("}.get(condition.operator, condition.operator)
-        text = f"{{}}{order} {operator}{{}}::{type_}" + ("[])" if several else "")
-        parts.append(sql.SQL(text).format(sql.Identifier(layout.columns[condition.column]), sql.Placeholder(name)))
-    return sql.SQL(" AND ").join(parts), values

@@ -11,10 +11,9 @@ needs a server is not tested: HNSW, shards and replicas, a node that fails.
 
 import hashlib
 import json
-import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,23 +23,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from confu.checks import check_known
-from confu.embeddings import EmbeddingTable
 from confu.files import write_json
 from confu.index import columns
 from confu.index.about import About
 from confu.index.backend import Change, NewIds, Ranking, number_options
 from confu.index.catalog import WriterLock
 from confu.index.conditions import Condition
-from confu.index.items import Items
+from confu.index.items import Items, stack_vectors
+from confu.index.qdrant_connection import Connection
 from confu.plan import Subset
 
 T = TypeVar("T")
-KEY, VARIABLE, MEMORY = "CONFU_QDRANT_API_KEY", "CONFU_QDRANT", ":memory:"
 _NAMES = uuid.UUID("6f1d6f0e-4b8e-5d2c-9a51-0c0f5a7e2b11")
 _IDS, _POINTS, _QUERIES, _PAGE = 512, 256, 64, 1000  # of one request
 _EXACT = 1 << 53  # whole numbers below are floats, too
 _UNIT = 1e-3  # how far from 1 the length of a stored vector may be
-_IN_MEMORY: dict[Path, Any] = {}  # kept until the process ends, so that what was closed can be opened again
 _NUMBERS = {
     "m": (16, 2, 256),
     "ef_build": (100, 4, 4096),
@@ -81,24 +78,14 @@ def open_(folder: Path, about: About, options: Mapping[str, Any], writable: bool
     """
     store = QdrantStore(folder, about, dict(options), WriterLock(folder) if writable else None)
     try:
-        if not store.ask(lambda client: client.collection_exists(store.collection)):
-            raise ValueError(f"{store.name} has no collection {store.collection!r}; is it the right server?")
+        if not store.connection.ask(lambda client: client.collection_exists(store.collection)):
+            raise ValueError(f"{store.connection.name} has no collection {store.collection!r}; is it the right server?")
         if writable:
             store.sweep()
     except BaseException:
         store.close()
         raise
     return store
-
-
-def _library() -> Any:
-    try:
-        import qdrant_client
-    except ImportError as error:
-        raise ImportError(
-            'an index in Qdrant needs qdrant-client, which is not installed: pip install "contrastive-fusion[qdrant]"'
-        ) from error
-    return qdrant_client
 
 
 class QdrantStore:
@@ -109,73 +96,23 @@ class QdrantStore:
     """
 
     def __init__(
-        self, folder: Path, about: About, options: dict[str, Any], lock: WriterLock | None, client: Any = None
+        self, folder: Path, about: About, options: dict[str, Any], lock: WriterLock | None, shared: Any = None
     ) -> None:
-        self.folder, self.about, self.options = folder, about, options
-        self._lock, self._client = lock, client
+        self.folder, self.about, self.options, self._lock = folder, about, options, lock
         try:
-            self._check_options()
-            self._connect()
+            for name in options:
+                check_known("option of the qdrant store", name, ("url", "collection", "exact", *_NUMBERS))
+            self.collection = options.get("collection", "")
+            if not isinstance(self.collection, str) or not re.fullmatch(r"[\w.-]{1,255}", self.collection):
+                raise ValueError(
+                    f"option collection must be a name of letters, digits, '_', '-' and '.'; got {self.collection!r}"
+                )
+            self.settings = number_options(options, _NUMBERS)
+            self.connection = shared or Connection(options.get("url"), folder, self.settings["timeout"])
         except BaseException:
-            self.close()
+            if lock is not None:
+                lock.release()
             raise
-
-    def _check_options(self) -> None:
-        _library()
-        for name in self.options:
-            check_known("option of the qdrant store", name, ("url", "collection", "exact", *_NUMBERS))
-        self.collection = self.options.get("collection", "")
-        if not isinstance(self.collection, str) or not re.fullmatch(r"[\w.-]{1,255}", self.collection):
-            raise ValueError(
-                f"option collection must be a name of letters, digits, '_', '-' and '.'; got {self.collection!r}"
-            )
-        self.settings = number_options(self.options, _NUMBERS)
-        self.url = self.options.get("url") or os.environ.get(VARIABLE, "")
-        self.is_local, self.name = self.url == MEMORY, f"Qdrant at {self.url}"
-        if not self.url:
-            raise ValueError(
-                f"which Qdrant server? Set the environment variable {VARIABLE}, or give the option url, e.g. "
-                f"http://localhost:6333; {MEMORY} is a store in the memory of this process, to try it out"
-            )
-        if "@" in self.url:
-            raise ValueError(f"option url may hold no password; set the environment variable {KEY}")
-
-    def _connect(self) -> None:
-        # The client could also keep its own store in a folder. It is not offered: it reads pickles, which may run
-        # anything, and an index is what people hand to one another.
-        package = _library()
-        if self._client is not None:
-            return
-        if self.is_local:
-            self._client = _IN_MEMORY.setdefault(self.folder.resolve(), package.QdrantClient(MEMORY))
-            return
-        try:
-            key, timeout = os.environ.get(KEY), self.settings["timeout"]
-            self._client = package.QdrantClient(url=self.url, api_key=key, timeout=timeout, check_compatibility=False)
-        except ValueError as error:
-            raise ValueError(
-                f"option url must be the address of a Qdrant server, e.g. http://localhost:6333; got {self.url!r} "
-                f"({error})"
-            ) from error
-
-    def ask(self, request: Callable[[Any], T], again: bool = True) -> T:
-        """The result of `request(client)`, which is sent twice if the server does not answer at once.
-
-        Raises:
-            ConnectionError: naming the server, if it is away or refuses.
-        """
-        errors = _library().http.exceptions
-        try:
-            return request(self._client)
-        except errors.ResponseHandlingException as error:
-            if not again:
-                raise ConnectionError(f"{self.name} does not answer ({error}); look whether it runs") from error
-            return self.ask(request, again=False)
-        except errors.UnexpectedResponse as error:
-            raise ConnectionError(
-                f"{self.name} refuses ({' '.join(str(error).split())[:300]}); look at its address, and at the key in "
-                f"the environment variable {KEY}"
-            ) from error
 
     @property
     def schema(self) -> pa.Schema:
@@ -190,15 +127,17 @@ class QdrantStore:
     @property
     def dial(self) -> tuple[str, int] | None:
         """The option that trades time for recall; the store in memory compares every vector."""
-        return None if self.is_local or self.options.get("exact") else ("ef", self.settings["ef"])
+        return None if self.connection.is_local or self.options.get("exact") else ("ef", self.settings["ef"])
 
     def with_dial(self, value: int | None) -> "QdrantStore":
         """The same collection, searched with another `ef`, or every vector compared."""
         options = {**self.options, **({"exact": True} if value is None else {"ef": value})}
-        return QdrantStore(self.folder, self.about, options, None, self._client)
+        return QdrantStore(self.folder, self.about, options, None, self.connection)
 
     def __len__(self) -> int:
-        return self.ask(lambda client: client.count(self.collection, count_filter=_filter(), exact=True)).count
+        return self.connection.ask(
+            lambda client: client.count(self.collection, count_filter=_filter(), exact=True)
+        ).count
 
     def ids(self) -> Iterator[str]:
         """Every id, in the order in which the items came."""
@@ -227,7 +166,7 @@ class QdrantStore:
         self._check_writable()
         existing = [point.payload["id"] for point in self._points(ids, ["id"])]
         for some in _pieces(existing, _IDS):
-            self.ask(lambda client, some=some: client.delete(self.collection, _with_ids(some)))
+            self.connection.ask(lambda client, some=some: client.delete(self.collection, _with_ids(some)))
         return len(existing)
 
     def search(
@@ -237,14 +176,16 @@ class QdrantStore:
         from qdrant_client import models
 
         chosen, parameters = _filter(where, self.schema), None
-        if not self.is_local:
+        if not self.connection.is_local:
             exact = bool(self.options.get("exact", False))
             parameters = models.SearchParams(hnsw_ef=max(self.settings["ef"], k), exact=exact)
         shared = {"using": str(target), "filter": chosen, "params": parameters, "limit": k, "with_payload": ["id"]}
         rankings = []
         for some in _pieces(queries.cpu().tolist(), _QUERIES):
             requests = [models.QueryRequest(query=query, **shared) for query in some]
-            answers = self.ask(lambda client, requests=requests: client.query_batch_points(self.collection, requests))
+            answers = self.connection.ask(
+                lambda client, requests=requests: client.query_batch_points(self.collection, requests)
+            )
             rankings += [[(point.payload["id"], point.score) for point in answer.points] for answer in answers]
         return rankings
 
@@ -253,19 +194,20 @@ class QdrantStore:
         points = {point.payload["id"]: point for point in self._points(list(dict.fromkeys(ids)), True, True)}
         if missing := [id for id in ids if id not in points]:
             raise KeyError(missing[0])
-        ordered, vectors, complete = [points[id] for id in ids], {}, {}
-        for subset in self.about.subsets:
-            held = [(point.vector or {}).get(str(subset)) for point in ordered]
-            complete[subset] = torch.tensor([one is not None for one in held], dtype=torch.bool)
-            vectors[subset] = torch.zeros(len(ids), self.about.dim)
-            if stacked := [one for one in held if one is not None]:
-                vectors[subset][complete[subset]] = torch.tensor(stacked)
+        ordered = [points[id] for id in ids]
+        vectors = {
+            subset: [
+                None if (row := (point.vector or {}).get(str(subset))) is None else torch.tensor(row)
+                for point in ordered
+            ]
+            for subset in self.about.subsets
+        }
         payloads = [point.payload for point in ordered]
         metadata = {
             field.name: columns.from_numbers([one["metadata"].get(f"c{number}") for one in payloads], field.type)
             for number, field in enumerate(self.schema)
         }
-        table = EmbeddingTable(tuple(ids), vectors, complete)
+        table = stack_vectors(ids, vectors, self.about.dim)
         return Items.from_media(table, pa.table(metadata), [one["media"] for one in payloads])
 
     def refresh(self) -> bool:
@@ -296,17 +238,11 @@ class QdrantStore:
         from qdrant_client import models
 
         pending = models.FieldCondition(key="pending", match=models.MatchValue(value=True))
-        self.ask(lambda client: client.delete(self.collection, models.Filter(must=[pending])))
-
-    def drop(self) -> None:
-        """Remove the collection with all that it holds; the folder stays."""
-        self._check_writable()
-        self.ask(lambda client: client.delete_collection(self.collection))
+        self.connection.ask(lambda client: client.delete(self.collection, models.Filter(must=[pending])))
 
     def close(self) -> None:
         """Close the connection, and let another process write."""
-        if self._client is not None and not self.is_local:
-            self._client.close()
+        self.connection.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -316,20 +252,22 @@ class QdrantStore:
         from qdrant_client import models
 
         name, settings = self.collection, self.settings
-        if self.ask(lambda client: client.collection_exists(name)):
+        if self.connection.ask(lambda client: client.collection_exists(name)):
             raise ValueError(
-                f"{self.name} has a collection {name!r} already; give another name as the option collection"
+                f"{self.connection.name} has a collection {name!r} already; give another name as the option collection"
             )
         graph = models.HnswConfigDiff(m=settings["m"], ef_construct=settings["ef_build"])
         # The vectors have length one: the inner product is the cosine, and leaves their bits as they are.
         kind = models.VectorParams(size=self.about.dim, distance=models.Distance.DOT, hnsw_config=graph)
         vectors = {str(subset): kind for subset in self.about.subsets}
         spread = {"shard_number": settings["shards"], "replication_factor": settings["replicas"]}
-        self.ask(lambda client: client.create_collection(name, vectors, **spread))
-        if not self.is_local:  # which has no indexes of payloads
+        self.connection.ask(lambda client: client.create_collection(name, vectors, **spread))
+        if not self.connection.is_local:  # which has no indexes of payloads
             kinds = models.PayloadSchemaType
             for field, schema in {"id": kinds.KEYWORD, "write": kinds.KEYWORD, "pending": kinds.BOOL}.items():
-                self.ask(lambda client, field=field, schema=schema: client.create_payload_index(name, field, schema))
+                self.connection.ask(
+                    lambda client, field=field, schema=schema: client.create_payload_index(name, field, schema)
+                )
         self._note({"columns": [], "rows": 0})
 
     def _notes(self) -> dict[str, Any]:
@@ -370,7 +308,7 @@ class QdrantStore:
             for row, id in enumerate(table.ids)
         ]
         for some in _pieces(points, _POINTS):
-            self.ask(lambda client, some=some: client.upsert(self.collection, some))
+            self.connection.ask(lambda client, some=some: client.upsert(self.collection, some))
 
     def _publish(self, write: str, replaced: Sequence[str]) -> None:
         """Show the items of a write and remove those that they replace, in one request.
@@ -385,7 +323,7 @@ class QdrantStore:
         for some in _pieces(replaced, _IDS):
             gone = models.FilterSelector(filter=models.Filter(must=[*_with_ids(some).must], must_not=[written]))
             steps.append(models.DeleteOperation(delete=gone))
-        self.ask(lambda client: client.batch_update_points(self.collection, steps))
+        self.connection.ask(lambda client: client.batch_update_points(self.collection, steps))
 
     def _points(self, ids: Sequence[str], payload: Any, vectors: bool = False) -> Iterator[Any]:
         from qdrant_client import models
@@ -396,7 +334,7 @@ class QdrantStore:
     def _scroll(self, chosen: Any, payload: Any, vectors: bool = False) -> Iterator[Any]:
         request: dict[str, Any] = {"scroll_filter": chosen, "limit": _PAGE, "with_payload": payload, "offset": None}
         while True:
-            points, request["offset"] = self.ask(
+            points, request["offset"] = self.connection.ask(
                 lambda client: client.scroll(self.collection, with_vectors=vectors, **request)
             )
             yield from points
