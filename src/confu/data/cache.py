@@ -132,11 +132,7 @@ class PartStore:
                 self._place.setdefault(key.decode(), (len(self.parts) - 1, start, length))
 
     def add(self, key: str, item: Tensor) -> None:
-        """Store an item; an item whose key is there already is left out.
-
-        Args:
-            key: 32 characters at most.
-            item: of one shape, or (length, ...) if the store is ragged.
+        """Store an item under a key of at most 32 characters; one whose key is there already is left out.
 
         Raises:
             OSError: no room on the disk, or another reason why nothing can be written. The parts so far stay.

@@ -79,11 +79,8 @@ class TensorColumn:
         # A plain array is shared with torch; a memory map stays numpy so that only the rows of a batch are read.
         if isinstance(values, np.ndarray) and not isinstance(values, np.memmap) and values.flags.writeable:
             values = torch.from_numpy(values)
-        self.values = values
-        self.missing = missing
-        self.scale = scale
-        self.shape = shape
-        self.augment = augment
+        self.values, self.missing = values, missing
+        self.scale, self.shape, self.augment = scale, shape, augment
 
     def __len__(self) -> int:
         return len(self.values)
@@ -268,9 +265,7 @@ class SourceColumn:
         where: Callable[[int], str] = "row {}".format,
     ) -> None:
         self.sources = list(sources)
-        self.reader = reader
-        self.workers = workers
-        self.where = where
+        self.reader, self.workers, self.where = reader, workers, where
 
     def __len__(self) -> int:
         return len(self.sources)

@@ -48,13 +48,7 @@ class Corruption(Protocol):
     """What happens to a modality: a class with a `__str__`, which names it in tables and figures, and `corrupt`."""
 
     def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
-        """The corrupted inputs of a batch.
-
-        Args:
-            inputs: of the batch, as the data set gives them.
-            indices: (batch,) the rows of the data set that they are.
-            source: to take further rows from, and random numbers.
-        """
+        """The corrupted inputs of a batch of these rows; `source` gives further rows and random numbers."""
         ...
 
 
@@ -161,14 +155,7 @@ def measured_snr_db(
 
 
 def signal_power(values: Shaped[Tensor, "n ..."], power: Power = "mean_square") -> Float[Tensor, " n"]:
-    """The power of each of n samples: the mean of its squared numbers, or of their squared distance from their mean.
-
-    Args:
-        values: n samples.
-        power: "mean_square" counts an offset as signal, "variance" does not.
-
-    Returns:
-        (n,) float64, in the square of the values' unit.
+    """The power of each of n samples, float64: the mean of its squared numbers, or of those about their mean.
 
     >>> signal_power(torch.tensor([[1.0, 3.0]])).item(), signal_power(torch.tensor([[1.0, 3.0]]), "variance").item()
     (5.0, 1.0)

@@ -49,12 +49,10 @@ class GaussianNoise:
     $$\tilde x_i = x_i + \sigma_i \epsilon_i, \qquad \sigma_i = \sigma \quad\text{or}\quad
       \sigma_i^2 = P(x_i) / 10^{\mathrm{SNR} / 10}$$
 
-    P(x) is the power of one sample: the mean square of its numbers as the model receives them (after scaling to 0 to 1
-    or whatever the data set does). An offset therefore counts as signal, so the SNR of pictures depends on how bright
-    they are; `power="variance"` takes the mean off first. The paper does not say which it means, but its numbers fit
-    the mean square: photographs on a scale of 0 to 1 have about 0.25 (ImageNet's mean 0.45, std 0.23), so that its
-    0.05, 0.1 and 0.15 are 20, 14 and 10.5 dB, near the 20, 15 and 10 of its Table 9. On dark pictures such as digits
-    the same std is a lower SNR: see `measured_snr_db`.
+    P(x) is the power of one sample: the mean square of its numbers as the model receives them. An offset therefore
+    counts as signal, so the SNR of pictures depends on how bright they are; `power="variance"` takes the mean off
+    first. The paper does not say which it means, but its numbers fit the mean square: photographs on a scale of 0 to 1
+    have about 0.25, so that its 0.05, 0.1 and 0.15 are 20, 14 and 10.5 dB, near the 20, 15 and 10 of its Table 9.
 
     The same rows get the same noise at every strength, only scaled, so that a curve over strengths is smooth. Nothing
     is clipped to the former range; nest a `CorruptedDataset` with `Clipped` around this one for that. Sequences are

@@ -13,12 +13,7 @@ def read_idx(path: Path | str) -> np.ndarray:
     """Read one IDX file of unsigned bytes.
 
     The header is two zero bytes, the type, the number of dimensions, and each dimension as four bytes, high byte first.
-
-    Args:
-        path: the file; whether it is gzipped is read from its first bytes, not from its name.
-
-    Returns:
-        A uint8 array of the header's dimensions.
+    Whether the file is gzipped is read from its first bytes, not from its name.
 
     Raises:
         ValueError: no such file; no IDX file; no unsigned bytes; more or fewer bytes than the header says.

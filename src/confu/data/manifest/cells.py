@@ -71,12 +71,7 @@ def cells(column: pa.ChunkedArray) -> list[Any]:
 
 
 def source_of(cell: Any, kind: str, resolve: Callable[[str], str]) -> Source | None:
-    """What a reader of this kind gets of a cell.
-
-    Args:
-        cell: as `cells` gives it.
-        kind: one of `KINDS`.
-        resolve: makes a path a full address, or raises.
+    """What a reader of this kind gets of a cell that `cells` gave; `resolve` makes a path a full address, or raises.
 
     Raises:
         ValueError: a path that leaves the folder; bytes that are no text; a text where a number is expected.

@@ -52,11 +52,7 @@ class Problem:
 
 
 def described(source: Any, whole: bool = False) -> str:
-    """The address of a file, or what a cell holds, for a message.
-
-    Args:
-        source: of a cell.
-        whole: do not cut a long string: the start of a text is enough, that of an address is not.
+    """The address of a file, or what a cell holds, for a message; a long text is cut unless it is wanted `whole`.
 
     >>> described(b"12345"), described([1.0, 2.0]), described("a" * 70)[-8:]
     ('5 bytes', 'a list of 2', 'aaaaa...')
@@ -75,9 +71,8 @@ def check_labels(manifest: Manifest, splits: Sequence[str | None] | None) -> lis
     """List what is wrong with ids, labels, splits and groups, and which columns are empty.
 
     Of two rows that contradict each other the later one is listed, and names the earlier, so that the rows that are
-    listed can be set aside. Found are: an id that stands twice or is missing; a
-    split that is unknown or missing; a group in two splits (the rows that are not in the split of its first row); a
-    class seen in test but not in train (its test rows); a column that is empty, or empty in train
+    listed can be set aside. Found are: an id that stands twice or is missing; a split that is unknown or missing; a
+    group in two splits; a class seen in test but not in train; a column that is empty, or empty in train
     (`WHOLE_COLUMN`: setting rows aside does not help).
 
     Args:

@@ -76,11 +76,8 @@ def read_class_folders(address: str) -> pa.Table:
     of it. Where files of several kinds are found, those of one path but for the suffix (`cat/1.png`, `cat/1.wav`)
     make one row. Files of other kinds, and those whose name starts with a dot, are no samples.
 
-    Args:
-        address: the full address of the folder.
-
     Returns:
-        columns id (the path), label, split if there are any, and image, audio, video as found.
+        columns id (the path), label, split if there are any, and image, audio, video as there are.
 
     Raises:
         ValueError: no such file, one that lies in no class folder, or two of a kind that share a row.

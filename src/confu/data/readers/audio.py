@@ -137,7 +137,7 @@ def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float
 def decode_sound(
     file: BufferedReader | BytesIO, name: str, rate: int, seconds: float | None = None, silent: bool = True
 ) -> np.ndarray:
-    """Decode a file that libsndfile reads (WAV, FLAC, OGG, MP3 and others) as one channel at a given rate.
+    """(samples,) float32, full scale at 1, of a file that libsndfile reads: one channel at a rate in Hz.
 
     Args:
         file: at its start; it can seek.
@@ -145,9 +145,6 @@ def decode_sound(
         rate: in Hz; another rate is resampled.
         seconds: read no more than that from the start.
         silent: whether silence is allowed.
-
-    Returns:
-        (samples,) float32, full scale at 1.
 
     Raises:
         ValueError: no sound, cut short, empty, with NaN, of an absurd rate, or silent.

@@ -98,10 +98,7 @@ class ImageReader:
         self.settings: dict[str, Any] = {"kind": "image", **asdict(self.picture)}
 
     def read(self, source: Source) -> UInt8[Tensor, "channels size size"]:
-        """One image as pixels.
-
-        Args:
-            source: a file or its bytes, uint8 pixels (see `picture_from_array`), or a Pillow image.
+        """One image as pixels, of a file or its bytes, uint8 pixels (see `picture_from_array`), or a Pillow image.
 
         Raises:
             ValueError: no such file, no image, cut short, or too many pixels.
@@ -127,11 +124,7 @@ class ImageReader:
 
 
 def open_image(source: Source, least: int) -> Image.Image:
-    """Decode an image's file, upright.
-
-    Args:
-        source: the file or its bytes.
-        least: the shorter side that is needed, in pixels; a JPEG may be decoded smaller than it is, not below twice it.
+    """Decode an image's file, upright; a JPEG may be decoded smaller, not below twice the `least` shorter side.
 
     Raises:
         ValueError: no such file, no image, cut short, or more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.

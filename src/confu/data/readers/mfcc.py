@@ -115,13 +115,7 @@ def mfcc(
     with a Hann window, frames centred at multiples of `hop`, the sound mirrored beyond both ends, HTK's mel bands, and
     no band further than 80 dB below the loudest. `torchaudio.transforms.MFCC` gives the same numbers.
 
-    Args:
-        waveform: more than half a window of samples, full scale at 1.
-        rate: in Hz.
-        coefficients: how many, k = 0, 1, ...
-        window: samples of a frame.
-        hop: samples from frame to frame.
-        mels: M, the bands.
+    The waveform has more than half a window of samples; M is the number of bands, k = 0, 1, ... the coefficients.
     """
     power = _spectrum(waveform, window, hop).T @ htk_filters(rate, window, mels)
     decibels = 10 * torch.log10(power.clamp_min(_LEAST_POWER))

@@ -68,11 +68,7 @@ class SequenceReader:
         self.dim, self.max_steps = dim, max_steps
 
     def read(self, source: Source) -> Float[Tensor, "steps dim"]:
-        """One sequence.
-
-        Args:
-            source: (steps, dim), or (steps,) if `dim` is 1: an array, a tensor, a nested list, or a file `.npy` or
-                `.npz` of one array.
+        """One sequence, (steps, dim), or (steps,) if `dim` is 1; sources are those of `VectorReader`.
 
         Raises:
             ValueError: no step, another size of the steps, no numbers, NaN or infinity.

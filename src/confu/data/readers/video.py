@@ -46,10 +46,7 @@ class VideoReader:
         self.settings: dict[str, Any] = {"kind": "video", "frames": frames, **asdict(self.picture)}
 
     def read(self, source: Source) -> UInt8[Tensor, "frames channels size size"]:
-        """The chosen frames of one video.
-
-        Args:
-            source: a file or its bytes, or uint8 pixels of all frames (see `picture_from_array` for their order).
+        """The chosen frames of a file, its bytes, or uint8 pixels of all frames (see `picture_from_array`).
 
         Raises:
             ImportError: a file, and PyAV is not installed.
