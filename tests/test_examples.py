@@ -1,25 +1,30 @@
 """The examples run as a reader runs them, and print what their text claims."""
 
-import os
+import contextlib
+import io
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SOURCE = Path(__file__).parents[1] / "src"
+pytestmark = pytest.mark.usefixtures("as_users_run", "without_tensorboard")
 
 
-def run_example(name: str, *arguments: str, folder: Path) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run_example(tmp_path, monkeypatch):
+    """Runs an example in an empty folder, and returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return out.getvalue()
+
+    return run
 
 
 def number_after(text: str, pattern: str) -> float:
@@ -28,15 +33,15 @@ def number_after(text: str, pattern: str) -> float:
     return float(found[1])
 
 
-def test_xor_is_solved_by_the_fused_embedding_and_not_by_pairs(tmp_path):
-    printed = run_example("xor.py", folder=tmp_path)
+def test_xor_is_solved_by_fusion_and_not_by_pairs(run_example):
+    printed = run_example("xor.py")
     assert number_after(printed, r"ceiling +accuracy") == 1
     assert number_after(printed, r"ConFu +x1\+x3 +accuracy") > 0.9
     assert number_after(printed, r"pairwise +mean\(x1, x3\) +accuracy") < 0.2
 
 
-def test_missing_modalities_leaves_rows_out_and_still_learns(tmp_path):
-    printed = run_example("missing_modalities.py", folder=tmp_path)
+def test_missing_modalities_leaves_rows_out_and_learns(run_example):
+    printed = run_example("missing_modalities.py")
     assert number_after(printed, r"image ") == 400
     assert number_after(printed, r"text ") == 600
     assert number_after(printed, r"image\+audio ") == 200
@@ -46,8 +51,8 @@ def test_missing_modalities_leaves_rows_out_and_still_learns(tmp_path):
     assert number_after(recall_part, r"image\+audio ") > max(image, audio)
 
 
-def test_retrieval_is_better_from_two_modalities_and_reads_its_table_from_disk(tmp_path):
-    printed = run_example("retrieval.py", str(tmp_path / "run"), folder=tmp_path)
+def test_retrieval_is_better_from_two_modalities(tmp_path, run_example):
+    printed = run_example("retrieval.py", str(tmp_path / "run"))
     assert (tmp_path / "run" / "test.parquet").is_file()
     sketch = number_after(printed, r"recall@1 +sketch +-> design")
     words = number_after(printed, r"recall@1 +words +-> design")
