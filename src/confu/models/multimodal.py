@@ -143,19 +143,21 @@ class MultimodalModel(nn.Module):
         present: Mapping[str, Mask],
     ) -> dict[Subset, Tensor]:
         """Unit vectors (batch, dim) of fused subsets; rows that are not complete hold zeros."""
-        shared: Any = self.fusers.shared if isinstance(self.fusers, SharedFusers) else None
-        parts: dict[str, Tensor] = {}
-        for name in {name: None for subset in subsets for name in subset} if shared is not None else ():
-            if shared.training and shared.mask.ratio:  # each row draws its own mask, also where an input repeats
-                parts[name] = shared.mapped(name, spread(features[name], rows[name], present.get(name)))
-            else:
-                parts[name] = spread(shared.mapped(name, features[name]), rows[name], present.get(name))
-        totals = set_sums(parts, [subset.names for subset in subsets]) if parts else [None] * len(subsets)
+        shared: Any = getattr(self.fusers, "shared", None)  # one `SetFusion`, or a network for each subset
+        totals: list[Any] = [None] * len(subsets)
+        if shared is not None:
+            parts = {}
+            for name in {name: None for subset in subsets for name in subset}:
+                if shared.training and shared.mask.ratio:  # each row draws its own mask, also where an input repeats
+                    parts[name] = shared.mapped(name, spread(features[name], rows[name], present.get(name)))
+                else:
+                    parts[name] = spread(shared.mapped(name, features[name]), rows[name], present.get(name))
+            totals = set_sums(parts, [subset.names for subset in subsets])
         vectors = {}
         for subset, total in zip(subsets, totals):
             complete = Embeddings({}, dict(present)).complete(subset)
             where = None if complete is None else complete.nonzero().squeeze(1)
-            if shared is not None and total is not None:
+            if shared is not None:
                 fused = unit(shared.fused(total if where is None else total[where], len(subset)))
             else:
                 picked = {name: rows[name] if where is None else rows[name][where] for name in subset}

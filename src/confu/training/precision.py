@@ -14,6 +14,7 @@ from torch import nn
 
 from confu.data import Dataset
 from confu.distributed import every_rank
+from confu.nn.precision import autocast_error
 
 GAIN = 1.15
 """A ratio of times nearer to one than this is within the noise of measuring."""
@@ -130,19 +131,10 @@ def _failing_encoder(objective: nn.Module, train: Dataset, device: torch.device)
         return ""
     present = getattr(train, "present", {})
     rows = {int(mask.nonzero()[0]) for mask in present.values() if bool(mask.any())} or {0}
-    training, devices = objective.training, [] if device.type == "cpu" else [device]
+    devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
         batch = train.batch(torch.tensor(sorted(rows))).to(device)
-        objective.eval()
-        try:
-            for name, encoder in encoders.items():
-                try:
-                    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
-                        values = batch.inputs[name].values  # by forward: torch shall not compile for these shapes
-                        encoder.forward(**values) if isinstance(values, dict) else encoder.forward(values)
-                except RuntimeError as error:
-                    message = str(error).split(". ")[0]
-                    return f"the encoder of {name!r} ({type(encoder).__name__}) cannot run in bfloat16 here ({message})"
-        finally:
-            objective.train(training)
+        for name, encoder in encoders.items():
+            if message := autocast_error(encoder, batch.inputs[name].values):
+                return f"the encoder of {name!r} ({type(encoder).__name__}) cannot run in bfloat16 here ({message})"
     return ""
