@@ -113,7 +113,7 @@ def fit_linear_probe(
             model.set_params(C=c).fit(rows, labels)
         if int(model.n_iter_.max()) >= max_iterations:
             unfinished.append(f"{c:g}")
-        weight, bias = torch.from_numpy(model.coef_.copy()), torch.from_numpy(model.intercept_.copy())
+        weight, bias = torch.tensor(model.coef_), torch.tensor(model.intercept_)
         if len(classes) == 2:
             weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
         probes[c] = LinearProbe(weight.to(x.device), bias.to(x.device), classes.to(x.device), float(c))

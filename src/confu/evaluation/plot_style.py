@@ -36,7 +36,8 @@ _LONGEST = 40  # characters of a label: a longer one would leave no room for wha
 @contextmanager
 def styled(**more: Any) -> Iterator[None]:
     """The style of all figures, for drawing and for saving."""
-    with mpl.rc_context({**_STYLE, **more}), warnings.catch_warnings():
+    style: dict[Any, Any] = {**_STYLE, **more}
+    with mpl.rc_context(style), warnings.catch_warnings():
         # Names are in any script. A page's SVG holds them as text, which the browser draws with a font that has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
@@ -70,9 +71,10 @@ def to_svg(figure: Figure) -> str:
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     """Save a figure as PNG (200 dots per inch) and SVG, on white, and return the two paths; a suffix is replaced."""
     png, svg = Path(path).with_suffix(".png"), Path(path).with_suffix(".svg")
-    for file, options in ((png, {"dpi": 200}), (svg, {"metadata": {"Date": None}})):
+    options: dict[Any, dict[str, Any]] = {png: {"dpi": 200}, svg: {"metadata": {"Date": None}}}
+    for file in options:
         with styled(), written_whole(file) as temporary:
-            figure.savefig(temporary, format=file.suffix[1:], facecolor="white", **options)
+            figure.savefig(temporary, format=file.suffix[1:], facecolor="white", **options[file])
     return png, svg
 
 

@@ -77,7 +77,7 @@ def retrieval_ranks(
         for i, vectors in enumerate(side):
             check_unit(name if len(side) == 1 else f"{name}[{i}]", vectors)
     own = torch.arange(len(named["queries"][0]))
-    return count_ranks(*named.values(), own, score, tolerance=tolerance, chunk_size=chunk_size)[:2]
+    return count_ranks(named["queries"], named["targets"], own, score, tolerance=tolerance, chunk_size=chunk_size)[:2]
 
 
 def recall_at_k(better: Int[Tensor, " n"], tied: Int[Tensor, " n"], k: int) -> float:

@@ -63,7 +63,7 @@ def read_batches(
 
     def finish(rows: Sequence[int], futures: dict[str, list[Any]]) -> Batch | None:
         items = {name: [future.result() for future in column] for name, column in futures.items()}
-        good = []
+        good: list[int] = []
         for position, row in enumerate(rows):
             errors = {name: item for name in items if isinstance(item := items[name][position], ValueError)}
             for name, error in errors.items():
