@@ -26,7 +26,7 @@ from gpu_ways import DIM, INF_CL, RELEASED, WAYS, Terms, Way, exactly, leaves, t
 from measure import interleaved, parser, ratio, write_results
 from torch import Tensor
 
-from confu.losses import gpu_sums, log_sums
+from confu.losses import infonce, tiled
 
 FLOOR, TILE = "floor of four products", 4096
 LARGEST = 2**18
@@ -104,15 +104,16 @@ def check_equal(device: str) -> None:
     triton = importlib.util.find_spec("triton") is not None
     if not triton:
         print("Triton is not installed: only torch's way is checked (pip install triton, on Linux)")
-    before = gpu_sums.DEVICES, gpu_sums._LEAST_ROWS, gpu_sums.triton_log_sums, log_sums.KEPT_BYTES
+    before = tiled.KERNEL_DEVICES, tiled.STACKED, infonce.SMALL, tiled._kernels
     calls: list[object] = []
 
-    def watched(*args: Any, **options: Any) -> tuple[Tensor, Tensor]:
-        calls.append(options)
-        return before[2](*args, **options)
+    def watched(*arguments: Any) -> Any:
+        kernels = before[3](*arguments)
+        calls.extend([] if kernels is None else [kernels])
+        return kernels
 
-    gpu_sums.DEVICES, gpu_sums._LEAST_ROWS, gpu_sums.triton_log_sums = (device,), 1, watched
-    log_sums.KEPT_BYTES = 0  # or so few rows would be done in another way
+    # So few rows would be done in another way.
+    tiled.KERNEL_DEVICES, tiled.STACKED, infonce.SMALL, tiled._kernels = (device,), 0, 0, watched
     os.environ["CONFU_TRITON"] = "1"
     count, terms = three_modalities()
     for dtype, most in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
@@ -135,7 +136,7 @@ def check_equal(device: str) -> None:
                 raise RuntimeError(f"{name} is {apart:.1e} off in {dtype}, value or gradient")
             print(f"{name} in {dtype} on {device} = float64: value and gradients within {apart:.0e}")
     del os.environ["CONFU_TRITON"]
-    gpu_sums.DEVICES, gpu_sums._LEAST_ROWS, gpu_sums.triton_log_sums, log_sums.KEPT_BYTES = before
+    tiled.KERNEL_DEVICES, tiled.STACKED, infonce.SMALL, tiled._kernels = before
 
 
 def main() -> None:
@@ -151,7 +152,9 @@ def main() -> None:
     if options.quick:
         return
     found = {"loss": measured(options), "largest": largest(), "training": throughput()}
-    choices = {str(key): str(choice) for key, choice in gpu_sums._choices.items()}
+    from confu.losses.triton_kernels import _choices
+
+    choices = {str(key): str(choice) for key, choice in _choices.items()}
     write_results(options, {"device": torch.cuda.get_device_name(), "dim": DIM, "choices": choices}, **found)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from confu.losses.terms import info_nce_terms
+from confu.losses.infonce import ContrastOptions, info_nce_terms
 from confu.plan import confu_plan
 
 TAU, DIM = 0.07, 256
@@ -23,14 +23,15 @@ def three_modalities() -> tuple[int, Terms]:
 
 
 def ours(vectors: list[Tensor], terms: Terms) -> Tensor:
-    return torch.stack(info_nce_terms(dict(enumerate(vectors)), terms, TAU)).sum()
+    return info_nce_terms(dict(enumerate(vectors)), terms, TAU)[0]
 
 
 def inf_cl(vectors: list[Tensor], terms: Terms) -> Tensor:
     """Each direction of each term by itself."""
     sides = dict(enumerate(vectors))
-    one_way = [info_nce_terms(sides, [pair], TAU, symmetric=False)[0] for a, b in terms for pair in ((a, b), (b, a))]
-    return torch.stack(one_way).sum() / 2
+    one_way = ContrastOptions(symmetric=False)
+    pairs = [pair for a, b in terms for pair in ((a, b), (b, a))]
+    return torch.stack([info_nce_terms(sides, [pair], TAU, options=one_way)[0] for pair in pairs]).sum() / 2
 
 
 def released(vectors: list[Tensor], terms: Terms) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from confu.losses.terms import info_nce_terms
+from confu.losses import tiled
+from confu.losses.infonce import info_nce_terms
 from confu.plan import confu_plan
 from confu.products import products
 
@@ -59,11 +60,15 @@ def torch_linear(vectors: list[Tensor], terms: Terms) -> Tensor:
 
 
 def ours(vectors: list[Tensor], terms: Terms) -> Tensor:
-    return torch.stack(info_nce_terms(dict(enumerate(vectors)), terms, TAU)).sum()
+    return info_nce_terms(dict(enumerate(vectors)), terms, TAU)[0]
 
 
 def ours_tiled(vectors: list[Tensor], terms: Terms) -> Tensor:
-    return torch.stack(info_nce_terms(dict(enumerate(vectors)), terms, TAU, keep=False)).sum()
+    before, tiled.KEPT_BYTES = tiled.KEPT_BYTES, 0
+    try:
+        return ours(vectors, terms)
+    finally:
+        tiled.KEPT_BYTES = before
 
 
 def metric_learning(vectors: list[Tensor], terms: Terms) -> Tensor:

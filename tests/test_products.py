@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
+from confu import products
 from confu.products import top_k
 
 MODULE = sys.modules[top_k.__module__]
@@ -112,3 +113,22 @@ def test_what_does_not_fit_is_refused(as_users_run):
         top_k(x, x.double(), 1)
     huge = torch.full((3, 2), 1e30)
     assert top_k(torch.ones(1, 2), huge, 2)[1].tolist() == [[0, 1]]  # their sum overflows, they do not
+
+
+def test_the_choice_of_a_backend_never_changes_the_precision(monkeypatch):
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    for asked in ("default", "onednn", ""):
+        monkeypatch.setenv("CONFU_MATMUL", asked)
+        products.matmul_backend.cache_clear()
+        found = products.matmul_backend()
+        assert found.name in ((asked,) if asked == "default" else ("default", "onednn"))
+        a, b = torch.randn(2, 64, 64)
+        with products.products(a):
+            error = (a @ b - a.double() @ b.double()).abs().max()
+        assert error < 1e-4  # bf16 would be off by 0.1
+        assert torch.backends.mkldnn.matmul.fp32_precision == before
+    monkeypatch.setenv("CONFU_MATMUL", "bf16")
+    products.matmul_backend.cache_clear()
+    with pytest.raises(ValueError, match="CONFU_MATMUL must be 'default' or 'onednn'; got 'bf16'"):
+        products.matmul_backend()
+    products.matmul_backend.cache_clear()

@@ -127,6 +127,16 @@ def check_fraction(name: str, value: float | int) -> None:
         raise ValueError(f"{name} must lie in [0, 1]; got {value}")
 
 
+def check_temperature(value: "float | torch.Tensor") -> None:
+    """Check that a temperature is positive; a tensor is a learned one, and known to be.
+
+    Raises:
+        ValueError: if it is zero, negative or NaN.
+    """
+    if isinstance(value, float | int) and not value > 0:
+        raise ValueError(f"temperature must be positive, got {value}")
+
+
 def check_known(name: str, value: str, known: Iterable[str]) -> None:
     """Check that a name is one of those known.
 

@@ -1,10 +1,7 @@
-"""What processes tell one another: the only collectives in the package.
-
-With one process, or none started, every function here gives back what it got.
+"""The collectives of the package. With one process each function returns what it was given.
 
 Gradients follow one rule: every process computes the same loss, and its own tensors end with `world_size` times the
-gradient of that loss, of which `DistributedDataParallel` takes the mean over processes. `gather_rows` is for a loss
-that each computes whole; `sum_over`, `gather_shares` and `travel` for one that each computes a share of.
+gradient of that loss, of which `DistributedDataParallel` takes the mean. No message is sent in a backward pass.
 """
 
 import hashlib
@@ -43,32 +40,29 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def wait() -> None:
+    """Go on when every process is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def my_part(rows: Tensor) -> Tensor:
     """This process's share of a batch's rows; in the order of the ranks the shares are the batch again."""
     return rows.tensor_split(world_size())[rank()]
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes, in the order of the ranks, with their gradient."""
-
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, sizes: list[int], shares: bool) -> Tensor:
-        ctx.sizes, ctx.shares = sizes, shares
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
         parts = [rows.new_empty(max(sizes), *rows.shape[1:]) for _ in sizes]
         dist.all_gather(parts, _padded(rows, max(sizes)))
         return torch.cat([part[:size] for part, size in zip(parts, sizes)])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        sizes, (grad,) = ctx.sizes, grads
-        if not ctx.shares:  # this process's own copy holds the whole gradient
-            start = sum(sizes[: rank()])
-            return grad[start : start + sizes[rank()]] * world_size(), None, None
-        parts = torch.cat([_padded(part, max(sizes)) for part in grad.split(sizes)])
-        own = parts.new_empty(max(sizes), *grad.shape[1:])
-        scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor  # renamed in torch 2.13
-        scatter(own, parts)
-        return own[: sizes[rank()]], None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        start = sum(ctx.sizes[: rank()])  # the loss is the same everywhere: this process's copy has the whole gradient
+        return grads[0][start : start + ctx.sizes[rank()]] * world_size(), None
 
 
 def _padded(rows: Tensor, size: int) -> Tensor:
@@ -77,74 +71,75 @@ def _padded(rows: Tensor, size: int) -> Tensor:
     return torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])])
 
 
-def gather_rows(rows: Tensor, shares: bool = False, counts: Sequence[int] | None = None) -> Tensor:
+def gather_rows(rows: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     """The rows of every process, rank 0's first, each with its gradient; processes may hold different numbers.
 
     Args:
         rows: (rows, ...), equal on all processes but for the number of rows.
-        shares: what each process makes of the rows is added to what the others make (`sum_over`), instead of being the
-            same on each.
-        counts: the number of rows of each process, where it is known.
-
-    Returns:
-        (all rows, ...).
+        sizes: that number on each process, where it is known.
     """
     if world_size() == 1:
         return rows
-    sizes = [size for (size,) in every_count([len(rows)])] if counts is None else list(counts)
-    gathered = _Gather.apply(rows.to(torch.uint8) if rows.dtype == torch.bool else rows, sizes, shares)
+    sizes = [size for (size,) in every_count([len(rows)])] if sizes is None else list(sizes)
+    gathered = _Gather.apply(rows.to(torch.uint8) if rows.dtype == torch.bool else rows, sizes)
     assert isinstance(gathered, Tensor)
     return gathered.bool() if rows.dtype == torch.bool else gathered
 
 
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        total = grads[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
-
-
-def sum_over(values: Tensor) -> Tensor:
-    """The sum over processes of tensors of one shape, with the gradient of what every process makes of it."""
+def scatter_sums(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The sum over processes of this one's rows: each process gives rows for all, in the order of the ranks."""
     if world_size() == 1:
-        return values
-    total = _Sum.apply(values)
-    assert isinstance(total, Tensor)
-    return total
+        return rows
+    parts = torch.cat([_padded(part, max(sizes)) for part in rows.split(list(sizes))])
+    own = parts.new_empty(max(sizes), *rows.shape[1:])
+    scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor  # renamed in torch 2.13
+    scatter(own, parts)
+    return own[: sizes[rank()]]
+
+
+def log_sum_over(logs: Tensor) -> Tensor:
+    """log of the sum over processes of exp, number by number; without gradient."""
+    if world_size() == 1:
+        return logs
+    parts = [torch.empty_like(logs) for _ in range(world_size())]
+    dist.all_gather(parts, logs.contiguous())
+    return torch.stack(parts).logsumexp(dim=0)
 
 
 def largest(values: Tensor) -> Tensor:
     """The largest over processes, number by number; without gradient."""
-    found = values.detach().clone()
+    values = values.detach().clone()
     if world_size() > 1:
-        dist.all_reduce(found, op=dist.ReduceOp.MAX)
-    return found
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values
 
 
 def every_count(counts: Sequence[int]) -> list[list[int]]:
     """Some integers of each process, as many on each, in the order of the ranks."""
     if world_size() == 1:
         return [list(counts)]
-    mine = torch.tensor(counts, dtype=torch.int64, device=_device())
-    found = [torch.empty_like(mine) for _ in range(world_size())]
-    dist.all_gather(found, mine)
-    return torch.stack(found).tolist()
+    own = torch.tensor(counts, dtype=torch.int64, device=_device())
+    parts = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(parts, own)
+    return torch.stack(parts).tolist()
+
+
+def every_rank(value: Any) -> list[Any]:
+    """Any object of each process, in the order of the ranks."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def travel(
     fixed: Sequence[Tensor], changing: Sequence[Tensor], visit: Callable[[int, list[Tensor], list[Tensor]], None]
 ) -> list[Tensor]:
-    """Let every process's tensors visit every process, one after another, and come home.
+    """Send every process's tensors around a ring of all processes and home again.
 
-    No process ever holds more than two processes' tensors of each kind: what visits, and what arrives next, which
-    is sent while the visit lasts.
+    No process holds more than two processes' tensors of each kind: what visits, and what arrives next, which is sent
+    while the visit lasts.
 
     Args:
         fixed: this process's tensors, which are only read; equal on all processes but for their first size.
@@ -152,19 +147,19 @@ def travel(
         visit: called with a process's number and its tensors, once for each process, this one first.
 
     Returns:
-        the changing tensors as this process's own came home.
+        this process's changing tensors as they came home.
     """
     sizes = every_count([len(one) for one in (*fixed, *changing)])
-    here, there = list(fixed), [one.clone(memory_format=torch.contiguous_format) for one in changing]
+    reading, writing = list(fixed), [one.clone(memory_format=torch.contiguous_format) for one in changing]
     for step in range(world_size()):
-        owner, following = ((rank() - step - back) % world_size() for back in (0, 1))
+        owner, next_owner = ((rank() - step - back) % world_size() for back in (0, 1))
         more = step + 1 < world_size()
-        arriving = _pass_on(here, sizes[following][: len(fixed)]) if more else None
-        visit(owner, here, there)
+        arriving = _pass_on(reading, sizes[next_owner][: len(fixed)]) if more else None
+        visit(owner, reading, writing)
         if world_size() > 1:
-            there = _pass_on(there, sizes[following][len(fixed) :])()
-        here = here if arriving is None else arriving()
-    return there
+            writing = _pass_on(writing, sizes[next_owner][len(fixed) :])()
+        reading = reading if arriving is None else arriving()
+    return writing
 
 
 def _pass_on(tensors: Sequence[Tensor], sizes: Sequence[int]) -> Callable[[], list[Tensor]]:
@@ -176,13 +171,13 @@ def _pass_on(tensors: Sequence[Tensor], sizes: Sequence[int]) -> Callable[[], li
     work += [dist.P2POp(dist.irecv, one, before) for one in received if one.numel()]
     started = dist.batch_isend_irecv(work) if work else []
 
-    def wait_for_them() -> list[Tensor]:
+    def arrived() -> list[Tensor]:
         for one in started:
             one.wait()
         sent.clear()  # until here what is on its way must not be freed
         return received
 
-    return wait_for_them
+    return arrived
 
 
 def gather_embeddings(embeddings: Embeddings) -> Embeddings:
@@ -224,15 +219,6 @@ def broadcast_from_first(tensors: Iterable[Tensor], device: torch.device) -> Non
             tensor.copy_(sent)
 
 
-def every_rank(value: Any) -> list[Any]:
-    """Something of each process, in the order of the ranks."""
-    if world_size() == 1:
-        return [value]
-    values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
 def check_agreed(values: Mapping[str, Any]) -> None:
     """Check that all processes were started with the same things; to be called by all of them.
 
@@ -244,25 +230,19 @@ def check_agreed(values: Mapping[str, Any]) -> None:
     """
     if world_size() == 1:
         return
-    mine = {name: repr(value) for name, value in values.items()}
-    number = int.from_bytes(hashlib.sha256(repr(mine).encode()).digest()[:7])
+    own = {name: repr(value) for name, value in values.items()}
+    number = int.from_bytes(hashlib.sha256(repr(own).encode()).digest()[:7])
     if len({one for (one,) in every_count([number])}) == 1:
         return
-    everyone: list[dict[str, str]] = every_rank(mine)
+    everyone: list[dict[str, str]] = every_rank(own)
     for name in dict.fromkeys(name for one in everyone for name in one):
-        found = [one.get(name, "nothing") for one in everyone]
-        if len(set(found)) > 1:
-            told = ", ".join(f"{text} on process {number}" for number, text in enumerate(found))
-            raise ValueError(f"all processes must have the same {name}; got {told}. Start all with the same settings")
+        texts = [one.get(name, "nothing") for one in everyone]
+        if len(set(texts)) > 1:
+            listed = ", ".join(f"{text} on process {number}" for number, text in enumerate(texts))
+            raise ValueError(f"all processes must have the same {name}; got {listed}. Start all with the same settings")
     raise AssertionError("two descriptions of one hash")
 
 
 def _device() -> torch.device:
     """Where NCCL wants what it sends; gloo takes it from the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
-
-
-def wait() -> None:
-    """Go on when every process is here."""
-    if world_size() > 1:
-        dist.barrier()

@@ -1,4 +1,4 @@
-"""InfoNCE of rows that are spread over processes, in every way; run by four processes, which write what they found."""
+"""InfoNCE of rows that are spread over processes, in every way; run by several processes, which write the results."""
 
 import itertools
 from pathlib import Path
@@ -7,25 +7,19 @@ import torch
 from torch.nn.functional import normalize
 
 from confu.distributed import check_agreed, every_rank, rank, world_size
-from confu.losses import log_sums as kernel
-from confu.losses.spread import spread_info_nce_terms
-from confu.losses.terms import SAME_GROUP
+from confu.losses import ContrastOptions, info_nce_terms, tiled
+from confu.losses.infonce import SAME_GROUP
 
 SIDES = ("a", "b", "c", "ab", "ac")
 TERMS = [("a", "b"), ("a", "c"), ("b", "c"), ("ab", "c"), ("ac", "b")]
-SIZES = (5, 0, 3, 4)  # of the processes: one has nothing
-
-
-def case(symmetric=True, same_group="negatives", label_smoothing=0.3, gaps=True, path="usual"):
-    return {"symmetric": symmetric, "same_group": same_group, "label_smoothing": label_smoothing, "gaps": gaps,
-            "path": path}  # fmt: skip
-
-
+WEIGHTS = [1.0, 2.0, 3.0, 4.0, 5.0]
+SIZES = (5, 0, 3)  # of the processes: one has nothing
 CASES = [
-    *(case(*options) for options in itertools.product((True, False), SAME_GROUP, (0.0, 0.3))),
-    *(case(same_group=one, label_smoothing=0.0, gaps=False) for one in SAME_GROUP),
-    *(case(same_group=one, path=path) for one in SAME_GROUP for path in ("tiled", "guarded")),
+    *itertools.product((True, False), SAME_GROUP, (0.0, 0.3), (True,), ("usual",)),
+    (True, "negatives", 0.0, False, "usual"),
+    *itertools.product((True,), SAME_GROUP, (0.3,), (True,), ("recomputed", "guarded")),
 ]
+"""symmetric, same_group, label_smoothing, gaps, way"""
 
 
 def drawn(gaps, dtype=torch.float64, seed=0):
@@ -38,26 +32,31 @@ def drawn(gaps, dtype=torch.float64, seed=0):
     return vectors, present, torch.randint(-1, 3, (rows,), generator=generator)
 
 
-def found(case, negatives):
-    """The losses and the whole gradients, as each process has them."""
-    case = dict(case)
-    vectors, present, groups = drawn(case.pop("gaps"))
-    kernel.TILE, fits = 40, kernel.exp_fits
-    path = case.pop("path")
-    kernel.KEPT_BYTES = 64 * 2**20 if path == "usual" else 100
-    kernel.exp_fits = (lambda left, right: False) if path == "guarded" else fits
-    part = slice(sum(SIZES[: rank()]), sum(SIZES[: rank() + 1]))
+def contrast(case, negatives=None):
+    """The losses and the whole gradients, as each process has them; of one process without `negatives`."""
+    *options, gaps, way = case
+    vectors, present, groups = drawn(gaps)
+    exp_fits = tiled._exp_fits
+    tiled.TILE, tiled.KEPT_BYTES = 40, 0 if way == "recomputed" else 2**20
+    if way == "guarded":
+        tiled._exp_fits = lambda *arguments: False
+    part = slice(sum(SIZES[: rank()]), sum(SIZES[: rank() + 1])) if negatives else slice(None)
     own = {side: one[part].clone().requires_grad_() for side, one in vectors.items()}
     tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    losses = spread_info_nce_terms(
-        own, TERMS, tau, present={side: mask[part] for side, mask in present.items()}, groups=groups[part],
-        negatives=negatives, **case,
-    )  # fmt: skip
-    (torch.stack(losses) * torch.arange(1.0, 6.0, dtype=torch.float64)).sum().backward()
-    kernel.exp_fits = fits
+    total, losses = info_nce_terms(
+        own,
+        TERMS,
+        tau,
+        weights=WEIGHTS,
+        present={side: mask[part] for side, mask in present.items()} if gaps else None,
+        groups=groups[part],
+        options=ContrastOptions(*options, negatives),
+    )
+    total.backward()
+    tiled._exp_fits = exp_fits
     everyone = every_rank({side: one.grad for side, one in own.items()})
     gradients = {side: torch.cat([one[side] for one in everyone]) / world_size() for side in SIDES}
-    return torch.stack(losses).detach(), gradients, sum(every_rank(tau.grad)) / world_size()
+    return total.detach(), losses, gradients, sum(every_rank(tau.grad)) / world_size()
 
 
 def error(function):
@@ -71,29 +70,25 @@ def error(function):
 def errors(negatives):
     """What each process says of input that is bad on one of them."""
     vectors, _, _ = drawn(False, torch.float32)
-    part = slice(3 * rank(), 3 * rank() + 3)
+    part = slice(2 * rank(), 2 * rank() + 2)
     own = {side: one[part].clone() for side, one in vectors.items()}
-    few = {"a": torch.arange(12)[part] == 3, "b": torch.ones(3, dtype=torch.bool)}
+    few = {"a": torch.arange(8)[part] == 3, "b": torch.ones(2, dtype=torch.bool)}
     if rank() == 2:
         own["b"][1] = torch.nan
+    options = ContrastOptions(negatives=negatives)
     return {
-        "nan": error(lambda: spread_info_nce_terms(own, TERMS, negatives=negatives)),
-        "few": error(lambda: spread_info_nce_terms(own, TERMS[:1], present=few, negatives=negatives)),
+        "nan": error(lambda: info_nce_terms(own, TERMS, options=options)),
+        "few": error(lambda: info_nce_terms(own, TERMS[:1], present=few, options=options)),
         "differ": error(lambda: check_agreed({"plan": "one", "size": 3 + (rank() == 1)})),
     }
 
 
-def everything():
-    return {
-        "found": {
-            negatives: [found(case, negatives) for case in CASES] for negatives in ("gather", "ring")
-        },
-        "errors": {negatives: every_rank(errors(negatives)) for negatives in ("gather", "ring")},
-    }  # fmt: skip
-
-
 def answers(folder):
-    """What was found, in a file of the first process: tensors of several processes would be many to send."""
-    results = everything()
+    """What came out, in a file of the first process: tensors of several processes would be many to send."""
+    ways = ("gather", "ring")
+    results = {
+        "contrasts": {negatives: [contrast(case, negatives) for case in CASES] for negatives in ways},
+        "errors": {negatives: every_rank(errors(negatives)) for negatives in ways},
+    }
     if rank() == 0:
         torch.save(results, Path(folder) / "results")

@@ -18,10 +18,9 @@ def test_adjugates_and_determinants(size):
     torch.testing.assert_close(matrices @ adjugates, identity, atol=1e-9, rtol=1e-9)
 
 
-def test_squares_may_have_other_numbers_of_rows_and_tuples_and_be_scaled():
+def test_squares_of_some_rows_are_rows_of_the_matrix():
     generator = torch.Generator().manual_seed(0)
     x, y, z = (torch.randn(rows, 6, generator=generator, dtype=torch.float64) for rows in (3, 5, 5))
     for squares in (volume_squares(x, [y, z]), area_squares(x, y, z), volume_squares(x, [y])):
         assert squares.matrix().shape == (3, 5)
-        factor = torch.tensor(2.5, dtype=torch.float64)
-        torch.testing.assert_close(squares.times(factor).matrix(), 2.5 * squares.matrix())
+        torch.testing.assert_close(squares.matrix(slice(1, 3)), squares.matrix()[1:3])

@@ -21,7 +21,7 @@ NEGATIVES = ["n", "n_squared"]
 def _block_numbers(request):
     """Small batches keep all their scores, large ones make them again block by block; both are tested on small ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("confu.losses.symile._BLOCK_NUMBERS", request.param)
+        patch.setattr("confu.losses.joint.TILE", request.param)
         yield
 
 
@@ -170,7 +170,7 @@ def test_known_values():
 def test_large_batches_take_blocks_and_give_the_same(monkeypatch):
     together, apart = leaves(3, rows=32, dtype=torch.float32), leaves(3, rows=32, dtype=torch.float32)
     for size, (anchor, *others) in ((1 << 20, together), (3 * 32 * 32, apart)):  # three of 32 rows at once
-        monkeypatch.setattr("confu.losses.symile._BLOCK_NUMBERS", size)
+        monkeypatch.setattr("confu.losses.joint.TILE", size)
         symile_contrast(anchor, others, negatives="n_squared").backward()
     for one, other in zip(together, apart):
         torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-4)

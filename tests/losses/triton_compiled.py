@@ -6,22 +6,21 @@ from triton.compiler import ASTSource
 
 from confu.losses.triton_kernels import gradient_kernel, sums_kernel, tl
 
-WHOLE = ("first", "n", "m", "dim", "my_stride", "their_stride", "count")
-TABLES = ("chunks", "tiles", "parts")
-SIDES = {"left", "right", "mine", "theirs"}
+WHOLE = ("first", "n", "m", "dim", "chunk")
+SIDES = ("left", "right")
 
 
 def kind(name, held):
     if name in WHOLE:
         return "i32"
-    return "*i32" if name in TABLES else "*i64" if name.endswith("_same") else f"*{held}" if name in SIDES else "*fp32"
+    return f"*{held}" if name in SIDES else "*i64" if name.endswith(("_group", "_row")) else "*fp32"
 
 
 def compiled(kernel, capability, held, tile, block, width, warps, stages, precision="ieee"):
     """The kernel as it is started for vectors of this type and width, with groups."""
     type_held = {"bf16": tl.bfloat16, "fp32": tl.float32}[held]
     constants = {
-        "tile": tile, "block": block, "width": width, "same": True, "columns": True, "held": type_held,
+        "tile": tile, "block": block, "width": width, "apart": True, "columns": True, "held": type_held,
         "stored": type_held, "precision": precision,
     }  # fmt: skip
     names = kernel.arg_names

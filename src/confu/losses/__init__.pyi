@@ -1,17 +1,17 @@
 from .base import LossOutput
 from .clip import CLIPLoss
 from .contrastive_fusion import ConFuLoss
-from .gram import GRAMLoss
-from .infonce import info_nce, info_nce_of_scores
+from .gram import GRAMLoss, gram_contrast
+from .infonce import ContrastOptions, info_nce, info_nce_of_scores, info_nce_terms
 from .scores import gram_volumes, multilinear_scores, squared_areas, squared_volumes, triangle_areas
 from .symile import SymileLoss, symile_contrast
 from .total_correlation import total_correlation_bound
-from .triangle import TRIANGLELoss
-from .volume_area import gram_contrast, triangle_contrast
+from .triangle import TRIANGLELoss, triangle_contrast
 
 __all__ = [
     "CLIPLoss",
     "ConFuLoss",
+    "ContrastOptions",
     "GRAMLoss",
     "LossOutput",
     "SymileLoss",
@@ -20,6 +20,7 @@ __all__ = [
     "gram_volumes",
     "info_nce",
     "info_nce_of_scores",
+    "info_nce_terms",
     "multilinear_scores",
     "squared_areas",
     "squared_volumes",

@@ -1,8 +1,7 @@
-"""What every loss returns, and the InfoNCE of each term of a plan."""
+"""What every loss returns, and what losses of a plan, or of all modalities at once, share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -10,10 +9,9 @@ from torch import Tensor
 
 from confu.checks import check_finite, check_known, check_rows
 from confu.distributed import PartEmbeddings, every_count
-from confu.losses import total_correlation_bound
-from confu.losses.spread import spread_info_nce_terms
-from confu.losses.terms import info_nce_terms
-from confu.plan import Plan, Subset, Term
+from confu.losses.infonce import ContrastOptions, info_nce_terms
+from confu.losses.total_correlation import total_correlation_bound
+from confu.plan import Plan, Subset
 from confu.types import Embeddings
 
 
@@ -34,30 +32,31 @@ class LossOutput:
     metrics: dict[str, Tensor | float] = field(default_factory=dict)
 
 
-def plan_info_nce(
+def contrast_plan(
     embeddings: Embeddings,
     plan: Plan,
-    temperature: float | Float[Tensor, ""],
+    temperature: Float[Tensor, ""],
+    divisor: float,
     symmetric: bool = True,
     same_group: str = "negatives",
-    label_smoothing: float = 0.0,
-) -> dict[Term, tuple[Tensor, int]]:
-    """InfoNCE of every term of a plan: the mean over the rows whose two subsets are complete.
+) -> LossOutput:
+    """InfoNCE of every term of a plan, weighted and added: each is the mean over the rows that have both its subsets.
 
-    A row that has one of the two only is a negative for the others.
+    A row that has one of the two only is a negative for the others. A term with fewer than two complete rows is left
+    out: it has nothing to say about this batch.
 
     Args:
         embeddings: of every subset that the plan names. `PartEmbeddings` are this process's rows: rows and negatives
-            are then those of all processes, and each computes its share (`spread_info_nce_terms`).
-        plan: the terms.
+            are then those of all processes.
+        plan: the terms and their weights.
         temperature: of every term.
+        divisor: of the weighted sum.
         symmetric: both directions (see `info_nce`).
         same_group: what rows of one group are to one another (see `info_nce`); without groups it changes nothing.
-        label_smoothing: see `info_nce`.
 
     Returns:
-        term -> (loss in nats, number of complete rows). A term with fewer than two complete rows is left out: it has
-        nothing to say about this batch.
+        LossOutput with the total, each term, and as metrics the temperature and, where the plan has the terms for it
+        and they are plain InfoNCE, the bound on total correlation of Eq. 13.
 
     Raises:
         ValueError: if a subset has no embedding, or if no term has two complete rows (a batch of one, for example).
@@ -71,28 +70,37 @@ def plan_info_nce(
                     f"{', '.join(map(str, embeddings))}; give the model and the loss the same plan"
                 )
     present = {side: mask for side in sides if (mask := embeddings.complete(side)) is not None}
-    rows = {term: _complete_rows(embeddings, term) for term in plan.terms}
-    compute = info_nce_terms
-    if isinstance(embeddings, PartEmbeddings):
-        rows = dict(zip(rows, map(sum, zip(*every_count(list(rows.values()))))))
-        compute = partial(spread_info_nce_terms, negatives=embeddings.negatives)
-    used = [term for term in plan.terms if rows[term] >= 2]
-    if not used:
+    counts = []
+    for term in plan.terms:
+        complete = embeddings.complete(term.left, term.right)
+        counts.append(len(embeddings[term.left]) if complete is None else int(complete.sum()))
+    negatives = embeddings.negatives if isinstance(embeddings, PartEmbeddings) else None
+    if negatives is not None:
+        counts = [sum(each) for each in zip(*every_count(counts))]
+    rows = {term: count for term, count in zip(plan.terms, counts) if count >= 2}
+    if not rows:
         raise ValueError(
-            f"no term of the plan has two complete rows in this batch (the most is {max(rows.values(), default=0)}), "
+            f"no term of the plan has two complete rows in this batch (the most is {max(counts, default=0)}), "
             "so that there are no negatives. Use a batch of at least 2 rows, or fewer rows with missing modalities."
         )
-    losses = compute(
-        {side: embeddings[side] for side in sides}, [(term.left, term.right) for term in used], temperature,
-        symmetric=symmetric, present=present, groups=embeddings.groups, same_group=same_group,
-        label_smoothing=label_smoothing,
-    )  # fmt: skip
-    return {term: (loss, rows[term]) for term, loss in zip(used, losses)}
-
-
-def _complete_rows(embeddings: Embeddings, term: Term) -> int:
-    present = embeddings.complete(term.left, term.right)
-    return len(embeddings[term.left]) if present is None else int(present.sum())
+    total, losses = info_nce_terms(
+        {side: embeddings[side] for side in sides},
+        [(term.left, term.right) for term in rows],
+        temperature,
+        weights=[term.weight / divisor for term in rows],
+        present=present,
+        groups=embeddings.groups,
+        options=ContrastOptions(symmetric, same_group, negatives=negatives),
+    )
+    metrics: dict[str, Tensor | float] = {"temperature": temperature.detach()}
+    by_sides = {(term.left, term.right): (loss, rows[term]) for term, loss in zip(rows, losses)}
+    plain = embeddings.groups is None or same_group == "negatives"  # else it bounds nothing
+    bound = total_correlation_bound(by_sides, plan.modalities) if plain else None
+    if bound is not None:
+        metrics["total_correlation_bound"] = bound
+    return LossOutput(
+        total, dict(zip(map(str, rows), losses)), {str(term): count for term, count in rows.items()}, metrics
+    )
 
 
 def complete_vectors(embeddings: Embeddings, modalities: Sequence[str], what: str) -> dict[str, Tensor]:
@@ -159,24 +167,4 @@ def mean_of_anchors(losses: dict[str, Tensor], modalities: Sequence[str], rows: 
         terms={name: loss.detach() for name, loss in terms.items()},
         rows=dict.fromkeys(terms, rows),
         metrics={"temperature": temperature.detach()},
-    )
-
-
-def to_output(
-    losses: dict[Term, tuple[Tensor, int]], plan: Plan, total: Tensor, temperature: Tensor, bounded: bool = True
-) -> LossOutput:
-    """A `LossOutput` of term losses, with the temperature and the bound on total correlation as logged quantities.
-
-    `bounded` is False where the losses bound nothing: with further positives, or with negatives left out.
-    """
-    metrics: dict[str, Tensor | float] = {"temperature": temperature.detach()}
-    found = {(term.left, term.right): (loss.detach(), rows) for term, (loss, rows) in losses.items()}
-    bound = total_correlation_bound(found, plan.modalities) if bounded else None
-    if bound is not None:
-        metrics["total_correlation_bound"] = bound
-    return LossOutput(
-        total=total,
-        terms={str(term): loss.detach() for term, (loss, _) in losses.items()},
-        rows={str(term): rows for term, (_, rows) in losses.items()},
-        metrics=metrics,
     )

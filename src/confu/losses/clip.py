@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from confu.checks import check_known
-from confu.losses.base import LossOutput, plan_info_nce, to_output
-from confu.losses.terms import SAME_GROUP
+from confu.losses.base import LossOutput, contrast_plan
+from confu.losses.infonce import SAME_GROUP
 from confu.nn import Temperature
 from confu.plan import pairwise_plan
 from confu.types import Embeddings
@@ -26,6 +25,7 @@ class CLIPLoss(nn.Module):
 
     Reference: Radford et al. 2021, arXiv 2103.00020.
 
+    >>> import torch
     >>> z = nn.functional.normalize(torch.ones(4, 2), dim=1)
     >>> from confu.types import Subset
     >>> out = CLIPLoss(("image", "text"))(Embeddings({Subset("image"): z, Subset("text"): z}))
@@ -44,8 +44,6 @@ class CLIPLoss(nn.Module):
 
     def forward(self, embeddings: Embeddings) -> LossOutput:
         """The loss of a batch's embeddings."""
-        temperature = self.temperature()
-        losses = plan_info_nce(embeddings, self.plan, temperature, same_group=self.same_group)
-        total = torch.stack([loss for loss, _ in losses.values()]).sum() / len(self.plan.terms)
-        bounded = embeddings.groups is None or self.same_group == "negatives"
-        return to_output(losses, self.plan, total, temperature, bounded)
+        return contrast_plan(
+            embeddings, self.plan, self.temperature(), len(self.plan.terms), same_group=self.same_group
+        )

@@ -2,12 +2,11 @@
 
 from typing import Literal, get_args
 
-import torch
 from torch import nn
 
 from confu.checks import check_known
-from confu.losses.base import LossOutput, plan_info_nce, to_output
-from confu.losses.terms import SAME_GROUP
+from confu.losses.base import LossOutput, contrast_plan
+from confu.losses.infonce import SAME_GROUP
 from confu.nn import Temperature
 from confu.plan import Plan
 from confu.types import Embeddings
@@ -33,8 +32,9 @@ class ConFuLoss(nn.Module):
         bound on total correlation of Eq. 13 in nats.
 
     Raises:
-        ValueError: for an unknown weighting; in forward as `plan_info_nce`.
+        ValueError: for an unknown weighting; in forward as `contrast_plan`.
 
+    >>> import torch
     >>> from confu.types import Subset
     >>> from confu.plan import confu_plan
     >>> plan = confu_plan(("a", "b", "c"))
@@ -64,11 +64,9 @@ class ConFuLoss(nn.Module):
 
     def forward(self, embeddings: Embeddings) -> LossOutput:
         """The loss of a batch's embeddings."""
-        temperature = self.temperature()
-        losses = plan_info_nce(embeddings, self.plan, temperature, self.symmetric, self.same_group)
-        total = torch.stack([term.weight * loss for term, (loss, _) in losses.items()]).sum() / self._divisor()
-        bounded = embeddings.groups is None or self.same_group == "negatives"
-        return to_output(losses, self.plan, total, temperature, bounded)
+        return contrast_plan(
+            embeddings, self.plan, self.temperature(), self._divisor(), self.symmetric, self.same_group
+        )
 
     def _divisor(self) -> int:
         if self.weighting == "paper":

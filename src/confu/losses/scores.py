@@ -12,13 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu.losses.squares import area_squares, determinant_and_adjugate, gram, volume_squares
-
-SMALLEST_SQUARE = 1e-8
-"""Squared volumes and areas below it count as it: the root has no finite gradient at zero, and float32 rounds a
-determinant of unit vectors by 1e-7 anyway."""
-
-Scores = Float[Tensor, "n m"]
+from confu.losses.squares import SMALLEST_SQUARE, area_squares, determinant_and_adjugate, gram, volume_squares
 
 
 def multilinear_scores(

@@ -10,11 +10,19 @@ kind: with the edge e and the midpoint c of the other two, $4 A^2 = |e|^2 |x - c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from confu.checks import check_rows, check_temperature
+from confu.losses.infonce import SMALL, info_nce_of_scores
+from confu.losses.joint import contrast_weights, tiled_contrast
+
+SMALLEST_SQUARE = 1e-8
+"""Squared volumes and areas below it count as it: the root has no finite gradient at zero, and float32 rounds a
+determinant of unit vectors by 1e-7 anyway."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +53,42 @@ class Squares:
         """How many tuples."""
         return len(self.right) // self.blocks
 
-    def times(self, factor: Float[Tensor, ""]) -> "Squares":
-        """All of them multiplied by a number that is not negative."""
-        if self.minors is None or self.determinants is None:
-            scale = torch.stack([factor, factor.sqrt()]).repeat_interleave(self.m)
-            return replace(self, right=self.right * scale[:, None])
-        return replace(self, determinants=self.determinants * factor, minors=self.minors * factor)
-
-    def matrix(self) -> Float[Tensor, "n m"]:
-        """All of them at once, differentiable."""
-        blocks = (self.left @ self.right.T).unflatten(1, (self.blocks, self.m)).unbind(dim=1)
+    def matrix(self, rows: slice = slice(None)) -> Float[Tensor, "_ m"]:
+        """Those of some rows, differentiable."""
+        blocks = (self.left[rows] @ self.right.T).unflatten(1, (self.blocks, self.m)).unbind(dim=1)
         if self.minors is None or self.determinants is None or self.lengths is None:
             return blocks[0] - blocks[1].square()
-        total = self.lengths[:, None] * self.determinants
+        total = self.lengths[rows, None] * self.determinants
         for (a, b), minor in zip(upper_pairs(self.blocks), self.minors):
             total = total - (minor if a == b else 2 * minor) * blocks[a] * blocks[b]
         return total
+
+
+def contrast_squares(
+    squares: Squares,
+    temperature: float | Float[Tensor, ""],
+    root: float | None,
+    symmetric: bool,
+    label_smoothing: float,
+) -> Float[Tensor, ""]:
+    """InfoNCE of scores - root * sqrt(square) / temperature, or - square / (2 * temperature) if root is None."""
+    n, m = len(squares.left), squares.m
+    if n != m:
+        raise ValueError(f"anchor and others must have the same rows, one tuple each; got {n} and {m}")
+    check_rows(n, 2, "InfoNCE, which needs a negative for each row,")
+    check_temperature(temperature)
+
+    def scores(rows: slice, tau: Tensor, *parts: Tensor) -> Tensor:
+        left, right, *rest = parts
+        squared = Squares(left, right, squares.blocks, *rest).matrix(rows)
+        return (squared / -2 if root is None else squared.clamp_min(SMALLEST_SQUARE).sqrt() * -root) / tau
+
+    tau = torch.as_tensor(temperature, dtype=squares.left.dtype, device=squares.left.device)
+    parts = [squares.left, squares.right, squares.lengths, squares.determinants, squares.minors]
+    inputs = [tau, *(one for one in parts if one is not None)]
+    if n <= SMALL:
+        return info_nce_of_scores(scores(slice(None), *inputs), symmetric=symmetric, label_smoothing=label_smoothing)
+    return tiled_contrast(scores, inputs, (n, n), contrast_weights(n, symmetric, label_smoothing))
 
 
 def volume_squares(x: Float[Tensor, "n dim"], others: Sequence[Float[Tensor, "m dim"]]) -> Squares:

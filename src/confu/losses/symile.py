@@ -1,31 +1,22 @@
 """Symile: all modalities at once, by their multilinear inner product."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
 
-from confu.checks import check_known, check_rows
+from confu.checks import check_known, check_rows, check_temperature
 from confu.distributed import agreed_seed, world_size
 from confu.losses.base import LossOutput, check_modalities, complete_vectors, mean_of_anchors
-from confu.losses.diagonal_sums import mean_log_sum_with_own
+from confu.losses.joint import Weights, contrast_weights, tiled_contrast
 from confu.losses.scores import check_sides
 from confu.nn import Temperature
-from confu.products import products
 from confu.types import Embeddings, Vectors
 
 NEGATIVES = ("n", "n_squared")
-
-SMALL = 128
-"""Up to so many rows calls cost more than numbers, and the scores of "n" are formed at once."""
-
-_BLOCK_NUMBERS = 1 << 20  # scores held at once: 4 MiB of float32, whatever the batch is up to 1024 rows
 
 
 def symile_contrast(
@@ -66,8 +57,7 @@ def symile_contrast(
     1.8746
     """
     check_known("negatives", negatives, NEGATIVES)
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_temperature(temperature)
     check_sides([anchor], others)
     check_rows(len(anchor), 2, "Symile, which needs a negative for each row,")
     if any(len(other) != len(anchor) for other in others):
@@ -75,75 +65,32 @@ def symile_contrast(
     scaled = anchor / temperature
     own = (scaled * reduce(torch.mul, others)).sum(dim=1)
     if negatives == "n_squared":
-        return (_log_sum_of_all(scaled, others) - own).mean()
+        return _log_sums_of_all(scaled, others) - own.mean()
     # The others are shuffled one by one, so that a negative is a tuple of unrelated rows.
     device = None if generator is None else generator.device
-    shuffled = [other[torch.randperm(len(other), generator=generator, device=device).to(other.device)]
-                for other in others]  # fmt: skip
-    if len(anchor) <= SMALL:
-        scores = scaled @ reduce(torch.mul, shuffled).T
-        scores = torch.where(torch.eye(len(anchor), dtype=torch.bool, device=anchor.device), own[:, None], scores)
-        return F.cross_entropy(scores, torch.arange(len(anchor), device=anchor.device))
-    return mean_log_sum_with_own(scaled, reduce(torch.mul, shuffled), own) - own.mean()
+    orders = [torch.randperm(len(other), generator=generator, device=device).to(other.device) for other in others]
+    shuffled = reduce(torch.mul, [other[order] for other, order in zip(others, orders)])
+
+    def scores(rows: slice, anchors: Tensor, tuples: Tensor, own: Tensor) -> Tensor:
+        return (anchors[rows] @ tuples.T).diagonal_scatter(own[rows], rows.start)
+
+    n = len(anchor)
+    return tiled_contrast(scores, [scaled, shuffled, own], (n, n), contrast_weights(n, False, 0.0))
 
 
-def _log_sum_of_all(scaled: Tensor, others: Sequence[Tensor]) -> Tensor:
-    """(batch,): log of the sum of exp scores over every combination of the others' rows, the true one included."""
-    if len(scaled) ** (len(others) - 1) <= _block_size(scaled):  # so few that they may be kept
-        (rows,) = _blocks(scaled, len(others))
-        return _scores(scaled, others, rows).logsumexp(dim=1)
-    total = _LogSumInBlocks.apply(scaled, *others)
-    assert isinstance(total, Tensor)
-    return total
-
-
-class _LogSumInBlocks(torch.autograd.Function):
-    """The same; only the sums are kept, and the scores of each block of combinations are made again in backward."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, scaled: Tensor, *others: Tensor) -> Tensor:
-        total = torch.full((len(scaled),), -torch.inf, dtype=scaled.dtype, device=scaled.device)
-        with products(scaled):
-            for rows in _blocks(scaled, len(others)):
-                total = torch.logaddexp(total, _scores(scaled, others, rows).logsumexp(dim=1))
-        ctx.save_for_backward(total, scaled, *others)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (gradient,) = grad_outputs
-        total, *inputs = ctx.saved_tensors
-        leaves = [one.detach().requires_grad_() for one in inputs]
-        sums = [torch.zeros_like(one) for one in inputs]
-        with products(leaves[0]):
-            for rows in _blocks(leaves[0], len(leaves) - 1):
-                with torch.enable_grad():
-                    scores = _scores(leaves[0], leaves[1:], rows)
-                share = (scores.detach() - total[:, None]).exp_().mul_(gradient[:, None])
-                for known, more in zip(sums, torch.autograd.grad(scores, leaves, share)):
-                    known += more
-        return tuple(sums)
-
-
-def _blocks(scaled: Tensor, num_others: int) -> Iterator[list[Tensor]]:
-    """Combinations of rows of all others but the last, some at a time: for each of them (combinations,) rows."""
+def _log_sums_of_all(scaled: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """The mean over anchors of the log-sum of exp scores over every combination of the others' rows."""
     n = len(scaled)
-    for numbers in torch.arange(n ** (num_others - 1), device=scaled.device).split(_block_size(scaled)):
-        yield [numbers // n**place % n for place in range(num_others - 1)]
 
+    def scores(rows: slice, anchors: Tensor, *others: Tensor) -> Tensor:
+        number, (*first, last) = torch.arange(rows.start, rows.stop, device=anchors.device), others
+        if not first:
+            return last[rows] @ anchors.T
+        # The last modality's row changes fastest.
+        chosen = [other[number // n ** (1 + place) % n] for place, other in enumerate(first)]
+        return (reduce(torch.mul, chosen) * last[number % n]) @ anchors.T
 
-def _block_size(scaled: Tensor) -> int:
-    n, dim = scaled.shape
-    return max(1, _BLOCK_NUMBERS // (n * max(n, dim)))
-
-
-def _scores(scaled: Tensor, others: Sequence[Tensor], rows: list[Tensor]) -> Tensor:
-    (*first, last), products = others, others[-1]
-    if first:
-        chosen = reduce(torch.mul, [other[which] for other, which in zip(first, rows)])
-        products = (chosen[:, None] * last).flatten(end_dim=1)  # each with every row of the last
-    return scaled @ products.T
+    return tiled_contrast(scores, [scaled, *others], (n ** len(others), n), Weights(columns=1 / n))
 
 
 class SymileLoss(nn.Module):

@@ -2,19 +2,57 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from confu.checks import check_known
-from confu.losses import triangle_contrast
-from confu.losses.base import (
-    LossOutput,
-    check_modalities,
-    chosen_anchors,
-    complete_vectors,
-    mean_of_anchors,
-)
+from confu.losses.base import LossOutput, check_modalities, chosen_anchors, complete_vectors, mean_of_anchors
+from confu.losses.scores import check_triangle, widened
+from confu.losses.squares import area_squares, contrast_squares
 from confu.nn import Temperature
-from confu.types import Embeddings
+from confu.types import Embeddings, Vectors
+
+
+def triangle_contrast(
+    anchor: Vectors,
+    others: Sequence[Vectors],
+    temperature: float | Float[Tensor, ""] = 0.07,
+    *,
+    formula: str = "published",
+    symmetric: bool = True,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    r"""Each anchor must find the pair of the other two modalities with which its triangle is smallest.
+
+    As `gram_contrast` with the area of the triangle for the volume.
+
+    Args:
+        anchor: (batch, dim) unit vectors.
+        others: exactly two (batch, dim); row i of each belongs to row i of the anchor.
+        temperature: τ > 0, a number or a scalar tensor that gets a gradient.
+        formula: `"published"` or `"released"`, see `triangle_areas`.
+        symmetric: both directions, as TRIANGLE.
+        label_smoothing: see `info_nce_of_scores`.
+
+    Returns:
+        A scalar in nats.
+
+    Raises:
+        ValueError: as `gram_contrast`, unless there are exactly two others, and for another formula.
+
+    Reference: Cicchetti et al. 2025, arXiv 2509.24734.
+
+    >>> import torch
+    >>> z = torch.eye(4)
+    >>> round(triangle_contrast(z, [z, z]).item(), 4)   # log 4: a pair of equal vectors is flat with every anchor
+    1.3863
+    >>> triangle_contrast(z, [z, -z]).item() < 1.3863   # the triangle of the own pair is flat, the others' are not
+    True
+    """
+    check_triangle([anchor], others, formula)
+    x, y, z = widened([anchor, *others])
+    root = 0.5 if formula == "published" else None
+    return contrast_squares(area_squares(x, y, z), temperature, root, symmetric, label_smoothing)
 
 
 class TRIANGLELoss(nn.Module):
@@ -32,8 +70,8 @@ class TRIANGLELoss(nn.Module):
 
     Reference: Cicchetti et al. 2025, arXiv 2509.24734.
 
-    >>> import torch
     >>> from confu.types import Subset
+    >>> import torch
     >>> z = torch.eye(4)
     >>> out = TRIANGLELoss(("a", "b", "c"), anchors=["a"])(Embeddings({Subset(name): z for name in "abc"}))
     >>> list(out.terms)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from confu.checks import check_known
-from confu.losses.terms import SAME_GROUP
+from confu.losses.infonce import SAME_GROUP
 from confu.methods.registry import METHODS
 from confu.methods.tweaks import MODEL_TWEAKS, Tweaks, check_method_tweaks
 from confu.models import MultimodalModel

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from confu.losses import gpu_sums
-from confu.losses.gpu_sums import asked, choose, in_bfloat16, tf32_is_allowed
-from confu.losses.triton_launch import Tiling, _table
+from confu.losses import info_nce, tiled
+from confu.losses.tiled import tf32_is_allowed
 from losses.triton_cases import CASES
 
 HERE = Path(__file__).parent
@@ -66,39 +64,19 @@ def test_compiled_for_gpus_that_are_not_there(tmp_path):
         assert int(shared) <= 227 * 1024
 
 
-def sums(left, right, factor=1.0):
-    scores = left @ right.T * factor
-    return scores.logsumexp(1)[:, None], scores.logsumexp(0)
-
-
-def test_kernels_that_fail_or_differ_are_not_taken_and_the_log_says_so(monkeypatch, caplog):
-    def fails(left, right):
-        raise RuntimeError("out of shared memory\nand so on")
-
-    left, right = torch.randn(2, 6, 3)
-    ways = {Tiling(16, 16): fails, Tiling(32, 16): lambda left, right: sums(left, right, 1.01)}
-    with caplog.at_level(logging.WARNING):
-        choice = choose(left, left, right, sums, ways, 1e-4)
-    assert choice.tiling is None
-    assert "failed: RuntimeError: out of shared memory" in caplog.text and "off" in caplog.text
-    times = iter([2.0, 1.0] * 3)
-    monkeypatch.setattr(gpu_sums, "_seconds", lambda work, device: next(times))
-    ways[Tiling(16, 32)] = lambda left, right: sums(left, right, torch.nan)
-    assert choose(left, left, right, sums, {**ways, Tiling(64, 16): sums}, 1e-4).tiling == Tiling(64, 16)
-
-
-def test_what_the_environment_asks_for(monkeypatch):
+def test_the_environment_is_checked(monkeypatch):
+    monkeypatch.setattr(tiled, "KERNEL_DEVICES", ("cpu",))
+    monkeypatch.setattr(tiled, "STACKED", 0)
+    z = torch.nn.functional.normalize(torch.randn(8, 4), dim=1)
     monkeypatch.setenv("CONFU_TRITON", "yes")
     with pytest.raises(ValueError, match="CONFU_TRITON must be '0', '1' or 'auto'; got 'yes'"):
-        asked()
-    monkeypatch.setenv("CONFU_TRITON", "0")
-    monkeypatch.setattr(gpu_sums, "DEVICES", ("cpu",))
-    vectors = torch.ones(2000, 4)
-    assert gpu_sums.gpu_sums(vectors, vectors, [2000], True, None, sums, None) is None
-    assert not in_bfloat16(vectors.bfloat16())
-    monkeypatch.delenv("CONFU_TRITON")
-    monkeypatch.setattr(gpu_sums, "triton_is_there", lambda: True)
-    assert in_bfloat16(vectors.bfloat16()) and not in_bfloat16(vectors) and not in_bfloat16(vectors[:9].bfloat16())
+        info_nce(z, z)
+    for mode in ("0", "auto"):  # so few rows are not worth it
+        monkeypatch.setenv("CONFU_TRITON", mode)
+        assert info_nce(z, z).isfinite()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("CONFU_TRITON", "1")
+    assert info_nce(z, z).isfinite()
 
 
 def test_float32_is_rounded_only_where_torch_may_round_it():
@@ -116,16 +94,3 @@ def test_float32_is_rounded_only_where_torch_may_round_it():
 
 def has_new_switch(matmul):
     return getattr(matmul, "fp32_precision", None) is not None
-
-
-@pytest.mark.parametrize("ends", [(5,), (3, 3, 20), (0, 4), (16, 40, 41)])
-@pytest.mark.parametrize("size", [1, 4, 16])
-def test_tables_cover_every_row_once_within_its_side(ends, size):
-    table = _table(ends, size, torch.device("cpu"))
-    covered = [(row, side) for start, stop, side in table.lines for row in range(start, stop)]
-    starts = (0, *ends)
-    assert covered == [(row, side) for side, end in enumerate(ends) for row in range(starts[side], end)]
-    for part in range(len(table.parts) - 1):
-        lines = table.lines[table.parts[part] : table.parts[part + 1]]
-        assert 0 < lines[-1][1] - lines[0][0] <= size
-    assert table.parts[0] == 0 and table.parts[-1] == len(table.lines)
