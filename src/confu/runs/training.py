@@ -24,6 +24,7 @@ from confu.runs.rows import PARTS
 from confu.runs.run_file import RunFile, check_run, run_plan
 from confu.runs.run_yaml import read_run_file, with_sets, write_run_file
 from confu.training import ContrastiveObjective, TrainSettings, fit
+from confu.training.precision import check_environment
 from confu.training.state import SETTINGS, STATE, claim_folder
 
 # Libraries have errors of their own for a full disk: torch's says only that its file is shorter than it should be,
@@ -55,6 +56,7 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
         ValueError: for mistakes in the run file, broken rows with `data.on_error: stop`, a folder with another run,
             or a disk without space; nothing that was finished is lost, and the same call goes on.
     """
+    check_environment()
     run = with_sets(run, sets) if isinstance(run, RunFile) else read_run_file(run, sets)
     check_run(run)
     folder, train_settings = Path(run.out), _train_settings(run)
