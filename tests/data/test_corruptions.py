@@ -150,7 +150,7 @@ def test_noise_is_normal_with_the_std_asked_for_and_independent():
     assert correlations.abs().max() < 5 / math.sqrt(3000)
 
 
-def test_noise_grows_with_the_std_and_changes_with_seed_and_modality():
+def test_noise_follows_std_seed_and_modality():
     one, two, other = (
         noise_of(CorruptedDataset(flat(), {"image": GaussianNoise(std=std)}, seed=seed))
         for std, seed in ((0.1, 0), (0.2, 0), (0.1, 1))
@@ -227,7 +227,7 @@ def test_dropped_rows_are_missing_and_nested_in_their_share():
     assert (lost[0.3] <= lost[0.6]).all()
 
 
-def test_swapped_is_a_derangement_of_the_rows_that_have_the_modality():
+def test_swapped_is_a_derangement_of_the_present_rows():
     data = dataset(missing=(0, 3, 4, 5, 6, 7, 20))
     clean, swapped = (
         rows_of(which, range(ROWS), "image") for which in (data, CorruptedDataset(data, {"image": Swapped()}, seed=5))

@@ -42,7 +42,7 @@ def test_patterns_name_what_each_row_has():
         assert (list(pattern) if pattern else []) == expected
 
 
-def test_the_most_frequent_pattern_comes_first_whatever_the_order_of_rows():
+def test_patterns_are_ordered_by_frequency():
     present = masks()
     order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
     shuffled = {name: mask[order] for name, mask in present.items()}

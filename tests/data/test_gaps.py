@@ -23,7 +23,7 @@ PRESENT = {
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_share_of_the_rows_lacks_exactly_one_modality_any_alike(share):
+def test_a_share_of_the_rows_lacks_exactly_one_modality(share):
     present = random_gaps(3000, ("a", "b", "c"), share, seed=1)
     lacks = torch.stack([~mask for mask in present.values()])
     assert lacks.sum(0).max() <= 1

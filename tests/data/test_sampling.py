@@ -23,7 +23,7 @@ def complete(present, term, batch):
     lambda: UniqueBatches(torch.arange(50) % 12, 8),
     lambda: Stretches(UniformBatches(50, 8), 4),
 ])  # fmt: skip
-def test_the_same_seed_and_epoch_give_the_same_batches_and_others_do_not(make):
+def test_batches_depend_on_seed_and_epoch_alone(make):
     first = make().epoch(3, 7)
     assert torch.equal(first, make().epoch(3, 7))
     assert not torch.equal(first, make().epoch(3, 8))
@@ -76,7 +76,7 @@ def test_rare_complete_rows_come_again_within_an_epoch():
 
 @settings(max_examples=40, deadline=None)
 @given(rows=st.integers(10, 200), groups=st.integers(2, 40), size=st.integers(2, 10), seed=st.integers(0, 99))
-def test_no_group_stands_twice_in_a_batch_and_no_row_twice_in_an_epoch(rows, groups, size, seed):
+def test_unique_batches_repeat_no_group_and_no_row(rows, groups, size, seed):
     of = torch.randint(-groups // 2, groups, (rows,), generator=torch.Generator().manual_seed(seed)).clamp(min=-1)
     if len(of[of >= 0].unique()) + int((of < 0).sum()) < size:
         with pytest.raises(ValueError, match="cannot fill a batch"):

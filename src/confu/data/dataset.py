@@ -97,7 +97,7 @@ class ArrayDataset:
             column.check(name)
         self.columns = dict(columns)
         self.labels: Int[Tensor, " n"] | None = None if labels is None else labels.long()
-        self.ids: Sequence[str] = [str(row) for row in range(self._length)] if ids is None else list(ids)
+        self.ids: list[str] = [str(row) for row in range(self._length)] if ids is None else list(ids)
         self.class_names: tuple[str, ...] | None = None if class_names is None else tuple(class_names)
         self.groups: Int[Tensor, " n"] | None = None if groups is None else groups.long()
 
@@ -207,7 +207,8 @@ class RowsOf(DatasetView):
     @property
     def ids(self) -> Sequence[str]:
         """A name for each row."""
-        return [self.dataset.ids[row] for row in self.rows.tolist()]
+        ids: list[str] = list(self.dataset.ids)
+        return [ids[row] for row in self.rows.tolist()]
 
     @property
     def groups(self) -> Int[Tensor, " rows"] | None:

@@ -163,8 +163,9 @@ def feature_column(
 
     def key_of(row: int) -> str:
         known = column.keys[row] if isinstance(column, CachedColumn) else None
+        source: Any = sources[row]
         try:
-            return known or fingerprint(sources[row].encode() if text else sources[row])[0]
+            return known or fingerprint(source.encode() if text else source)[0]
         except ValueError as error:
             raise ValueError(f"row {row}: {error}") from error
 

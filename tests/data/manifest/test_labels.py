@@ -21,7 +21,7 @@ def test_sound_labels_are_no_problem():
     assert check_labels(clips, None) == []
 
 
-def test_of_two_equal_ids_the_later_is_listed_and_names_the_earlier():
+def test_a_repeated_id_is_listed_and_names_its_first_row():
     clips = manifest(id=["a", "b", "a", "", "a"])
     problems = check_labels(clips, None)
     assert [problem.row for problem in problems] == [2, 3, 4]
@@ -52,7 +52,7 @@ def test_a_row_without_a_split_is_listed():
     assert found(manifest(n=[1, 2]), ["train", None]) == [(1, "split")]
 
 
-def test_a_group_in_two_splits_is_listed_where_it_leaves_the_first():
+def test_a_group_in_two_splits_is_listed():
     clips = manifest(group=["1", "1", None, "2", "1", None])
     problems = check_labels(clips, ["train", "test", "test", "test", "train", "train"])
     assert [problem.row for problem in problems] == [1]

@@ -37,7 +37,7 @@ def test_every_source_of_a_picture_gives_the_same(tmp_path):
         assert torch.equal(reader.read(source), expected)
 
 
-def test_the_centre_is_cut_and_nothing_else_happens_at_the_size_itself():
+def test_a_picture_of_the_size_itself_is_only_cut():
     square = blocks(40, 40)
     assert torch.equal(ImageReader(40).read(square), as_item(square))
     assert torch.equal(ImageReader(64).read(COLOURS), as_item(centre(COLOURS)))

@@ -46,7 +46,7 @@ def test_coefficients_are_those_of_the_formulas(coefficients, window, hop, mels)
     np.testing.assert_allclose(found.numpy(), slow_mfcc(sound, coefficients, window, hop, mels), atol=2e-2)
 
 
-def test_bands_overlap_to_one_between_the_first_and_the_last_middle():
+def test_mel_bands_sum_to_one_inside():
     filters = htk_filters(RATE, 400, 32)
     inside = filters.sum(1)[10:-40]
     torch.testing.assert_close(inside, torch.ones_like(inside))
@@ -63,7 +63,7 @@ def test_the_reader_standardises_cuts_and_resamples():
     assert (other - same)[3:-3, :2].abs().max() < 5
 
 
-def test_a_louder_sound_moves_the_first_coefficient_only_and_peak_undoes_it():
+def test_loudness_moves_the_first_coefficient_only():
     quiet, loud = (MfccReader().read((scale * spoken(), RATE)) for scale in (0.1, 1))
     difference = loud - quiet
     torch.testing.assert_close(difference[:, 0], torch.full((len(quiet),), 20 * 128**0.5), rtol=1e-4, atol=1e-3)

@@ -39,7 +39,7 @@ def test_a_text_without_a_word_is_named():
         WordsReader(["a"]).read("?!")
 
 
-def test_tokens_are_cut_and_padded_by_the_reader_not_by_the_stored_tokenizer():
+def test_tokens_are_cut_and_padded_by_the_reader():
     reader = TokensReader(word_tokenizer(), max_length=5, pad="[PAD]")
     inputs = reader.encode(["a bird sings loud a bird", "bird", "dinosaur"])
     assert inputs["input_ids"].tolist() == [[1, 4, 5, 6, 2], [1, 5, 2, 3, 3], [1, 0, 2, 3, 3]]

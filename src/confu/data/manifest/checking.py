@@ -176,7 +176,7 @@ def check_manifest(
     resolve = FileResolver(manifest.base, manifest.allow_outside)
     workers = min(_MOST_WORKERS, os.cpu_count() or 1) if workers is None else workers
 
-    def check_rows(start: int) -> list[tuple[int, str, str, str | tuple[int, ...] | None]]:
+    def check_rows(start: int) -> list[Any]:
         """(row, modality, source, what is wrong with it or its size) of every cell of some rows."""
         return [
             (row, modality, *_check_cell(cell, reader, resolve))

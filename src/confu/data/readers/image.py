@@ -242,7 +242,8 @@ def normalised(
     """
     values = torch.empty(pixels.shape)
     # Numbers instead of tensors along the channels: six times faster.
-    for channel, (mean, std) in enumerate(zip(picture.mean, picture.std)):  # pyright: ignore[reportArgumentType]
+    scales: Any = zip(picture.mean, picture.std)  # pyright: ignore[reportArgumentType]
+    for channel, (mean, std) in enumerate(scales):
         scaled = pixels[..., channel, :, :].to(torch.float32).mul_(1 / (255 * std))
         torch.sub(scaled, mean / std, out=values[..., channel, :, :])
     return values
