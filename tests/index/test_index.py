@@ -236,6 +236,27 @@ def test_a_damaged_description_is_an_error_that_names_it(tmp_path, content, mess
     assert message in str(found.value)
 
 
+def test_third_parties_add_a_backend_by_an_entry_point(tmp_path, monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    entry = EntryPoint("other", "confu.index.exact", "confu.index_backends")
+    monkeypatch.setattr("confu.index.backend.entry_points", lambda group: [entry] if group == entry.group else [])
+    with Index.create(tmp_path / "index", ABOUT, "other") as index:
+        index.add(items(3))
+    with Index.open(tmp_path / "index") as index:
+        assert len(index) == 3
+    with pytest.raises(ValueError, match="backend 'othre' is not known; did you mean 'other'"):
+        Index.create(tmp_path / "index2", ABOUT, "othre")
+
+
+def test_nothing_to_do_is_no_change(tmp_path):
+    index = made(tmp_path / "index", items(3))
+    reader = Index.open(tmp_path / "index")
+    assert index.delete(["nobody"]) == 0
+    index.compact()
+    assert not reader.refresh()
+
+
 def test_about_says_what_is_wrong_with_it():
     assert About.from_dict(json.loads(json.dumps(ABOUT.to_dict()))) == ABOUT
     for change, message in [

@@ -132,18 +132,20 @@ class ExactStore:
 
     def delete(self, ids: Sequence[str]) -> int:
         """Remove items; their vectors stay in the files until `compact`."""
-        with self.storage.writing() as state:
+        with self.storage.reading():
             rows = [row for (row,) in self.storage.select("row", "id", list(dict.fromkeys(ids)))]
-            self._remove(state, rows)
+        if rows or self.storage.lock is None:  # which is an error
+            with self.storage.writing() as state:
+                self._remove(state, rows)
         return len(rows)
 
     def compact(self) -> None:
         """Write the vectors that are left into files of the next generation, and remove the old ones."""
         n, storage = len(self.about.subsets), self.storage
         slots = letters("s", n)
+        if storage.lock is not None and storage.state["live"] == storage.state["rows"]:
+            return
         with storage.writing() as state:
-            if state["live"] == state["rows"]:
-                return
             records = storage.sql(f"SELECT row, checksum, {', '.join(slots)} FROM item ORDER BY row").fetchall()
             storage.sql("DELETE FROM block")
             storage.sql("DELETE FROM deleted")

@@ -230,7 +230,7 @@ class PostgresStore:
         from psycopg import sql
 
         parts = [sql.Identifier(name) if isinstance(name, str) else name for name in (self.table, *names)]
-        return cursor.execute(sql.SQL(text).format(*parts), values)
+        return cursor.execute(sql.SQL(text).format(*parts), values)  # pyright: ignore[reportArgumentType]
 
     def _layout(self, cursor: Any) -> Layout:
         statement = "SELECT to_regclass(%s), obj_description(to_regclass(%s))"

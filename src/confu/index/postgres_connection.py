@@ -118,7 +118,10 @@ class Connection:
         with self._lock:
             try:
                 # A server that was restarted since the last call is no reason to fail.
-                self._read(lambda cursor: cursor.execute("SELECT 1"), again=True)
+                try:
+                    self._read(lambda cursor: cursor.execute("SELECT 1"))
+                except self._psycopg.OperationalError:
+                    self.close()
                 connection = self._connected()
             except self._psycopg.OperationalError as error:
                 raise self._failed(error) from error
@@ -134,7 +137,7 @@ class Connection:
                 self._connection.close()
             self._connection = None
 
-    def _read(self, action: Callable[[Any], T], again: bool = False) -> T | None:
+    def _read(self, action: Callable[[Any], T]) -> T:
         connection = self._connected()
         # A server that is stopped keeps no limits: cut the line from this side.
         timer = threading.Timer(self._timeout + 1.0, _cut, (connection,))
@@ -142,11 +145,6 @@ class Connection:
         timer.start()
         try:
             return self._within(connection, action, "ISOLATION LEVEL REPEATABLE READ READ ONLY", "statement_timeout")
-        except self._psycopg.OperationalError:
-            if not again:
-                raise
-            self.close()
-            return None
         finally:
             timer.cancel()
 

@@ -96,7 +96,8 @@ def where_clause(conditions: Sequence[Condition], layout: Layout) -> tuple[Any, 
     """The conditions as a statement to stand behind WHERE, and its parameters; they must have been `checked`."""
     from psycopg import sql
 
-    parts, values = [sql.SQL("TRUE")], {}
+    parts: list[Any] = [sql.SQL("TRUE")]
+    values: dict[str, Any] = {}
     for number, condition in enumerate(conditions):
         several = condition.operator == "in"
         kind, name = layout.schema.field(condition.column).type, f"value{number}"
@@ -109,5 +110,6 @@ def where_clause(conditions: Sequence[Condition], layout: Layout) -> tuple[Any, 
         order = ' COLLATE "C"' if type_ == "text" else ""  # by bytes, as in the other stores
         operator = {"==": "=", "!=": "<>", "in": "= ANY("}.get(condition.operator, condition.operator)
         text = f"{{}}{order} {operator}{{}}::{type_}" + ("[])" if several else "")
-        parts.append(sql.SQL(text).format(sql.Identifier(layout.columns[condition.column]), sql.Placeholder(name)))
+        names = sql.Identifier(layout.columns[condition.column]), sql.Placeholder(name)
+        parts.append(sql.SQL(text).format(*names))  # pyright: ignore[reportArgumentType]
     return sql.SQL(" AND ").join(parts), values

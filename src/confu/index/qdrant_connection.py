@@ -29,6 +29,7 @@ class Connection:
     def __init__(self, url: str | None, folder: Path, timeout: int) -> None:
         try:
             import qdrant_client
+            from qdrant_client.http import exceptions
         except ImportError as error:
             install = 'pip install "contrastive-fusion[qdrant]"'
             raise ImportError(f"an index in Qdrant needs qdrant-client, which is not installed: {install}") from error
@@ -41,7 +42,7 @@ class Connection:
         if "@" in url:
             raise ValueError(f"option url may hold no password; set the environment variable {KEY}")
         self.is_local, self.name = url == MEMORY, f"Qdrant at {url}"
-        self._errors = qdrant_client.http.exceptions
+        self._errors = exceptions
         if self.is_local:
             self.client = _IN_MEMORY.setdefault(folder.resolve(), qdrant_client.QdrantClient(MEMORY))
             return
