@@ -40,7 +40,7 @@ def test_patterns_are_what_each_row_has():
                             Subset("image", "audio"), Subset("text"), Subset("image", "text")]  # fmt: skip
 
 
-def test_each_row_asks_with_its_largest_subset_in_the_gallery_of_all():
+def test_each_row_queries_with_its_largest_subset():
     table = gappy()
     found = rank_by_availability(table, TEXT)
     assert {str(has): str(query) for has, (query, _) in found.ranked.items()} == {
@@ -57,7 +57,7 @@ def test_each_row_asks_with_its_largest_subset_in_the_gallery_of_all():
     assert sum(len(ranked) for _, ranked in found.ranked.values()) == 28
 
 
-def test_a_larger_subset_that_the_model_does_not_embed_is_not_used():
+def test_a_subset_that_is_not_embedded_is_no_query():
     assert largest_query(gappy(fused=False), Subset("image", "audio"), TEXT) == IMAGE
     assert largest_query(gappy(), Subset("text"), TEXT) is None
     assert largest_query(gappy(), None, TEXT) is None

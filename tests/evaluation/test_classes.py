@@ -32,7 +32,7 @@ def nearest(train, test, subset, classes):
     return found
 
 
-def test_the_nearest_centroid_is_that_of_a_loop_and_gaps_are_left_out():
+def test_the_nearest_centroid_matches_a_loop_without_gaps():
     masks = {AUDIO: torch.tensor([False] * 3 + [True] * 27)}
     masks[BOTH] = masks[AUDIO]
     train = table(30, 0, torch.arange(30) % 3, masks)

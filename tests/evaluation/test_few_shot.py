@@ -42,7 +42,7 @@ def test_supports_are_nested_balanced_and_distinct():
     assert len({tuple(rows) for rows in supports[4].tolist()}) == 5
 
 
-def test_supports_depend_on_the_seed_and_not_on_what_else_is_drawn():
+def test_supports_depend_on_the_seed_alone():
     labels = torch.arange(40) % 4
     supports = draw_supports(labels, (1, 4), repeats=6, draw_seed=1)
     assert torch.equal(draw_supports(labels, (4,), repeats=2, draw_seed=1)[4], supports[4][:2])

@@ -35,13 +35,13 @@ def test_the_first_hit_is_counted_over_every_order_of_the_ties(better, tied, rig
         assert float(found[0]) == pytest.approx(expected, abs=1e-9)
 
 
-def test_without_groups_of_two_the_group_numbers_are_the_own_ones():
+def test_groups_of_one_give_the_numbers_of_own_targets():
     ranked = rank_pair(table(), Subset("image"), Subset("text"), torch.arange(12))["image"]
     for k in (1, 3, 12):
         assert torch.allclose(ranked.recall(k), ranked.group_recall(k))
 
 
-def test_a_pair_agrees_with_the_report_and_has_the_mean_beside_it():
+def test_a_ranked_pair_agrees_with_the_report():
     gaps = {"audio": [True] * 9 + [False] * 3, "text": [False] + [True] * 11}
     gaps["image+audio"] = gaps["audio"]
     one = table(complete={Subset.parse(name): torch.tensor(mask) for name, mask in gaps.items()})

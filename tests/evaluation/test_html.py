@@ -117,7 +117,7 @@ def test_the_page_can_be_read_without_seeing_it():
     assert ("html", {"lang": "en"}) in page.tags
 
 
-def test_right_and_wrong_are_said_in_words_and_the_row_is_emphasised():
+def test_right_and_wrong_are_words_and_rows_are_emphasised():
     text = render_report("Digits", sections())
     assert re.search(r'class="wrong">two .*</span> wrong<', text)
     assert re.search(r'class="right">5 .*</span> right<', text)
@@ -144,7 +144,7 @@ def group():
     )
 
 
-def test_a_group_has_one_entry_in_the_list_of_sections_and_smaller_headings():
+def test_a_group_has_one_entry_and_smaller_headings():
     text = render_report("Digits", [group(), group(), *sections()])
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))

@@ -67,7 +67,7 @@ def test_labels_may_have_gaps_and_any_order():
     assert torch.equal(gaps.predict(x), names[plain.predict(x)])
 
 
-def test_a_collapsed_embedding_knows_the_most_frequent_class_only():
+def test_a_collapsed_embedding_predicts_the_largest_class():
     x, y = normalize(torch.ones(10, 4), dim=1), torch.tensor([0] * 3 + [1] * 5 + [2] * 2)
     (probe,) = fit_linear_probe(x, y)
     assert float(probe.weight.abs().max()) < 1e-4
@@ -178,7 +178,7 @@ def test_without_refit_the_validation_rows_only_choose():
     assert result.rows[0].note == "C = 1"
 
 
-def test_the_smallest_c_wins_a_tie_and_the_end_of_the_range_is_noted():
+def test_the_smallest_c_wins_a_tie_and_the_edge_is_noted():
     train, validation, test = tables(signal=9.0)
     result = evaluate_linear_probe(train, validation, test, ["image"], cs=(100.0, 1.0, 10.0))
     assert set(result.validation["image"].values()) == {1.0}

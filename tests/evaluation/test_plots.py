@@ -168,7 +168,7 @@ def test_no_plot_warns_of_long_many_or_foreign_names(count, name):
             plots.to_svg(figure)
 
 
-def test_each_point_is_drawn_once_and_the_legend_has_the_given_order():
+def test_each_point_is_drawn_once_in_legend_order():
     figure = plots.point_map([(0.0, 1.0), (1.0, 0.0), (2.0, 2.0)], ["dog", "cat", "dog"], order=["cat", "dog", "cow"])
     assert {line.get_label(): len(line.get_xdata()) for line in figure.axes[0].lines} == {"cat": 1, "dog": 2}
     assert legend_of(figure) == ["cat", "dog"]

@@ -123,7 +123,7 @@ def table(n=20, missing=0):
     )
 
 
-def test_every_disjoint_pair_is_measured_and_the_mean_stands_beside_the_fused_query():
+def test_every_disjoint_pair_and_the_mean_are_measured():
     rows = evaluate_retrieval(table(), ks=(1, 5), method="confu", seed=3)
     asked = {(row.query, row.target) for row in rows}
     assert asked == {(str(query), str(target)) for query, target in disjoint_pairs(table().subsets)} | {
@@ -134,7 +134,7 @@ def test_every_disjoint_pair_is_measured_and_the_mean_stands_beside_the_fused_qu
     assert {(row.method, row.seed, row.count) for row in rows} == {("confu", 3, 20)}
 
 
-def test_a_pair_is_measured_on_the_rows_that_are_complete_for_both():
+def test_a_pair_is_measured_on_its_complete_rows():
     full, holes = table(), table(missing=8)
     rows = {(row.query, row.target, row.metric): row for row in evaluate_retrieval(holes, ks=(1,))}
     assert rows["image", "text", "recall@1"].count == 20
@@ -194,7 +194,7 @@ def test_sides_of_several_vectors_are_checked_one_by_one():
 
 
 @given(ranks=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), min_size=1, max_size=9))
-def test_reciprocal_ranks_match_the_mean_over_the_places_that_a_tie_can_take(ranks):
+def test_reciprocal_ranks_match_the_mean_over_tied_places(ranks):
     better, tied = torch.tensor(ranks).T
     expected = [sum(1 / place for place in range(b + 1, b + t + 1)) / t for b, t in ranks]
     assert reciprocal_ranks(better, tied).tolist() == pytest.approx(expected)
@@ -230,14 +230,14 @@ def test_a_method_is_measured_on_every_pair_that_it_answers(score, pairs):
 
 
 @pytest.mark.parametrize("score", ["multilinear", "area", "volume"])
-def test_a_method_is_measured_on_the_rows_that_have_every_modality_it_compares(score):
+def test_a_method_is_measured_on_rows_with_all_it_compares(score):
     rows = {(row.query, row.target): row for row in evaluate_retrieval(singles(score, missing=8), ks=(1,))}
     assert rows["image+audio", "text"].count == rows["text", "image+audio"].count == 12
     if score == "volume":
         assert rows["image", "text"].count == 20
 
 
-def test_a_query_that_is_asked_for_and_cannot_be_answered_is_refused():
+def test_a_query_that_cannot_be_answered_is_refused():
     with pytest.raises(ValueError, match=r"image -> text leaves out audio, but .*ask image\+audio -> text"):
         evaluate_retrieval(singles("multilinear"), pairs=[(IMAGE, TEXT)])
     with pytest.raises(ValueError, match="image -> text is 2 modalities, but the area of a triangle"):
@@ -254,7 +254,7 @@ def test_a_query_that_is_asked_for_and_cannot_be_answered_is_refused():
         evaluate_retrieval(singles("volume"), ks=(21,))
 
 
-def test_a_fused_query_without_a_fusion_network_is_answered_by_the_mean_if_it_is_asked():
+def test_a_fused_query_without_fusion_uses_the_mean():
     rows = evaluate_retrieval(singles("cosine"), ks=(1,), pairs=[(BOTH, TEXT)])
     assert {row.query for row in rows} == {"mean(image, audio)"}
     assert not any("+" in row.query for row in evaluate_retrieval(singles("cosine"), ks=(1,)))

@@ -67,7 +67,7 @@ def test_scores_match_the_slow_loop(score, num_queries, num_targets, n, m, dim, 
 
 
 @pytest.mark.parametrize(("score", "num_queries", "num_targets"), SHAPES)
-def test_scores_do_not_depend_on_the_order_of_the_modalities_or_on_who_asks(score, num_queries, num_targets):
+def test_scores_are_symmetric_in_modalities_and_sides(score, num_queries, num_targets):
     queries, targets = [unit(5, 6, i) for i in range(num_queries)], [unit(5, 6, 9 + i) for i in range(num_targets)]
     expected = pair_scores(score, queries, targets)
     torch.testing.assert_close(pair_scores(score, queries[::-1], targets[::-1]), expected)
@@ -86,7 +86,7 @@ def test_identical_targets_have_equal_scores_wherever_they_stand(score, num_quer
     assert float((distinct <= width).double().mean()) < 0.01  # and others hardly ever do
 
 
-def test_a_scale_that_all_of_a_query_s_scores_share_makes_no_ties():
+def test_a_scale_shared_by_a_query_s_scores_makes_no_ties():
     near = normalize(unit(20, 16, 0) + 3e-4 * unit(20, 16, 1), dim=-1)
     queries, targets = [unit(20, 16, 0), near], [unit(20, 16, 2)]
     scores = pair_scores("volume", queries, targets)

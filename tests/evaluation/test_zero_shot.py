@@ -151,7 +151,7 @@ def test_class_scores_by_any_method_match_the_slow_loop(score, num_queries, n, c
     torch.testing.assert_close(scores.float(), mean, atol=1e-6, rtol=0)
 
 
-def test_a_mean_of_scores_counts_how_well_prompts_agree_and_a_mean_of_vectors_does_not():
+def test_a_mean_of_scores_counts_how_well_prompts_agree():
     agree, differ = torch.eye(3)[[0, 0]], torch.eye(3)[[1, 2]]
     prompts, prompt_classes = torch.cat([agree, differ]), torch.tensor([0, 0, 1, 1])
     query = normalize(torch.tensor([[1.0, 0.9, 0.9]]), dim=-1)

@@ -64,7 +64,7 @@ def test_sources_may_be_arrays_tensors_lists_and_files(tmp_path):
     torch.testing.assert_close(found, found[:1].expand(6, -1))
 
 
-def test_a_set_without_a_fusion_network_is_refused_with_rows_and_choices():
+def test_a_subset_without_fusion_is_refused_with_choices():
     made, sources = embedder(Plan.parse(SPARSE, NAMES)), items(6)
     lacking = {"text": {1, 4}, "sensor": {0}, "steps": {2, 3}}
     with pytest.raises(ValueError) as error:
@@ -152,7 +152,7 @@ def test_zero_shot_needs_prompts_and_their_modality():
 
 
 @pytest.mark.parametrize("score", ["multilinear", "volume"])
-def test_a_method_that_compares_all_at_once_embeds_singles_and_has_no_similarity(score):
+def test_scores_of_all_modalities_have_no_similarity(score):
     made, sources = embedder(pairwise_plan(NAMES), score=score), items(3)
     parts = {name: made.encode({name: sources[name]}) for name in NAMES}
     with pytest.raises(ValueError, match=rf"by {score}.*confu.evaluation.pair_scores\('{score}'"):
@@ -180,7 +180,7 @@ def test_only_the_towers_asked_for_are_loaded(tmp_path):
         load(folder, modalities=["tex"])
 
 
-def test_an_embedder_needs_a_reader_of_every_tower_and_changes_no_mode(as_users_run):
+def test_an_embedder_needs_a_reader_of_every_tower(as_users_run):
     made = embedder()
     with pytest.raises(ValueError, match="readers must name one for every modality of the model; it lacks text"):
         Embedder(made.model, {name: made.readers[name] for name in ("sensor", "steps")})

@@ -92,7 +92,7 @@ def test_rows_without_a_modality_are_not_complete():
     assert not table[BOTH][~has_audio].any()
 
 
-def test_by_default_every_subset_that_the_data_can_fill_is_embedded():
+def test_by_default_every_possible_subset_is_embedded():
     assert embed(TinyModel(), TinyData()).subsets == (IMAGE, AUDIO, BOTH)
     assert embed(TinyModel(), TinyData(modalities=("image",))).subsets == (IMAGE,)
     assert embed(TinyModel(), TinyData(), subsets=["audio+image"]).subsets == (BOTH,)

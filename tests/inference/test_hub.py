@@ -62,7 +62,7 @@ def test_a_branch_is_made_if_it_is_asked_for(tmp_path):
     assert api.calls[2][2:4] == ("v2", "Second try")
 
 
-def test_nothing_is_made_on_the_hub_if_the_model_cannot_be_written(tmp_path):
+def test_a_model_that_cannot_be_written_is_not_uploaded(tmp_path):
     api, made = FakeApi(tmp_path), embedder()
     made.save_pretrained(tmp_path / "flat")
     part = load(tmp_path / "flat", modalities=["sensor", "steps"])

@@ -35,7 +35,7 @@ def test_a_run_folder_is_loaded(where, tmp_path):
     assert made.dim == 4 and made.modalities == NAMES
 
 
-def test_a_saved_model_gives_the_same_and_is_saved_the_same_again(tmp_path):
+def test_a_saved_model_embeds_and_saves_the_same_again(tmp_path):
     write_report(run_folder(tmp_path / "run"))
     made, sources = load(str(tmp_path / "run")), items(3)
     del sources["text"]
@@ -51,7 +51,7 @@ def test_a_saved_model_gives_the_same_and_is_saved_the_same_again(tmp_path):
     assert (tmp_path / "b").stat().st_mode & 0o777 == (tmp_path / "a").stat().st_mode & 0o777
 
 
-def test_saving_into_a_folder_replaces_the_model_and_leaves_the_rest(tmp_path):
+def test_saving_into_a_folder_replaces_only_the_model(tmp_path):
     embedder(pairwise_plan(NAMES)).save_pretrained(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     embedder().save_pretrained(tmp_path)
@@ -108,7 +108,7 @@ def test_a_failed_save_leaves_what_was_there(there, tmp_path, monkeypatch):
         embedder().save_pretrained(tmp_path / "file")
 
 
-def test_the_facts_of_a_run_count_rows_and_tell_nothing_of_the_machine(tmp_path):
+def test_facts_of_a_run_count_rows_without_machine_paths(tmp_path):
     write_report(run_folder(tmp_path))
     facts = facts_of_run(tmp_path, model().plan.subsets)
     assert facts.splits == {"train": 3, "validation": 1, "test": 1} and facts.skipped == 1 and facts.rows == 5
