@@ -121,7 +121,7 @@ def test_items_are_taken_out_and_damage_is_told(run, tmp_path):
 
 def test_serving_hands_on_what_was_said(folder, monkeypatch):
     pytest.importorskip("fastapi")
-    serving = importlib.import_module("confu.serve.run")
+    serving = importlib.import_module("confu.serve")
 
     calls = []
     monkeypatch.setattr(serving, "run", lambda *given, **named: calls.append((given, named)))
