@@ -29,8 +29,9 @@ from rich.table import Table
 from confu import versions
 from confu.files import write_json
 from confu_paper.datasets.affect import load_affect
-from confu_paper.datasets.affect_manifest import build_affect
+from confu_paper.datasets.affect_build import build_affect
 from confu_paper.experiments.affect import SCALES, affect_runs
+from confu_paper.experiments.run import Budget
 
 ROWS = {"train": 10_598, "valid": 2_626, "test": 3_290}
 WIDTHS = {"vision": 371, "audio": 81, "text": 300}
@@ -115,7 +116,7 @@ def steps(folder: Path, size: str, threads: int, count: int, rows: dict[str, int
     """Training steps of ConFu, and the embedding of some validation rows, as after every epoch."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    (run,) = affect_runs("confu", "ur-funny", folder, size=size, limit=10 * BATCH)
+    (run,) = affect_runs("confu", "ur-funny", folder, budget=Budget(size, limit=10 * BATCH))
     splits, objective = run.splits(), run.objective()
     optimizer = torch.optim.AdamW(objective.parameters(), lr=run.train.lr)
     cpu, wall = [], []

@@ -11,7 +11,7 @@ from confu import ConFuLoss, ContrastiveObjective, MultimodalModel, build_encode
 from confu.data import ArrayDataset, TensorColumn
 from confu.plan import confu_plan
 from confu.training import TrainSettings, fit
-from confu_paper.datasets.digit_captions import digit_captions
+from confu_paper.datasets.spoken_digits import digit_captions
 from confu_paper.experiments.av_mnist import PAPER_ENCODERS
 
 NAMES = ("image", "audio", "text")

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from confu import Embeddings, Plan
 from confu.data import ArrayDataset
-from confu_paper.datasets.transforms import shift_time
+from confu_paper.datasets.av_mnist_sound import shift_time
 
 SHAPES = {"image": (1, 28, 28), "audio": (1, 112, 112)}
 

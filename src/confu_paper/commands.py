@@ -113,11 +113,14 @@ def reproduce(
     Killed at any moment, the same command goes on where it was; finished runs are shared by all tables. Each table is
     also written as Markdown, LaTeX and CSV, and drawn as PNG and SVG.
     """
-    from confu_paper.experiments.paper import Request, about, reproduce
-
     if name == "list":
-        print_wide(about())
+        from confu_paper.experiments.paper_index import index_table
+
+        print_wide(index_table())
         return
+    from confu_paper.experiments import paper
+    from confu_paper.experiments.benchmark import Request
+
     whole = numbers(dims, "--dims")
     request = Request(
         size=size.value,
@@ -137,7 +140,7 @@ def reproduce(
         shares=numbers(shares, "--shares"),
         progress=progress,
     )
-    _finish(reproduce(name, request), runs / "tables" / size.value, json_file)
+    _finish(paper.reproduce(name, request), runs / "tables" / size.value, json_file)
 
 
 def sweep(
@@ -180,14 +183,21 @@ def sweep(
             raise ValueError("--search tries settings of a recipe; of a run file give values with --set")
         print_wide(sweep_run_file(on, _grid(settings or []), progress=progress).to_rich())
         return
-    from confu_paper.experiments.paper import Request
-    from confu_paper.sweeps.command import tune
+    from confu_paper.experiments.benchmark import Request
+    from confu_paper.sweeps.command import Changes, tune
 
     request = Request(
-        size=size.value, seeds=range(seeds), runs=runs, data=data, ps=numbers(ps, "--p"), limit=limit, epochs=epochs,
+        size=size.value,
+        seeds=range(seeds),
+        runs=runs,
+        data=data,
+        ps=numbers(ps, "--p"),
+        limit=limit,
+        epochs=epochs,
         progress=progress,
-    )  # fmt: skip
-    outcome = tune(on, method, settings or [], searched or [], trials, objective, request)
+    )
+    changes = Changes(method, settings or [], searched or [], trials, objective)
+    outcome = tune(on, changes, request)
     _finish(outcome, runs / "tables" / size.value, json_file)
 
 

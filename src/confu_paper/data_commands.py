@@ -21,7 +21,7 @@ def data_list(
     ] = False,
 ) -> None:
     """What each data set is, where it comes from, its licence and size, and whether its files are there and whole."""
-    from confu_paper.datasets.listing import about_data_set, data_sets_table
+    from confu_paper.datasets.registry import about_data_set, data_sets_table
 
     if name is None:
         print_wide(data_sets_table(data, checksums))
@@ -43,10 +43,10 @@ def data_affect(
     As in MultiBench, rows without text are dropped, leading steps without a word are stripped, and 50 steps kept. Minus
     infinity becomes the least value of its feature; what is broken is missing. What was changed is counted.
     """
-    from confu_paper.datasets.affect_manifest import build_affect
+    from confu_paper.datasets.affect_build import build_affect
 
-    made = build_affect(pickle, name, out, progress)
-    console.print(f"{made}. Next: confu reproduce table2 --on {name}", highlight=False, soft_wrap=True)
+    file = build_affect(pickle, name, out, progress)
+    console.print(f"{file}. Next: confu reproduce table2 --on {name}", highlight=False, soft_wrap=True)
 
 
 @app.command("bird-mml")
@@ -138,12 +138,16 @@ def data_av_mnist_calibrate(
     runs: RUNS = Path("runs"),
 ) -> None:
     """Find the noise at which a supervised audio classifier is as good as the published one, and draw the curve."""
+    from confu_paper.experiments.benchmark import Request
     from confu_paper.experiments.calibrate import calibrate
 
     first = numbers(levels, "--levels") or []
-    found = calibrate(mnist, speech, noise, out, target, tolerance, first, size.value, runs, range(seeds))
-    console.print(found.to_rich())
+    sources = {"mnist": mnist, "speech": speech, "noise": noise}
+    request = Request(size=size.value, seeds=range(seeds), runs=runs)
+    calibration = calibrate(sources, out, first, request, target, tolerance)
+    console.print(calibration.to_rich())
     console.print(
-        f"Next: confu data av-mnist --mnist {mnist} --speech {speech} --noise {noise} --snr-db {found.snr_db:g}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"Next: confu data av-mnist --mnist {mnist} --speech {speech} --noise {noise} --snr-db {calibration.snr_db:g}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,31 +1,106 @@
 """MOSI, UR-FUNNY, MUStARD and MOSEI: people seen, heard and read, from the manifest that `build_affect` makes once."""
 
-# pyright: reportAttributeAccessIssue=false
-# pyarrow.compute makes its functions when it is imported, where pyright cannot see them.
-
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from confu.checks import check_known
-from confu.data.columns import Column, SequenceColumn, TensorColumn
-from confu.data.dataset import ArrayDataset, Splits
-from confu_paper.datasets.affect_pickle import AFFECT, MODALITIES, SPLITS
+from confu_paper.datasets.registry import DataSet
 
+if TYPE_CHECKING:
+    import confu.data
+
+MODALITIES = ("vision", "audio", "text")
+SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+"""The pickle's names, and ours."""
 FACTS_KEY = b"confu.affect"
 FORMAT = 1
 
 
+@dataclass(frozen=True)
+class AffectSet:
+    """One of the data sets.
+
+    Attributes:
+        title: as people write it.
+        classes: what label 0 and label 1 mean.
+        scored: whether its labels are numbers from -3 to 3, class 0 below 0; else they are -1 or 0, and 1.
+        what: is in it.
+        download: the pickle.
+        licence: what its publisher says.
+    """
+
+    title: str
+    classes: tuple[str, str]
+    scored: bool
+    what: str
+    download: str
+    licence: str = ""
+
+
+_FEATURES = "features of vision (371), audio (81) and words (300)"
+AFFECT_SETS: dict[str, AffectSet] = {
+    "mosi": AffectSet(
+        "MOSI",
+        ("negative", "positive"),
+        scored=True,
+        what="2,199 clips of opinions: features of vision (20), audio (5) and words (300), sentiment",
+        download="mosi_data.pkl",
+    ),
+    "ur-funny": AffectSet(
+        "UR-FUNNY",
+        ("not funny", "funny"),
+        scored=False,
+        what=f"16,514 clips of talks: {_FEATURES}, funny or not",
+        download="humor.pkl",
+    ),
+    "mustard": AffectSet(
+        "MUStARD",
+        ("not sarcastic", "sarcastic"),
+        scored=False,
+        what=f"690 clips of television: {_FEATURES}, sarcastic or not",
+        download="sarcasm.pkl",
+        licence="MIT (https://github.com/soujanyaporia/MUStARD; the clips are of television shows)",
+    ),
+    "mosei": AffectSet(
+        "MOSEI",
+        ("negative", "positive"),
+        scored=True,
+        what="clips of opinions as in MOSI, ten times as many: features of vision, audio and words, sentiment",
+        download="mosei_senti_data.pkl",
+    ),
+}
+AFFECT = tuple(AFFECT_SETS)
+
+_MULTIBENCH = "the processed affect data sets, a folder linked by the README of https://github.com/pliang279/MultiBench"
+DATA_SETS = tuple(
+    DataSet(
+        name=name,
+        title=affect.title,
+        what=affect.what,
+        get=f"{affect.download}: {_MULTIBENCH}",
+        licence=affect.licence,
+        files=(f"{name}.parquet",),
+        layout=(
+            "one pickle: train, valid and test, each with arrays vision, audio and text (N, T, features), labels, id",
+            "labels of MOSI and MOSEI are sentiments, below 0 negative; the others' are {0, 1} or {-1, 1}; of shape "
+            "(N,), (N, 1) or (N, 1, 1); audio of MOSI holds minus infinity in places",
+        ),
+        downloads=(affect.download,),
+        unpack=f"confu data affect {affect.download} --name {name}",
+        folder="affect",
+        benchmark="confu_paper.experiments.affect:affect_benchmark",
+    )
+    for name, affect in AFFECT_SETS.items()
+)
+
+
 def affect_facts(file: Path | str) -> dict[str, Any]:
-    """What a manifest of affect data says of itself, without reading its rows.
+    """The description in a manifest of affect data, without its rows.
 
     Returns:
         `name`, `classes`, `dims` (features of a step by modality), `max_steps`, `format`, and `sha256` of the pickle.
@@ -34,7 +109,7 @@ def affect_facts(file: Path | str) -> dict[str, Any]:
         ValueError: no such file (with the command that makes it), a damaged one, or one that `build_affect` did not
             write.
     """
-    return _opened(Path(file))[1]
+    return _open(Path(file))[1]
 
 
 def load_affect(
@@ -42,7 +117,7 @@ def load_affect(
     modalities: Sequence[str] = MODALITIES,
     limits: Sequence[int | None] = (None, None, None),
     padded: bool = False,
-) -> Splits:
+) -> "confu.data.Splits":
     """Load what `build_affect` made: sequences of word-aligned steps for each modality.
 
     Args:
@@ -60,46 +135,53 @@ def load_affect(
 
     Reference: Liang et al. 2021 (MultiBench); section 5.3 and appendix D.2 of the ConFu paper.
     """
+    import pyarrow as pa
+    import torch
+
+    from confu.data import ArrayDataset, SequenceColumn, Splits
+
     for name in modalities:
         check_known("modality", name, MODALITIES)
     if len(limits) != len(SPLITS) or any(limit is not None and limit < 1 for limit in limits):
         raise ValueError(f"limits: expected three numbers of rows of at least 1, or None for all; got {tuple(limits)}")
-    parquet, facts = _opened(Path(file))
+    parquet, facts = _open(Path(file))
     try:
         roles = parquet.read(columns=["id", "split", "label"]).to_pydict()
         split_of = np.array(roles["split"])
-        wanted = {
+        rows_of = {
             split: _spread(np.flatnonzero(split_of == split), limit) for split, limit in zip(SPLITS.values(), limits)
         }
         used = np.zeros(len(split_of), dtype=bool)
-        used[np.concatenate(list(wanted.values()))] = True
+        used[np.concatenate(list(rows_of.values()))] = True
         sequences = {name: _sequences(parquet, name, facts["dims"][name], used) for name in modalities}
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file}: damaged ({error}); build it again with `confu data affect`") from error
-    if empty := [split for split, rows in wanted.items() if not len(rows)]:
+    if empty := [split for split, rows in rows_of.items() if not len(rows)]:
         raise ValueError(f"{file}: holds no rows of {', '.join(empty)}; build it again from the whole pickle")
-
-    def split_data(rows: np.ndarray) -> ArrayDataset:
-        columns: dict[str, Column] = {}
+    parts = []
+    for rows in rows_of.values():
+        columns = {}
         for name in modalities:
-            chosen = [sequences[name][row] for row in rows]
-            columns[name] = (
-                _padded(chosen, facts["max_steps"], facts["dims"][name]) if padded else SequenceColumn(chosen)
-            )
+            of_rows = [sequences[name][row] for row in rows]
+            size = (facts["max_steps"], facts["dims"][name])
+            columns[name] = _padded(of_rows, *size) if padded else SequenceColumn(of_rows)
         labels = torch.tensor([int(roles["label"][row]) for row in rows])
-        return ArrayDataset(columns, labels, [roles["id"][row] for row in rows], facts["classes"])
+        parts.append(ArrayDataset(columns, labels, [roles["id"][row] for row in rows], facts["classes"]))
+    return Splits(*parts)
 
-    return Splits(*(split_data(rows) for rows in wanted.values()))
 
+def _open(file: Path) -> tuple[Any, dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-def _opened(file: Path) -> tuple[pq.ParquetFile, dict[str, Any]]:
     if not file.is_file():
         pickles = sorted(file.parent.glob("*.pkl")) if file.parent.is_dir() else []
         known = file.stem if file.stem in AFFECT else "mosi"
-        there = f"There is {', '.join(one.name for one in pickles)}, which is not read as it is. " if pickles else ""
+        names = ", ".join(pickle.name for pickle in pickles)
+        hint = f"There is {names}, which is not read as it is. " if pickles else ""
         source = pickles[0] if len(pickles) == 1 else "FILE.pkl"
         raise ValueError(
-            f"{file}: no such file. {there}Make it once from MultiBench's pickle:\n"
+            f"{file}: no such file. {hint}Make it once from MultiBench's pickle:\n"
             f"  confu data affect {source} --name {known} --out {file.parent}"
         )
     try:
@@ -127,26 +209,33 @@ def _spread(rows: np.ndarray, limit: int | None) -> np.ndarray:
     return rows[np.arange(limit) * len(rows) // limit]
 
 
-def _sequences(parquet: pq.ParquetFile, name: str, dim: int, used: np.ndarray) -> list[Tensor | None]:
-    """(steps, dim) of each row of the file; None where it is missing or not among the used ones."""
-    found: list[Tensor | None] = []
+def _sequences(parquet: Any, name: str, dim: int, used: np.ndarray) -> list[Any]:
+    """The tensor (steps, dim) of each row of the file; None where it is missing or not among the used ones."""
+    import pyarrow.compute as pc
+    import torch
+
+    sequences: list[torch.Tensor | None] = []
     for group in range(parquet.num_row_groups):
-        rows = used[len(found) : len(found) + parquet.metadata.row_group(group).num_rows]
+        rows = used[len(sequences) : len(sequences) + parquet.metadata.row_group(group).num_rows]
         if not rows.any():
-            found += [None] * len(rows)
+            sequences += [None] * len(rows)
             continue
         column = parquet.read_row_group(group, columns=[name])[name].combine_chunks()
-        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
         values = column.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
         if not rows.all():
             values, lengths = values[np.repeat(rows, lengths)], np.where(rows, lengths, 0)
         # A copy, as Arrow's memory is read-only; one row group at a time, so that the file is never held twice.
         steps = torch.from_numpy(values.copy()).split(lengths.tolist())
-        found += [one if len(one) else None for one in steps]
-    return found
+        sequences += [sequence if len(sequence) else None for sequence in steps]
+    return sequences
 
 
-def _padded(sequences: Sequence[Tensor | None], longest: int, dim: int) -> TensorColumn:
+def _padded(sequences: Sequence[Any], longest: int, dim: int) -> "confu.data.TensorColumn":
+    import torch
+
+    from confu.data import TensorColumn
+
     values = torch.zeros(len(sequences), longest, dim)
     for row, sequence in enumerate(sequences):
         if sequence is not None:

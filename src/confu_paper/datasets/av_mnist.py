@@ -1,23 +1,44 @@
 """AV-MNIST: weakened digits, spoken digits in noise, and captions. Reads MultiBench's files and our own."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from jaxtyping import Int
-from torch import Tensor
 
-from confu.data.columns import Column, TensorColumn
-from confu.data.dataset import ArrayDataset, Splits
-from confu.data.readers.text import Tokenizer
-from confu_paper.datasets.digit_captions import DIGIT_WORDS, TEMPLATES, digit_captions
-from confu_paper.datasets.transforms import shift_time
+from confu_paper.datasets.registry import DataSet
+
+if TYPE_CHECKING:
+    import confu.data
 
 MODALITIES = ("image", "audio", "text")
 _PIXELS = {"image": 28 * 28, "audio": 112 * 112}
 _SHAPES = {"image": (1, 28, 28), "audio": (1, 112, 112)}
+
+DATA_SETS = (
+    DataSet(
+        name="av-mnist",
+        title="AV-MNIST",
+        what="weakened digits and spoken digits in noise: 60,000 rows for training and validation, 10,000 for test",
+        get="avmnist.tar.gz, linked by the README of https://github.com/pliang279/MultiBench; or built from MNIST, the "
+        "Free Spoken Digit Dataset and ESC-50 by `confu data av-mnist`",
+        licence="of MultiBench's archive and of MNIST none was found; the Free Spoken Digit Dataset is CC BY-SA 4.0, "
+        "ESC-50 CC BY-NC",
+        files=tuple(
+            name.format(split=split)
+            for split in ("train", "test")
+            for name in ("image/{split}_data.npy", "audio/{split}_data.npy", "{split}_labels.npy")
+        ),
+        downloads=("avmnist.tar.gz",),
+        unpack="tar xzf avmnist.tar.gz",
+        layout=(
+            "image/{train,test}_data.npy  (60000 | 10000, 784) numbers from 0 to 255",
+            "audio/{train,test}_data.npy  (60000 | 10000, 112, 112) numbers from 0 to 255",
+            "{train,test}_labels.npy  (60000 | 10000,)",
+        ),
+        benchmark="confu_paper.experiments.av_mnist:av_mnist_benchmark",
+    ),
+)
 
 
 def num_validation(rows: int) -> int:
@@ -36,12 +57,9 @@ def load_av_mnist(
     validation_limit: int | None = None,
     test_limit: int | None = None,
     modalities: Sequence[str] = MODALITIES,
-    templates: Sequence[str] = TEMPLATES,
-    tokenizer: Tokenizer | None = None,
     deduplicate: bool = True,
-    caption_seed: int = 0,
     time_shift: int = 0,
-) -> Splits:
+) -> "confu.data.Splits":
     """Load AV-MNIST from a folder in MultiBench's layout, as published or as `build_av_mnist` writes it.
 
     `image/{train,test}_data.npy` (n, 784), `audio/{train,test}_data.npy` (n, 112, 112), `{train,test}_labels.npy`,
@@ -54,10 +72,7 @@ def load_av_mnist(
         validation_limit: see `train_limit`.
         test_limit: see `train_limit`.
         modalities: which to load.
-        templates: of the captions; each row has one, drawn by `caption_seed`.
-        tokenizer: of the text encoder, by default `digit_vocabulary()`.
         deduplicate: encode captions that repeat in a batch once; see `CaptionColumn`.
-        caption_seed: of the draw of templates.
         time_shift: shift the training spectrograms at random by up to so many of their 112 frames (`shift_time`).
 
     Returns:
@@ -69,6 +84,12 @@ def load_av_mnist(
 
     Reference: section 5.2, appendices A.3 and D.3.
     """
+    import torch
+
+    from confu.data import ArrayDataset, Splits, TensorColumn
+    from confu_paper.datasets.av_mnist_sound import shift_time
+    from confu_paper.datasets.spoken_digits import DIGIT_WORDS, digit_captions
+
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; build AV-MNIST there, or unpack MultiBench's files")
@@ -78,32 +99,31 @@ def load_av_mnist(
     if not 0 <= time_shift <= 112:
         raise ValueError(f"time_shift: expected 0 to 112 frames; got {time_shift}")
 
-    def split(name: str, part: str, start: int, stop: int, seed: int) -> ArrayDataset:
-        rows = slice(start, stop)
-        labels = parts[part][1][rows]
-        columns: dict[str, Column] = {}
+    def shift_audio(values: torch.Tensor) -> torch.Tensor:
+        return shift_time(values.reshape(-1, 112, 112), time_shift)
+
+    def split(name: str, part: str, rows: slice, seed: int) -> ArrayDataset:
+        arrays, all_labels = parts[part]
+        labels = torch.from_numpy(all_labels[rows])
+        columns = {}
         for modality in modalities:
             if modality == "text":
-                columns[modality] = digit_captions(labels, (caption_seed, seed), templates, tokenizer, deduplicate)
+                columns[modality] = digit_captions(labels, (0, seed), deduplicate=deduplicate)
             else:
-                values = parts[part][0][modality][rows]
-                shifted = modality == "audio" and name == "train" and time_shift > 0
-                augment = partial(_shift_audio, most=time_shift) if shifted else None
-                columns[modality] = TensorColumn(values, scale=255, shape=_SHAPES[modality], augment=augment)
+                augment = shift_audio if modality == "audio" and name == "train" and time_shift > 0 else None
+                shape = _SHAPES[modality]
+                columns[modality] = TensorColumn(arrays[modality][rows], scale=255, shape=shape, augment=augment)
         return ArrayDataset(columns, labels, [f"{name}-{row}" for row in range(len(labels))], DIGIT_WORDS)
 
     parts = {part: _read_part(folder, part, modalities, mmap) for part in ("train", "test")}
-    rows = len(parts["train"][1])
-    first = rows - num_validation(rows)
+    total = len(parts["train"][1])
+    first = total - num_validation(total)
+    stop = first + _limit("validation", validation_limit, total - first)
     return Splits(
-        train=split("train", "train", 0, min(first, _limit("train", train_limit, first)), 0),
-        validation=split("validation", "train", first, first + _limit("validation", validation_limit, rows - first), 1),
-        test=split("test", "test", 0, _limit("test", test_limit, len(parts["test"][1])), 2),
+        train=split("train", "train", slice(0, _limit("train", train_limit, first)), 0),
+        validation=split("validation", "train", slice(first, stop), 1),
+        test=split("test", "test", slice(0, _limit("test", test_limit, len(parts["test"][1]))), 2),
     )
-
-
-def _shift_audio(values: Tensor, most: int) -> Tensor:
-    return shift_time(values.reshape(-1, 112, 112), most)
 
 
 def _limit(name: str, limit: int | None, rows: int) -> int:
@@ -114,12 +134,11 @@ def _limit(name: str, limit: int | None, rows: int) -> int:
 
 def _read_part(
     folder: Path, part: str, modalities: Sequence[str], mmap: bool
-) -> tuple[dict[str, np.ndarray], Int[Tensor, " n"]]:
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     labels_file = folder / f"{part}_labels.npy"
-    found = _read_array(labels_file, mmap=False).squeeze()
-    if found.ndim != 1 or len(found) < 2 or not np.isin(found, np.arange(10)).all():
-        raise ValueError(f"{labels_file}: expected one digit (0 to 9) a row, at least 2 rows; got shape {found.shape}")
-    labels = torch.from_numpy(found.astype(np.int64))
+    labels = _read_array(labels_file, mmap=False).squeeze()
+    if labels.ndim != 1 or len(labels) < 2 or not np.isin(labels, np.arange(10)).all():
+        raise ValueError(f"{labels_file}: expected one digit (0 to 9) a row, at least 2 rows; got shape {labels.shape}")
     values = {}
     for modality in modalities:
         if modality == "text":
@@ -132,7 +151,7 @@ def _read_part(
             raise ValueError(f"{path}: expected numbers; got {array.dtype}")
         if array.dtype.kind == "f" and array[:100].max() <= 1:
             raise ValueError(f"{path}: expected pixels from 0 to 255, but they end at 1: multiply them by 255")
-    return values, labels
+    return values, labels.astype(np.int64)
 
 
 def _read_array(path: Path, mmap: bool) -> np.ndarray:

@@ -1,24 +1,39 @@
 """Build AV-MNIST from MNIST, spoken digits and a folder of noise, in the layout that MultiBench distributes."""
 
+import fcntl
 import hashlib
 import json
 import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from confu.data.idx import read_mnist
 from confu_paper.datasets.av_mnist import num_validation
-from confu_paper.datasets.av_mnist_audio import SPLITS, Draws, Sounds, draw, mix, read_noise, read_speech
-from confu_paper.datasets.av_mnist_image import fit_pca
-from confu_paper.datasets.folder import whole_folder
-from confu_paper.datasets.transforms import SIZE, log_spectrogram
-from confu_paper.datasets.wav import wav_files
+from confu_paper.datasets.av_mnist_sound import (
+    SIZE,
+    SPLITS,
+    Draws,
+    Sounds,
+    draw,
+    log_spectrogram,
+    mix,
+    read_noise,
+    read_speech,
+    wav_files,
+)
 
+_PCA_ROWS = 10_000  # at a time
+_LOCK = ".lock"
 _CHUNK = 200  # rows at a time; five times as many took twice as long, in fresh memory pages
 _FORMAT = 1
 _LICENCES = {
@@ -68,12 +83,15 @@ def build_av_mnist(
         raise ValueError(f"limit: expected at least 2 rows, one to train and one to validate; got {limit}")
     out = Path(out)
     digits = {part: tuple(array[:limit] for array in arrays) for part, arrays in read_mnist(mnist).items()}
+    digest = hashlib.sha256()
+    for array in (array for arrays in digits.values() for array in arrays):
+        digest.update(array.tobytes())
     settings: dict[str, Any] = {
         "format": _FORMAT,
         "seed": seed,
         "snr_db": float(snr_db),
         "limit": limit,
-        "mnist": _checksum(*(array.tobytes() for arrays in digits.values() for array in arrays)),
+        "mnist": digest.hexdigest(),
         "speech": _checksum_files(wav_files(speech, "speech")),
         "noise": _checksum_files(wav_files(noise, "noise")),
     }
@@ -81,7 +99,7 @@ def build_av_mnist(
         print(f"{out}: built already with these settings")
         return out
     sounds = (read_speech(speech), read_noise(noise, seed))
-    with whole_folder(out) as folder, _bar(progress) as bar:
+    with whole_folder(out) as folder, Progress(*Progress.get_default_columns(), disable=not progress) as bar:
         _write(folder, bar, digits, *sounds, settings)
     return out
 
@@ -104,8 +122,11 @@ def _write(
     provenance, splits = [], {}
     for part, (images, labels) in digits.items():
         np.save(folder / f"{part}_labels.npy", labels.astype(np.int64))
-        pixels = _new_array(folder / "image" / f"{part}_data.npy", (len(images), images[0].size))
-        spectra = _new_array(folder / "audio" / f"{part}_data.npy", (len(images), SIZE, SIZE))
+        shapes = {"image": (len(images), images[0].size), "audio": (len(images), SIZE, SIZE)}
+        pixels, spectra = (
+            np.lib.format.open_memmap(folder / name / f"{part}_data.npy", mode="w+", dtype=np.uint8, shape=shape)
+            for name, shape in shapes.items()
+        )
         for split, start, stop in parts[part]:
             rows = slice(start, len(images) if stop is None else stop)
             draws = draw(labels[rows], speech[split], noise[split], (settings["seed"], SPLITS.index(split)))
@@ -157,33 +178,17 @@ def _built_already(out: Path, settings: dict[str, Any]) -> bool:
     description = out / "dataset.json"
     if not description.is_file():
         raise ValueError(f"out: {out}: exists and was not built by this command; choose another folder")
-    found = json.loads(description.read_text())["settings"]
+    built = json.loads(description.read_text())["settings"]
     differing = [
-        f"{name} is {found.get(name)}, asked {value}" for name, value in settings.items() if found.get(name) != value
+        f"{name} is {built.get(name)}, asked {value}" for name, value in settings.items() if built.get(name) != value
     ]
     if differing:
         raise ValueError(f"out: {out}: built with other settings ({'; '.join(differing)}); remove it or choose another")
     return True
 
 
-def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-
-
-def _bar(show: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, disable=not show)
-
-
-def _checksum(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
-
-
 def _checksum_files(paths: list[Path]) -> str:
-    """Of the contents, and of the names if there are several."""
+    """SHA-256 of the contents, and of the names if there are several."""
     digest = hashlib.sha256()
     for path in paths:
         if len(paths) > 1:
@@ -192,3 +197,116 @@ def _checksum_files(paths: list[Path]) -> str:
             while block := file.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class PCA:
+    """A projection on principal components.
+
+    Attributes:
+        mean: (pixels,).
+        components: (kept, pixels), orthonormal.
+        ratios: (pixels,) the share of the variance in each component, largest first.
+        share: the share that was asked for.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    ratios: np.ndarray
+    share: float
+
+    def project(self, images: np.ndarray) -> np.ndarray:
+        """What is left of images (n, pixels), clipped to 0 to 255, as uint8."""
+        codes = (images - self.mean) @ self.components.T
+        return (codes @ self.components + self.mean).round().clip(0, 255).astype(np.uint8)
+
+    def summary(self) -> dict[str, Any]:
+        """What was kept, and by how much it exceeds what was asked."""
+        kept = len(self.components)
+        reached = float(self.ratios[:kept].sum())
+        return {
+            "components": kept,
+            "variance_asked": self.share,
+            "variance_kept": round(reached, 6),
+            "excess": round(reached - self.share, 6),
+            "variance_with_one_less": round(float(self.ratios[: kept - 1].sum()), 6),
+        }
+
+
+def fit_pca(images: np.ndarray, share: float = 0.25) -> PCA:
+    """The fewest principal components that hold a share of the variance.
+
+    Args:
+        images: (n, pixels) uint8, at least two that differ.
+        share: of the variance, in (0, 1].
+
+    Raises:
+        ValueError: images without variance, or a share outside (0, 1].
+
+    Reference: appendix D.3, "retaining only 25% of the total variance".
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share: expected a share of the variance in (0, 1]; got {share}")
+    mean = images.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((images.shape[1],) * 2)
+    for start in range(0, len(images), _PCA_ROWS):
+        centred = images[start : start + _PCA_ROWS] - mean
+        covariance += centred.T @ centred
+    variances, vectors = np.linalg.eigh(covariance)
+    variances, vectors = variances[::-1].clip(min=0), vectors[:, ::-1]
+    if not variances.sum():
+        raise ValueError(f"images: the {len(images)} training images do not differ, so they have no components")
+    ratios = variances / variances.sum()
+    kept = min(int(np.searchsorted(ratios.cumsum(), share)) + 1, len(ratios))
+    return PCA(mean, vectors[:, :kept].T.copy(), ratios, share)
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` that takes its name when the block ends, and vanishes if the block fails.
+
+    A process that is killed cannot clean up, so what it left is removed the next time. A folder that is still being
+    written is told from one that was left by a lock, which the system drops with its process.
+
+    Args:
+        out: must not exist, or be an empty folder.
+
+    Raises:
+        ValueError: `out` exists and is not an empty folder.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     with whole_folder(Path(place) / "data") as folder:
+    ...         _ = (folder / "a.txt").write_text("whole")
+    ...     [str(path.relative_to(place)) for path in Path(place).rglob("*")]
+    ['data', 'data/a.txt']
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f"{out}: exists already; remove it or choose another place")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{out.name}.unfinished-"
+    for left in out.parent.glob(f"{prefix}*"):
+        if not _in_use(left):
+            shutil.rmtree(left)
+    folder = Path(mkdtemp(prefix=prefix, dir=out.parent))
+    try:
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+            (folder / _LOCK).unlink()
+            folder.chmod(0o755)  # mkdtemp's is readable by its owner only
+            folder.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_use(folder: Path) -> bool:
+    lock_file = folder / _LOCK
+    if not lock_file.exists():
+        return False
+    with lock_file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

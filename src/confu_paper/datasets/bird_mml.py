@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
-
 from confu_paper.datasets.birds import BirdRows, Listing, RowList, read_csv
+from confu_paper.datasets.registry import DataSet
 
 COLUMNS = ("scientific_name", "audio_file", "photo_file", "combined_caption")
 MANIFEST = "manifest.parquet"
@@ -35,20 +33,20 @@ def read_bird_mml(folder_or_csv: Path | str, taxa: Path | str | None = None) -> 
         ValueError: no such file, several that it could be, a csv without these columns, or no row with a file.
     """
     file = _file(Path(folder_or_csv))
-    read = list(_manifest(file) if file.suffix == ".parquet" else _released(file))
+    read = list(_manifest(file) if file.suffix == ".parquet" else read_csv(file, COLUMNS))
     names, unnamed = _common_names(file, taxa, read)
     species = sorted({cells["scientific_name"] for _, cells in read if cells["scientific_name"]})
     index = {name: label for label, name in enumerate(species)}
     rows = RowList("image", "audio", "text")
     rows.problems += unnamed
-    there = Listing()
+    files = Listing()
     used: set[str] = set()
     for number, (where, cells) in enumerate(read):
         if not cells["scientific_name"]:
             rows.problems.append(f"{where}: no scientific_name; the row is left out")
             continue
         photo, sound = (
-            _found(cells[name], file.parent, there, f"{where}, {name}", rows.problems)
+            _locate(cells[name], file.parent, files, f"{where}, {name}", rows.problems)
             for name in ("photo_file", "audio_file")
         )
         text = cells["combined_caption"] or None
@@ -74,8 +72,8 @@ def _file(place: Path) -> Path:
         return place / MANIFEST
     fitting = [file for file in sorted(place.glob("*.csv")) if set(COLUMNS) <= set(_header(file))]
     if len(fitting) != 1:
-        found = ", ".join(file.name for file in fitting) or f"no {MANIFEST}, no csv with these columns"
-        raise ValueError(f"{place}: expected one csv with {', '.join(COLUMNS)}; got {found}. Give the csv itself")
+        names = ", ".join(file.name for file in fitting) or f"no {MANIFEST}, no csv with these columns"
+        raise ValueError(f"{place}: expected one csv with {', '.join(COLUMNS)}; got {names}. Give the csv itself")
     return fitting[0]
 
 
@@ -84,11 +82,10 @@ def _header(file: Path) -> list[str]:
         return [name.strip().strip('"') for name in lines.readline().split(",")]
 
 
-def _released(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    yield from read_csv(file, COLUMNS)
-
-
 def _manifest(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
     try:
         table = parquet.read_table(file)
     except (pa.ArrowException, OSError) as error:
@@ -120,7 +117,7 @@ def _common_names(
     return names, [f"{where}: {name}: no common name; the class is called by its scientific one" for name in unnamed]
 
 
-def _found(written: str, folder: Path, there: Listing, where: str, problems: list[str]) -> Path | None:
+def _locate(written: str, folder: Path, files: Listing, where: str, problems: list[str]) -> Path | None:
     if not written:
         problems.append(f"{where}: empty")
         return None
@@ -130,7 +127,27 @@ def _found(written: str, folder: Path, there: Listing, where: str, problems: lis
         tail = parts[len(parts) - parts[::-1].index(_TOP) :]
         places += [folder.joinpath(*tail), folder.joinpath(_TOP, *tail)]
     for place in places:
-        if place in there:
+        if place in files:
             return place
     problems.append(f"{where}: no file {written}")
     return None
+
+
+DATA_SETS = (
+    DataSet(
+        name="bird-mml",
+        title="Bird-MML",
+        what="149,681 triplets of photo, 10 s of sound and caption for 150 species; what the bird models learn from",
+        get="https://zenodo.org/records/18920487; a set for other species is made by `confu data bird-mml`. The common "
+        "names are in taxa_ssw60_vb100_all.csv of https://github.com/estafons/confu: put it beside the csv",
+        licence="for research without commerce; each photo, recording and text keeps the Creative Commons licence of "
+        "its author",
+        rows=(read_bird_mml,),
+        layout=(
+            "a csv with scientific_name, audio_file, photo_file, combined_caption; its paths are opened as they stand",
+            "photos/<taxon>.0/<id>.JPG",
+            "audio/<Genus_species>/<Common_Name>_<xeno-canto id>_clip<k>.wav",
+            "taxa.csv (60 species) and taxa_ssw60_vb100_all.csv (150; the labels skip 88 and 119)",
+        ),
+    ),
+)

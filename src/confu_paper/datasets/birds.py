@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,7 @@ class BirdRows:
 
     Attributes:
         ids: one a row.
-        labels: (n,) index into `class_names`, contiguous from 0 whatever numbers the files use.
+        labels: (n,) int64, index into `class_names`, contiguous from 0 whatever numbers the files use.
         class_names: the common names, as prompts say them.
         splits: one a row, "train", "validation" or "test"; "" where the files do not say.
         sources: by modality ("video", "image", "audio", "text") one a row: a path, or for text the text itself; None
@@ -27,7 +25,7 @@ class BirdRows:
     """
 
     ids: list[str]
-    labels: Int[Tensor, " n"]
+    labels: np.ndarray
     class_names: tuple[str, ...]
     splits: list[str]
     sources: dict[str, list[str | None]]
@@ -36,21 +34,20 @@ class BirdRows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def select(self, rows: Sequence[int] | Int[Tensor, " rows"]) -> "BirdRows":
+    def select(self, rows: Sequence[int]) -> "BirdRows":
         """These rows, in this order; classes and problems stay.
 
         >>> photos = {"image": ["a.jpg", "b.jpg"]}
-        >>> rows = BirdRows(["a", "b"], torch.tensor([0, 1]), ("Mallard", "Brant"), ["", ""], photos)
+        >>> rows = BirdRows(["a", "b"], np.array([0, 1]), ("Mallard", "Brant"), ["", ""], photos)
         >>> rows.select([1]).sources
         {'image': ['b.jpg']}
         """
-        chosen = rows.tolist() if isinstance(rows, Tensor) else list(rows)
         return BirdRows(
-            [self.ids[row] for row in chosen],
-            self.labels[torch.tensor(chosen, dtype=torch.long)],
+            [self.ids[row] for row in rows],
+            self.labels[np.array(rows, dtype=np.int64)],
             self.class_names,
-            [self.splits[row] for row in chosen],
-            {name: [values[row] for row in chosen] for name, values in self.sources.items()},
+            [self.splits[row] for row in rows],
+            {name: [values[row] for row in rows] for name, values in self.sources.items()},
             self.problems,
         )
 
@@ -89,10 +86,10 @@ class RowList:
         if not self.ids:
             first = f" ({self.problems[0]})" if self.problems else ""
             raise ValueError(f"{where}: not one of the listed files is there{first}; unpack the download again")
-        labels = torch.tensor(self.labels)
+        labels = np.array(self.labels, dtype=np.int64)
         for name, values in self.sources.items():
-            present = torch.tensor([source is not None for source in values])
-            counts = labels[present].bincount(minlength=len(class_names))
+            present = np.array([source is not None for source in values])
+            counts = np.bincount(labels[present], minlength=len(class_names))
             self.problems += [
                 f"{where.name}: {species}: no {name}"
                 for species, count in zip(class_names, counts.tolist())

@@ -4,6 +4,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from confu_paper.datasets.birds import BirdRows, Listing, RowList, root_of
+from confu_paper.datasets.registry import DataSet
 
 _NUMBER = re.compile(r"^\d+\.")
 _ENDINGS = (".jpg", ".jpeg", ".png")
@@ -35,9 +36,9 @@ def read_cub200(folder: Path | str) -> BirdRows:
                 listed[path.relative_to(images).as_posix()] = ""
     training = _pairs(root / "train_test_split.txt") if listed and (root / "train_test_split.txt").is_file() else {}
     folders = sorted({PurePosixPath(path).parts[0] for path in listed})
-    there = Listing()
+    files = Listing()
     for path in sorted(listed):
-        if images / path not in there:
+        if images / path not in files:
             rows.problems.append(f"images.txt, image {listed[path]}: no file images/{path}; the row is left out")
             continue
         split = {"1": "train", "0": "test"}.get(training.get(listed[path], ""), "")
@@ -47,11 +48,31 @@ def read_cub200(folder: Path | str) -> BirdRows:
 
 def _pairs(file: Path) -> dict[str, str]:
     """The two words of each line, the second by the first."""
-    found = {}
+    pairs = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         words = line.split(maxsplit=1)
         if len(words) == 2:
-            found[words[0]] = words[1].strip()
+            pairs[words[0]] = words[1].strip()
         elif words:
             raise ValueError(f"{file}: line {number}: expected '<image number> <value>'; got {line!r}")
-    return found
+    return pairs
+
+
+DATA_SETS = (
+    DataSet(
+        name="cub200",
+        title="CUB-200-2011",
+        what="11,788 photos of 200 species; no sound",
+        get="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz, as "
+        "https://www.vision.caltech.edu/datasets/cub_200_2011/ says",
+        size="1.1 GB",
+        files=("images", "images.txt", "train_test_split.txt"),
+        # That of the download at data.caltech.edu, as many public programs that fetch it there have it.
+        checksums={"CUB_200_2011.tgz": ("md5", "97eceeb196236b17998738112f37df78")},
+        downloads=("CUB_200_2011.tgz",),
+        unpack="tar xzf CUB_200_2011.tgz",
+        rows=(read_cub200,),
+        layout=("CUB_200_2011/images/<class>/<file>.jpg",),
+        benchmark="confu_paper.experiments.birds:bird_benchmark",
+    ),
+)

@@ -1,139 +1,309 @@
 """The data sets of the paper: what each is, where it comes from, and whether its files are there and whole.
 
-Licences, sizes and checksums are what publishers say of their data. What they were not found to say is empty, and is
-printed as "not published".
+A data set is registered in its own file, as a `DataSet` in `DATA_SETS`. Other packages add theirs by an entry point in
+the group `confu_paper.datasets`, whose value is a `DataSet`. Nothing here, and nothing at the top of the files that are
+named here, imports torch.
 """
 
-from collections.abc import Callable
-from functools import partial
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from confu_paper.datasets.bird_mml import read_bird_mml
-from confu_paper.datasets.birds import BirdRows
-from confu_paper.datasets.cub200 import read_cub200
-from confu_paper.datasets.data_set_info import DataSetInfo
-from confu_paper.datasets.finding import Found, found
-from confu_paper.datasets.ssw60 import read_ssw60
-from confu_paper.datasets.vb100 import read_vb100
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
-__all__ = ["DataSetInfo", "Found", "data_sets", "found"]
+from confu.checks import check_known
 
-_MULTIBENCH = "the processed affect data sets, a folder linked by the README of https://github.com/pliang279/MultiBench"
-_SSW60_ROWS: tuple[Callable[[Path], BirdRows], ...] = (
-    partial(read_ssw60, part="video"), partial(read_ssw60, part="image"), partial(read_ssw60, part="audio"),
-)  # fmt: skip
+if TYPE_CHECKING:
+    from confu_paper.datasets.birds import BirdRows
 
+MODULES = ("xor_task", "av_mnist", "affect", "bird_mml", "ssw60", "vb100", "cub200")
+"""The files in this folder that register data sets, in the order of printing."""
 
-def _affect(name: str, title: str, what: str, download: str, licence: str = "") -> DataSetInfo:
-    return DataSetInfo(
-        name=name, title=title, what=what, get=f"{download}: {_MULTIBENCH}", licence=licence,
-        files=(f"{name}.parquet",),
-        layout=(
-            "one pickle: train, valid and test, each with arrays vision, audio and text (N, T, features), labels, id",
-            "labels of MOSI and MOSEI are sentiments, below 0 negative; the others' are {0, 1} or {-1, 1}; of shape "
-            "(N,), (N, 1) or (N, 1, 1); audio of MOSI holds minus infinity in places",
-        ),
-        downloads=(download,), unpack=f"confu data affect {download} --name {name}",
-        folder="affect",
-    )  # fmt: skip
-
-
-_ALL = (
-    DataSetInfo(
-        name="xor", title="XOR of bits", what="three vectors of bits a row, drawn from a seed",
-        get="nothing to fetch, it is generated", licence="none is needed", size="no files",
-    ),
-    DataSetInfo(
-        name="av-mnist", title="AV-MNIST",
-        what="weakened digits and spoken digits in noise: 60,000 rows for training and validation, 10,000 for test",
-        get="avmnist.tar.gz, linked by the README of https://github.com/pliang279/MultiBench; or built from MNIST, the "
-        "Free Spoken Digit Dataset and ESC-50 by `confu data av-mnist`",
-        licence="of MultiBench's archive and of MNIST none was found; the Free Spoken Digit Dataset is CC BY-SA 4.0, "
-        "ESC-50 CC BY-NC",
-        files=tuple(
-            name.format(split=split)
-            for split in ("train", "test")
-            for name in ("image/{split}_data.npy", "audio/{split}_data.npy", "{split}_labels.npy")
-        ),
-        downloads=("avmnist.tar.gz",), unpack="tar xzf avmnist.tar.gz",
-        layout=(
-            "image/{train,test}_data.npy  (60000 | 10000, 784) numbers from 0 to 255",
-            "audio/{train,test}_data.npy  (60000 | 10000, 112, 112) numbers from 0 to 255",
-            "{train,test}_labels.npy  (60000 | 10000,)",
-        ),
-    ),
-    _affect("mosi", "MOSI", "2,199 clips of opinions: features of vision (20), audio (5) and words (300), sentiment",
-            "mosi_data.pkl"),
-    _affect("ur-funny", "UR-FUNNY", "16,514 clips of talks: features of vision (371), audio (81) and words (300), "
-            "funny or not", "humor.pkl"),
-    _affect("mustard", "MUStARD", "690 clips of television: features of vision (371), audio (81) and words (300), "
-            "sarcastic or not", "sarcasm.pkl",
-            "MIT (https://github.com/soujanyaporia/MUStARD; the clips are of television shows)"),
-    _affect("mosei", "MOSEI", "clips of opinions as in MOSI, ten times as many: features of vision, audio and words, "
-            "sentiment", "mosei_senti_data.pkl"),
-    DataSetInfo(
-        name="bird-mml", title="Bird-MML",
-        what="149,681 triplets of photo, 10 s of sound and caption for 150 species; what the bird models learn from",
-        get="https://zenodo.org/records/18920487; a set for other species is made by `confu data bird-mml`. The common "
-        "names are in taxa_ssw60_vb100_all.csv of https://github.com/estafons/confu: put it beside the csv",
-        licence="for research without commerce; each photo, recording and text keeps the Creative Commons licence of "
-        "its author",
-        rows=(read_bird_mml,),
-        layout=(
-            "a csv with scientific_name, audio_file, photo_file, combined_caption; its paths are opened as they stand",
-            "photos/<taxon>.0/<id>.JPG",
-            "audio/<Genus_species>/<Common_Name>_<xeno-canto id>_clip<k>.wav",
-            "taxa.csv (60 species) and taxa_ssw60_vb100_all.csv (150; the labels skip 88 and 119)",
-        ),
-    ),
-    DataSetInfo(
-        name="ssw60", title="SSW60",
-        what="5,400 videos of 60 species of 10 s, not all with sound; 31,821 photos and 3,861 recordings beside them",
-        get="https://ml-inat-competition-datasets.s3.amazonaws.com/ssw60/ssw60.tar.gz, as "
-        "https://github.com/visipedia/ssw60 says",
-        licence="for research in computer vision only, not to be passed on; the terms of use are in the archive",
-        size="31.1 GB, unpacked about 32 GB",
-        files=("taxa.csv", "video_ml.csv", "audio_ml.csv", "images_inat.csv", "images_nabirds.csv", "video_ml",
-               "audio_ml", "images_inat", "images_nabirds"),
-        checksums={"ssw60.tar.gz": ("md5", "af0a54ea1a897d130d91be8ffe0de81c")},
-        downloads=("ssw60.tar.gz",), unpack="tar xzf ssw60.tar.gz", rows=_SSW60_ROWS,
-        layout=(
-            "video_ml.csv (asset_id, label, split) and video_ml/<asset_id>.mp4",
-            "audio_ml.csv and audio_ml/<asset_id>.wav",
-            "images_inat.csv, images_nabirds.csv and images_*/<asset_id>.jpg",
-            "taxa.csv (label, common_name)",
-        ),
-    ),
-    DataSetInfo(
-        name="vb100", title="VB100", what="videos of 100 species, with their own sound",
-        get="http://arma.sourceforge.net/vb100/: the videos and the annotations, unpacked beside each other",
-        files=("vb100_annotations_v1/train_video.txt", "vb100_annotations_v1/test_video.txt", "vb100_all_videos"),
-        rows=(read_vb100,),
-        layout=(
-            "vb100_annotations_v1/{train,test}_video.txt: lines of <Species_Name>/<file> and a whole number, the label",
-            "vb100_all_videos/<Species_Name>/<file>",
-        ),
-    ),
-    DataSetInfo(
-        name="cub200", title="CUB-200-2011", what="11,788 photos of 200 species; no sound",
-        get="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz, as "
-        "https://www.vision.caltech.edu/datasets/cub_200_2011/ says",
-        size="1.1 GB",
-        files=("images", "images.txt", "train_test_split.txt"),
-        # That of the download at data.caltech.edu, as many public programs that fetch it there have it.
-        checksums={"CUB_200_2011.tgz": ("md5", "97eceeb196236b17998738112f37df78")},
-        downloads=("CUB_200_2011.tgz",), unpack="tar xzf CUB_200_2011.tgz", rows=(read_cub200,),
-        layout=(
-            "CUB_200_2011/images/<class>/<file>.jpg",
-        ),
-    ),
-)  # fmt: skip
+NOT_PUBLISHED = "not published"
+MAX_NAMED = 5  # of the files that are gone
+SAMPLE = 50  # media files of each kind whose beginnings are looked at, spread over all
+# The first bytes of a file with this ending, from which offset; other endings are only checked not to be empty.
+_MAGIC: dict[str, tuple[int, tuple[bytes, ...]]] = {
+    ".gz": (0, (b"\x1f\x8b",)),
+    ".tgz": (0, (b"\x1f\x8b",)),
+    ".pkl": (0, (b"\x80",)),
+    ".jpg": (0, (b"\xff\xd8",)),
+    ".jpeg": (0, (b"\xff\xd8",)),
+    ".wav": (0, (b"RIFF", b"RF64")),
+    ".mp4": (4, (b"ftyp",)),
+}
 
 
-def data_sets() -> list[DataSetInfo]:
-    """Every data set that the library knows.
+@dataclass(frozen=True)
+class DataSet:
+    """What is known of a data set. An empty text means that nothing was found to be published.
 
-    >>> [info.name for info in data_sets()][:3]
+    Attributes:
+        name: as commands call it; also its folder's name under `data/`, unless `folder` says another.
+        title: as it is printed.
+        what: is in it.
+        get: where it comes from, and how.
+        licence: what its publisher says.
+        size: of the download.
+        files: what must be there, relative to the data set's folder or to one of the folders in it: files and folders.
+        layout: the files as they are published, and what they hold, in words.
+        checksums: of downloads, where published: file name -> (algorithm, hexadecimal digits).
+        downloads: files as they are downloaded, which are not needed any more when `files` are there.
+        unpack: what turns downloads into `files`.
+        folder: under `data/`; "" is the name.
+        rows: lists the rows of the folder, whose files are then looked for too.
+        benchmark: makes its benchmark from its name, a `Request`, and "eight" or "single" frames; or where that
+            function is, as "module:function". "" where it is no benchmark.
+    """
+
+    name: str
+    title: str
+    what: str
+    get: str
+    licence: str = ""
+    size: str = ""
+    files: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
+    checksums: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    downloads: tuple[str, ...] = ()
+    unpack: str = ""
+    folder: str = ""
+    rows: tuple[Callable[[Path], "BirdRows"], ...] = ()
+    benchmark: str | Callable[..., Any] = ""
+
+    def folder_in(self, data: Path | str) -> Path:
+        """Where it lies by default in the folder of all data sets."""
+        return Path(data) / (self.folder or self.name)
+
+    def load_benchmark(self) -> Callable[..., Any]:
+        """The function that makes its benchmark.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        if not isinstance(self.benchmark, str):
+            return self.benchmark
+        if not self.benchmark:
+            known = ", ".join(name for name, other in data_sets().items() if other.benchmark)
+            raise ValueError(f"data set {self.name!r} is no benchmark of its own; those are: {known}")
+        module, _, function = self.benchmark.partition(":")
+        return getattr(import_module(module), function)
+
+
+@cache
+def _built_in() -> dict[str, DataSet]:
+    modules = [import_module(f"confu_paper.datasets.{name}") for name in MODULES]
+    return {one.name: one for module in modules for one in module.DATA_SETS}
+
+
+def data_sets() -> dict[str, DataSet]:
+    """Every data set by name, those of other packages last.
+
+    >>> list(data_sets())[:3]
     ['xor', 'av-mnist', 'mosi']
     """
-    return list(_ALL)
+    others = [point.load() for point in entry_points(group="confu_paper.datasets")]
+    return {other.name: other for other in others} | _built_in()
+
+
+def data_set(name: str) -> DataSet:
+    """A data set by name.
+
+    Raises:
+        ValueError: naming the closest one.
+    """
+    if name in _built_in():
+        return _built_in()[name]
+    known = data_sets()
+    check_known("data set", name, known)
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """The state of a data set's files.
+
+    Attributes:
+        state: "missing" (nothing is there), "incomplete" (some files are not there), "damaged" (a checksum differs, or
+            a file cannot be read) or "found".
+        findings: a line each.
+    """
+
+    state: Literal["found", "missing", "incomplete", "damaged"]
+    findings: list[str] = field(default_factory=list)
+
+
+def check_files(info: DataSet, folder: Path | str, checksums: bool = True, progress: bool = False) -> Availability:
+    """Look for a data set's files: that all are there, and that their beginnings are what they should be.
+
+    Of photos, sounds and videos every one is looked for, and the beginnings of fifty of each kind are read; what
+    cannot be decoded is named when a data set is made of them.
+
+    Args:
+        info: the data set.
+        folder: of this data set.
+        checksums: compute those that are published, for the downloads that lie in the folder; minutes for a large one.
+        progress: draw a bar for that.
+    """
+    folder = Path(folder)
+    if not info.files and not info.rows:
+        return Availability("found", ["needs no files"])
+    downloads = [name for name in info.downloads if (folder / name).is_file()]
+    root = _unpacked(folder, info.files)
+    present = [name for name in info.files if (root / name).exists()]
+    if not downloads and not present and (info.files or not folder.is_dir() or not any(folder.iterdir())):
+        return Availability("missing", [f"nothing of it in {folder}"])
+    notes = [f"in {root.relative_to(folder)}/"] if root != folder else []
+    damaged: list[str] = []
+    for name in downloads:
+        problem = _problem_of(folder / name)
+        if problem is None and name in info.checksums and checksums:
+            algorithm = info.checksums[name][0]
+            problem = _wrong_checksum(folder / name, *info.checksums[name], progress)
+            notes += [f"{name}: its {algorithm} is the published one"] if problem is None else []
+        elif problem is None and name in info.checksums:
+            notes.append(f"{name}: checksum not computed")
+        damaged += [] if problem is None else [problem]
+    gone = [f"no {name}" for name in info.files if name not in present]
+    if len(gone) == len(info.files) and downloads:
+        gone = [f"{', '.join(downloads)}: not unpacked yet: {info.unpack}"]
+    damaged += [problem for name in present if (problem := _problem_of(root / name)) is not None]
+    if not gone and not damaged:
+        for read in info.rows:
+            _check_rows(read, root, gone, damaged, notes)
+    state = "damaged" if damaged else "incomplete" if gone else "found"
+    return Availability(state, [*damaged, *gone, *notes])
+
+
+def _unpacked(folder: Path, files: tuple[str, ...]) -> Path:
+    """Where the files lie: archives often hold a folder of their own."""
+    places = [folder]
+    for _ in range(2):
+        places += [path for place in places if place.is_dir() for path in sorted(place.iterdir()) if path.is_dir()]
+        best = max(dict.fromkeys(places), key=lambda place: sum((place / name).exists() for name in files))
+        if any((best / name).exists() for name in files):
+            return best
+    return folder
+
+
+def _check_rows(
+    read: Callable[[Path], "BirdRows"], folder: Path, gone: list[str], damaged: list[str], notes: list[str]
+) -> None:
+    """Look for the files that the rows name."""
+    try:
+        rows = read(folder)
+    except ValueError as error:
+        missing = "not one of the listed files" in str(error) or "expected one csv" in str(error)
+        (gone if missing else damaged).append(str(error))
+        return
+    absent = [problem for problem in rows.problems if ": no file " in problem]
+    others = [problem for problem in rows.problems if ": no file " not in problem]
+    gone += absent[:MAX_NAMED] + ([f"and {len(absent) - MAX_NAMED} more files"] if len(absent) > MAX_NAMED else [])
+    notes += others[:MAX_NAMED] + ([f"and {len(others) - MAX_NAMED} more"] if len(others) > MAX_NAMED else [])
+    counts = []
+    for kind, sources in rows.sources.items():
+        if kind == "text":
+            continue
+        files = sorted({source for source in sources if source is not None})
+        counts.append(f"{len(files):,} {kind} files")
+        for file in files[:: max(1, -(-len(files) // SAMPLE))]:
+            problem = _problem_of(Path(file))
+            damaged += [] if problem is None or problem in damaged else [problem]
+    notes.append(f"{len(rows):,} rows of {len(rows.class_names)} classes: {', '.join(counts)}")
+
+
+def _problem_of(path: Path) -> str | None:
+    """What is wrong with the beginning of a file, or with a folder; None if nothing is."""
+    if path.is_dir():
+        return None if any(path.iterdir()) else f"{path.name}: an empty folder"
+    if not path.stat().st_size:
+        return f"{path.name}: an empty file; fetch it again"
+    try:
+        if path.suffix == ".npy":
+            import numpy as np
+
+            np.load(path, mmap_mode="r", allow_pickle=False)
+        elif path.suffix == ".parquet":
+            import pyarrow.parquet as parquet
+
+            parquet.read_metadata(path)
+        elif path.suffix in (".csv", ".txt"):
+            with path.open(encoding="utf-8-sig") as file:
+                file.readline(2**16)
+        else:
+            offset, known = _MAGIC.get(path.suffix.lower(), (0, ()))
+            with path.open("rb") as file:
+                start = file.read(offset + 8)[offset:]
+            if known and not start.startswith(known):
+                return f"{path.name}: does not begin as a {path.suffix} file does; fetch it again"
+    except (ValueError, OSError, EOFError) as error:  # what Arrow raises is one of these too
+        return f"{path.name}: cannot be read ({error}); fetch it again"
+    return None
+
+
+def _wrong_checksum(path: Path, algorithm: str, published: str, progress: bool) -> str | None:
+    digest = hashlib.new(algorithm)
+    console = Console(stderr=True)
+    with (
+        Progress(console=console, transient=True, disable=not progress or not console.is_terminal) as bar,
+        bar.open(path, "rb", description=f"{algorithm} of {path.name}") as file,
+    ):
+        while block := file.read(2**22):
+            digest.update(block)
+    if digest.hexdigest() == published:
+        return None
+    return f"{path.name}: its {algorithm} is {digest.hexdigest()}, published is {published}; fetch it again"
+
+
+def data_sets_table(data: Path | str = "data", checksums: bool = False) -> Table:
+    """Every data set: what it is, where it comes from, its licence and size, and whether it is there.
+
+    Args:
+        data: the folder that holds each data set's folder.
+        checksums: compute those that are published; minutes for a large download.
+    """
+    table = Table("name", show_lines=True)
+    for title in ("what it is and where from", "licence and size", "is it there"):
+        table.add_column(title, overflow="fold")  # addresses are not cut
+    for info in data_sets().values():
+        files = check_files(info, info.folder_in(data), checksums, progress=True)
+        table.add_row(
+            info.name,
+            f"{info.what}\nfrom: {info.get}",
+            f"{info.licence or f'licence: {NOT_PUBLISHED}'}\nsize: {info.size or NOT_PUBLISHED}",
+            Text("\n".join([files.state, *files.findings])),
+        )
+    return table
+
+
+def about_data_set(name: str, data: Path | str = "data", checksums: bool = True) -> str:
+    """One data set on a page: all that is known of it, and the state of its files; arguments as for `check_files`.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    info = data_set(name)
+    files = check_files(info, info.folder_in(data), checksums, progress=True)
+    sums = [f"{file} {algorithm} {digits}" for file, (algorithm, digits) in info.checksums.items()]
+    facts = {
+        "what": info.what,
+        "get": info.get,
+        "unpack": info.unpack,
+        "licence": info.licence or NOT_PUBLISHED,
+        "size": info.size or NOT_PUBLISHED,
+        "checksums": ", ".join(sums) or NOT_PUBLISHED,
+        "folder": str(info.folder_in(data)) if info.files or info.rows else "",
+        "files": ", ".join(info.files),
+        "state": files.state,
+    }
+    lines = [info.title] + [f"  {key:<10} {fact}" for key, fact in facts.items() if fact]
+    lines += [f"             {line}" for line in files.findings]
+    return "\n".join([*lines, *(f"  {'layout':<10} {line}" for line in info.layout)])

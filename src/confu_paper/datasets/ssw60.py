@@ -1,10 +1,12 @@
 """Sapsucker Woods 60: videos, photos and recordings of 60 species of birds."""
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from confu.checks import check_known
 from confu_paper.datasets.birds import BirdRows, Listing, RowList, read_csv, root_of
+from confu_paper.datasets.registry import DataSet
 
 _COLUMNS = ("asset_id", "label", "split")
 _SPLITS = {"val": "validation"}  # of the photos of iNaturalist; the other splits are called train and test
@@ -36,20 +38,20 @@ def read_ssw60(folder: Path | str, part: Literal["video", "image", "audio"] = "v
     root = root_of(folder, f"{_FILES[part][0][0]}.csv", "SSW60")
     numbers, names = _classes(root / "taxa.csv")
     rows = RowList("video", "audio") if part == "video" else RowList(part)
-    there = Listing()
+    files = Listing()
     for stem, ending, prefix in _FILES[part]:
         for where, cells in read_csv(root / f"{stem}.csv", _COLUMNS):
             asset, label = cells["asset_id"], numbers.get(cells["label"])
             file = root / stem / f"{asset}{ending}"
             if label is None:
                 rows.problems.append(f"{where}: label {cells['label']!r} is not in taxa.csv; the row is left out")
-            elif file not in there:
+            elif file not in files:
                 rows.problems.append(f"{where}: no file {stem}/{file.name}; the row is left out")
             else:
                 sources = {part: file}
                 if part == "video":
                     own = root / "audio_ml" / f"{asset}.wav"
-                    sources["audio"] = own if own in there else file
+                    sources["audio"] = own if own in files else file
                 rows.add(prefix + asset, label, _SPLITS.get(cells["split"], cells["split"]), **sources)
     return rows.finish(names, root)
 
@@ -64,3 +66,38 @@ def _classes(file: Path) -> tuple[dict[str, int], list[str]]:
         numbers[cells["label"]] = len(names)
         names.append(cells["common_name"])
     return numbers, names
+
+
+DATA_SETS = (
+    DataSet(
+        name="ssw60",
+        title="SSW60",
+        what="5,400 videos of 60 species of 10 s, not all with sound; 31,821 photos and 3,861 recordings beside them",
+        get="https://ml-inat-competition-datasets.s3.amazonaws.com/ssw60/ssw60.tar.gz, as "
+        "https://github.com/visipedia/ssw60 says",
+        licence="for research in computer vision only, not to be passed on; the terms of use are in the archive",
+        size="31.1 GB, unpacked about 32 GB",
+        files=(
+            "taxa.csv",
+            "video_ml.csv",
+            "audio_ml.csv",
+            "images_inat.csv",
+            "images_nabirds.csv",
+            "video_ml",
+            "audio_ml",
+            "images_inat",
+            "images_nabirds",
+        ),
+        checksums={"ssw60.tar.gz": ("md5", "af0a54ea1a897d130d91be8ffe0de81c")},
+        downloads=("ssw60.tar.gz",),
+        unpack="tar xzf ssw60.tar.gz",
+        rows=tuple(partial(read_ssw60, part=part) for part in ("video", "image", "audio")),
+        layout=(
+            "video_ml.csv (asset_id, label, split) and video_ml/<asset_id>.mp4",
+            "audio_ml.csv and audio_ml/<asset_id>.wav",
+            "images_inat.csv, images_nabirds.csv and images_*/<asset_id>.jpg",
+            "taxa.csv (label, common_name)",
+        ),
+        benchmark="confu_paper.experiments.birds:bird_benchmark",
+    ),
+)

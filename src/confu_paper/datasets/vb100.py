@@ -3,6 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from confu_paper.datasets.birds import BirdRows, Listing, RowList, root_of
+from confu_paper.datasets.registry import DataSet
 
 _LISTS, _VIDEOS = "vb100_annotations_v1", "vb100_all_videos"
 
@@ -38,10 +39,10 @@ def read_vb100(folder: Path | str) -> BirdRows:
             rows.problems.append(f"{where}: {species} has the label {number} here, {order[species]} before; by name")
     names = sorted(order, key=lambda species: (order[species], species))
     index = {species: label for label, species in enumerate(names)}
-    there = Listing()
+    files = Listing()
     for path, species, _, split, where in listed:
         file = root / _VIDEOS / path
-        if file in there:
+        if file in files:
             rows.add(path, index[species], split, video=file, audio=file)
         else:
             rows.problems.append(f"{where}: no file {_VIDEOS}/{path}; the row is left out")
@@ -52,7 +53,7 @@ def _lines(file: Path) -> list[tuple[str, str, int]]:
     """Where each line stands, its path and its number."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file; unpack VB100's annotations beside its videos")
-    found = []
+    lines = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -60,5 +61,22 @@ def _lines(file: Path) -> list[tuple[str, str, int]]:
         path = path.strip()
         if "/" not in path or not label.lstrip("-").isdigit():
             raise ValueError(f"{file}: line {number}: expected '<Species_Name>/<file> <whole number>'; got {line!r}")
-        found.append((f"{file.name}, line {number}", path, int(label)))
-    return found
+        lines.append((f"{file.name}, line {number}", path, int(label)))
+    return lines
+
+
+DATA_SETS = (
+    DataSet(
+        name="vb100",
+        title="VB100",
+        what="videos of 100 species, with their own sound",
+        get="http://arma.sourceforge.net/vb100/: the videos and the annotations, unpacked beside each other",
+        files=(f"{_LISTS}/train_video.txt", f"{_LISTS}/test_video.txt", _VIDEOS),
+        rows=(read_vb100,),
+        layout=(
+            f"{_LISTS}/{{train,test}}_video.txt: lines of <Species_Name>/<file> and a whole number, the label",
+            f"{_VIDEOS}/<Species_Name>/<file>",
+        ),
+        benchmark="confu_paper.experiments.birds:bird_benchmark",
+    ),
+)

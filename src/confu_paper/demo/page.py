@@ -4,11 +4,10 @@ import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure as MatplotlibFigure
-from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from confu.data import Splits
@@ -43,20 +42,30 @@ from confu.plan import Subset, confu_plan
 from confu.training import ContrastiveObjective, SupervisedObjective, TrainSettings
 from confu.training.log import read_log
 from confu_paper.datasets import digit_prompt_dataset, digit_vocabulary, digits
-from confu_paper.demo.search import make_searchable
+from confu_paper.demo.searchable import make_searchable
+from confu_paper.experiments.av_mnist import supervised_row
 from confu_paper.experiments.run import Run, execute
-from confu_paper.experiments.supervised import classifier_accuracy
 from confu_paper.experiments.tables import ResultTable, percent, without_gaps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 NAMES = ("image", "audio", "text")
 TEXT, BOTH = Subset("text"), Subset("image", "audio")
 COLUMNS = {"image": "image", "audio": "audio", "image+audio": "image+audio", "mean of both": "mean(image, audio)"}
 ENCODERS = {
     "image": {"kind": "mlp", "in_dim": 64, "hidden_dims": [128], "out_dim": 128},
-    "audio": {"kind": "sequence", "in_dim": 13, "width": 64, "heads": 4, "layers": 2, "hidden_dim": 128,
-              "out_dim": 128},
+    "audio": {
+        "kind": "sequence",
+        "in_dim": 13,
+        "width": 64,
+        "heads": 4,
+        "layers": 2,
+        "hidden_dim": 128,
+        "out_dim": 128,
+    },
     "text": {"kind": "tokens", "vocab_size": len(digit_vocabulary()), "width": 64, "layers": 1, "out_dim": 128},
-}  # fmt: skip
+}
 EPOCHS = 8
 NEXT = (
     "confu plan image audio text depth --kind disjoint     # what would a fourth modality cost?",
@@ -120,8 +129,7 @@ def _zero_shot(model: MultimodalModel, table: EmbeddingTable, seed: int) -> Zero
 def _measure_supervised(seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
     objective = _supervised()
     objective.load(folder / "best")
-    accuracy = classifier_accuracy(objective.model, splits.test)
-    return [ReportRow("accuracy", str(BOTH), "label", accuracy, len(splits.test), "supervised", seed)]
+    return [supervised_row(objective.model, splits.test, str(BOTH), seed)]
 
 
 def run_demo(runs: Path, seed: int = 0, epochs: int = EPOCHS) -> tuple[Path, ResultTable, tuple[str, ...]]:
@@ -181,37 +189,43 @@ def _write_page(
             "six of them. The picture as the model sees it, and the sound's 13 cepstral coefficients over time.",
         ),
         Figure(
-            "Retrieval", to_svg(_heatmap(report)), "Recall at 10 for every query and target.",
+            "Retrieval",
+            to_svg(_heatmap(report)),
+            "Recall at 10 for every query and target.",
             "Recall at 10 (%) among the test rows: how often the row's own partner is among the ten nearest. A picture "
             "was paired with any recording of its digit, so ten of the 200 rows of the digit, 5 %, is what can be "
             "expected of a model that knows the digit.",
         ),
         Figure(
-            "Training", to_svg(_curves(folder)), "Loss of each term by step.",
+            "Training",
+            to_svg(_curves(folder)),
+            "Loss of each term by step.",
             f"InfoNCE of each term in nats. {trained['steps']} steps in {trained['train_seconds']:.0f} s; the "
             f"epoch with the lowest validation loss, {trained['best_epoch']}, is the model.",
         ),
         PlanText("The plan", str(model.plan), "Which subsets are aligned with which, with what weight (Eq. 7)."),
-        *(Command("Try next" if i == 0 else "", *(part.strip() for part in line.split("  # ", 1)))
-          for i, line in enumerate(lines)),
-    ]  # fmt: skip
+        *(
+            Command("Try next" if i == 0 else "", *(part.strip() for part in line.split("  # ", 1)))
+            for i, line in enumerate(lines)
+        ),
+    ]
     return write_report(page, "confu demo: digits seen, heard and written", sections, versions=versions())
 
 
-def _bars(table: ResultTable) -> MatplotlibFigure:
+def _bars(table: ResultTable) -> "MatplotlibFigure":
     cells = table.rows["ConFu, zero-shot"]
     ceiling = table.rows["supervised late fusion"]["image+audio"].mean
     return bars(list(cells), {"ConFu": [cell.mean for cell in cells.values()]}, references={"supervised": ceiling})
 
 
-def _heatmap(report: Report) -> MatplotlibFigure:
-    found = {(row.query, row.target): 100 * row.value for row in report.rows if row.metric == "recall@10"}
-    queries = list(dict.fromkeys(query for query, _ in found if not query.startswith("mean")))
-    targets = list(dict.fromkeys(target for _, target in found))
-    return heatmap([[found.get((q, t), float("nan")) for t in targets] for q in queries], queries, targets)
+def _heatmap(report: Report) -> "MatplotlibFigure":
+    recalls = {(row.query, row.target): 100 * row.value for row in report.rows if row.metric == "recall@10"}
+    queries = list(dict.fromkeys(query for query, _ in recalls if not query.startswith("mean")))
+    targets = list(dict.fromkeys(target for _, target in recalls))
+    return heatmap([[recalls.get((q, t), float("nan")) for t in targets] for q in queries], queries, targets)
 
 
-def _curves(folder: Path) -> MatplotlibFigure:
+def _curves(folder: Path) -> "MatplotlibFigure":
     def curves(kind: str) -> dict[str, tuple[list[float], list[float]]]:
         records = read_log(folder, kind)
         return {
@@ -249,6 +263,8 @@ def _png(values: Tensor, scale: int) -> bytes:
     """A grey picture of a matrix, its extremes black and white, enlarged without smoothing."""
     low, high = values.min(), values.max()
     pixels = (255 * (values - low) / (high - low).clamp_min(1e-9)).to(torch.uint8).numpy()
+    from PIL import Image as PillowImage
+
     buffer = io.BytesIO()
     PillowImage.fromarray(np.kron(pixels, np.ones((scale, scale), np.uint8))).save(buffer, "PNG")
     return buffer.getvalue()

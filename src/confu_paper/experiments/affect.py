@@ -11,10 +11,8 @@ from torch import nn
 
 from confu.checks import check_known
 from confu.data import Splits
-from confu.embeddings import EmbeddingTable
-from confu.evaluation import ReportRow, evaluate_retrieval
-from confu.evaluation.linear_probe import Feature, evaluate_linear_probe
-from confu.evaluation.scoring import answers, disjoint_pairs, queryable_subsets
+from confu.evaluation import ReportRow, evaluate_linear_probe, evaluate_retrieval
+from confu.evaluation.linear_probe import Feature
 from confu.inference import embed
 from confu.methods import METHODS, Tweaks, build_objective, suffix, tweaked
 from confu.models import load_model
@@ -22,12 +20,12 @@ from confu.nn.encoders import build_encoder
 from confu.plan import Subset
 from confu.training import ContrastiveObjective, TrainSettings
 from confu_paper.datasets.affect import AFFECT, affect_facts, load_affect
-from confu_paper.experiments.benchmark import Benchmark
+from confu_paper.experiments.av_mnist import single_target_pairs
+from confu_paper.experiments.benchmark import Benchmark, Request
 from confu_paper.experiments.published import VALUES, Value
-from confu_paper.experiments.run import Run
+from confu_paper.experiments.run import Budget, Run
 from confu_paper.sweeps.numbers import number_name
 
-Size = Literal["smoke", "small", "paper"]
 Reading = Literal["masked", "released"]
 NAMES = ("vision", "audio", "text")
 QUERIES = tuple(Subset(*names) for size in (1, 2) for names in combinations(NAMES, size))
@@ -49,23 +47,25 @@ class Scale:
     limits: tuple[int | None, int | None, int | None] = (None, None, None)
     dim: int = 256
 
+    def rows(self, limit: int | None) -> tuple[int | None, int | None, int | None]:
+        """The limits, with another one of training rows."""
+        return (limit or self.limits[0], *self.limits[1:])
+
 
 SMALL_ENCODER = {"width": 80, "heads": 5, "layers": 2, "hidden_dim": 160, "norm_first": True}
 SMALL_TRAIN = TrainSettings(epochs=20, batch_size=128, lr=1e-3, warmup_steps=20)
+_SMOKE_ENCODER = {"width": 20, "heads": 5, "layers": 1, "hidden_dim": 40, "norm_first": True}
+_SMOKE_TRAIN = SMALL_TRAIN.model_copy(update={"epochs": 2, "batch_size": 32, "warmup_steps": 0})
 SCALES: dict[str, Scale] = {
     # Seconds: does everything run? The numbers mean little.
-    "smoke": Scale(
-        {"width": 20, "heads": 5, "layers": 1, "hidden_dim": 40, "norm_first": True},
-        SMALL_TRAIN.model_copy(update={"epochs": 2, "batch_size": 32, "warmup_steps": 0}),
-        limits=(512, 256, 256), dim=32,
-    ),
+    "smoke": Scale(_SMOKE_ENCODER, _SMOKE_TRAIN, limits=(512, 256, 256), dim=32),
     # All rows; encoders that two cores train in minutes.
     "small": Scale(SMALL_ENCODER, SMALL_TRAIN),
     # Appendix A.2: five layers with five heads (300 wide, as features are projected to what five divides), 100 epochs.
     "paper": Scale(
         {"width": 300, "heads": 5, "layers": 5, "hidden_dim": 2048}, TrainSettings(epochs=100, batch_size=128, lr=5e-5)
     ),
-}  # fmt: skip
+}
 
 READINGS: dict[str, Mapping[str, Any]] = {
     "masked": {},
@@ -79,9 +79,7 @@ def affect_runs(
     name: str,
     data: Path,
     seed: int = 0,
-    size: Size = "small",
-    limit: int | None = None,
-    epochs: int | None = None,
+    budget: Budget | None = None,
     tweaks: Tweaks | None = None,
     reading: Reading = "masked",
 ) -> list[Run]:
@@ -92,10 +90,8 @@ def affect_runs(
         name: one of `confu_paper.datasets.affect.AFFECT`.
         data: folder that holds NAME.parquet, as `confu data affect` writes it.
         seed: of the weights and the order of the rows.
-        size: of encoders and training.
-        limit: train on so many rows only, at even distances.
-        epochs: instead of the size's.
-        tweaks: changed settings, by the names in `confu_paper.sweeps.space.DOMAINS`.
+        budget: size, training rows (at even distances) and epochs.
+        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
         reading: how an encoder sees a sequence: "masked", its mean over real steps with their places; or "released".
 
     Raises:
@@ -104,29 +100,30 @@ def affect_runs(
     check_known("method", method, METHODS)
     check_known("affect data set", name, AFFECT)
     check_known("reading", reading, READINGS)
-    file, scale, tweaks = data / f"{name}.parquet", SCALES[size], dict(tweaks or {})
-    facts = affect_facts(file)
-    train = scale.train.model_copy(update={"seed": seed} | ({} if epochs is None else {"epochs": epochs}))
-    limits = (limit or scale.limits[0], *scale.limits[1:])
-    ending = "" if reading == "masked" else f"-{reading}-reading"
-    ending += "".join(f"-{key}{value}" for key, value in (("n", limit), ("e", epochs)) if value is not None)
+    budget, tweaks, file = budget or Budget(), dict(tweaks or {}), data / f"{name}.parquet"
+    scale, facts = SCALES[budget.size], affect_facts(file)
+    limits = scale.rows(budget.limit)
+    ending = ("" if reading == "masked" else f"-{reading}-reading") + budget.ending + suffix(tweaks)
     runs = []
     for names in combinations(NAMES, 2) if method == "clip" else [NAMES]:
-        own = method + "".join(f"-{one}" for one in names) if method == "clip" else method
-        encoders = {
-            one: {"kind": "sequence", "in_dim": facts["dims"][one], **scale.encoder, **READINGS[reading]}
-            for one in names
-        }
+        own = "-".join([method, *(names if method == "clip" else ())])
+        settings = {"kind": "sequence", **scale.encoder, **READINGS[reading]}
+        encoders = {modality: {**settings, "in_dim": facts["dims"][modality]} for modality in names}
         description = {
-            "recipe": "affect", "size": size, "method": own, "limits": list(limits), "encoders": encoders,
-            "data": {key: facts[key] for key in ("name", "sha256", "format")}, "dim": scale.dim, "reading": reading,
-            **({"tweaks": tweaks} if tweaks else {}),
-        }  # fmt: skip
+            "recipe": "affect",
+            "size": budget.size,
+            "method": own,
+            "limits": list(limits),
+            "encoders": encoders,
+            "data": {key: facts[key] for key in ("name", "sha256", "format")},
+            "dim": scale.dim,
+            "reading": reading,
+        }
         runs.append(
             Run(
-                name=f"{name}/{size}/{own}{ending}{suffix(tweaks)}-s{seed}",
-                description=description,
-                train=tweaked(train, method, tweaks),
+                name=f"{name}/{budget.size}/{own}{ending}-s{seed}",
+                description=description | ({"tweaks": tweaks} if tweaks else {}),
+                train=tweaked(budget.train(scale.train, seed), method, tweaks),
                 splits=partial(load_affect, file, names, limits, padded=reading == "released"),
                 objective=partial(_objective, method, encoders, scale.dim, tweaks),
                 measure=partial(_measure, method, seed),
@@ -136,37 +133,39 @@ def affect_runs(
     return runs
 
 
-def affect_benchmark(
-    name: str,
-    data: Path,
-    size: Size = "small",
-    limit: int | None = None,
-    epochs: int | None = None,
-    reading: Reading = "masked",
-) -> Benchmark:
+def affect_benchmark(name: str, request: Request, frames: str = "eight", reading: Reading = "masked") -> Benchmark:
     """An affect data set as a benchmark: every modality is sought with each other one and with both.
 
     Nothing but the labels says its classes, so there is no zero-shot classification: methods are compared by recall@10,
-    and by a linear probe. For the arguments see `affect_runs`.
+    and by a linear probe.
 
     Raises:
         ValueError: as `affect_runs`.
     """
     check_known("affect data set", name, AFFECT)
-    limits = (limit or SCALES[size].limits[0], *SCALES[size].limits[1:])
+    data, budget = request.folder(name), request.budget
     file = data / f"{name}.parquet"
     affect_facts(file)  # says at once what is missing
 
     def runs(method: str, seed: int, tweaks: Tweaks) -> list[Run]:
-        return affect_runs(method, name, data, seed, size, limit, epochs, tweaks, reading)
+        return affect_runs(method, name, data, seed, budget, tweaks, reading)
 
     def splits(modalities: Sequence[str], seed: int) -> Splits:
+        limits = SCALES[budget.size].rows(budget.limit)
         return load_affect(file, tuple(modalities), limits, padded=reading == "released")
 
     return Benchmark(
-        name=name, size=size, modalities=NAMES, target=None, queries=QUERIES, runs=runs, splits=splits,
-        score="recall@10", published=_published(name), notes=_notes(name, size, limit, epochs, reading),
-    )  # fmt: skip
+        name=name,
+        size=budget.size,
+        modalities=NAMES,
+        target=None,
+        queries=QUERIES,
+        runs=runs,
+        splits=splits,
+        score="recall@10",
+        published=_published(name),
+        notes=_notes(name, budget, reading),
+    )
 
 
 def _objective(
@@ -176,21 +175,12 @@ def _objective(
     return build_objective(method, tuple(encoders), built, dim, tweaks=tweaks)
 
 
-def _retrieval(table: EmbeddingTable, ks: Sequence[int], method: str = "", seed: int = 0) -> list[ReportRow]:
-    """Every query of one modality or more with every single one that it can find; as Table 2, no fused targets."""
-    pairs = [
-        (query, target)
-        for query, target in disjoint_pairs(queryable_subsets(table))
-        if not target.is_fused and answers(table, query, target)
-    ]
-    return evaluate_retrieval(table, ks, pairs, method, seed)
-
-
 def _monitor(objective: nn.Module, splits: Splits) -> dict[str, float]:
     """Recall@10 on validation rows, which λ and masks are chosen by."""
     assert isinstance(objective, ContrastiveObjective)
-    found = _retrieval(embed(objective.model, splits.validation), ks=(10,))
-    return {number_name(row): row.value for row in found if row.metric == "recall@10"}
+    table = embed(objective.model, splits.validation)
+    rows = evaluate_retrieval(table, (10,), single_target_pairs(table))
+    return {number_name(row): row.value for row in rows if row.metric == "recall@10"}
 
 
 def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
@@ -198,7 +188,7 @@ def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[Repor
     model = load_model(folder / "best")
     table = embed(model, splits.test)
     table.save(folder / "test.parquet")
-    rows = _retrieval(table, (1, 5, 10), method, seed)
+    rows = evaluate_retrieval(table, (1, 5, 10), single_target_pairs(table), method, seed)
     train, validation = embed(model, splits.train), embed(model, splits.validation)
     singles = tuple(subset for subset in table.subsets if not subset.is_fused)
     features: list[Feature] = [*dict.fromkeys((singles, table.subsets))]  # what is fused adds one, for ConFu
@@ -207,32 +197,28 @@ def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[Repor
 
 def _published(name: str) -> dict[str, dict[str, Value]]:
     """The paper's values of Tables 2 and 3 by method and column: `audio -> vision`, `concat(vision, audio, text)`."""
-    found: dict[str, dict[str, Value]] = {}
-    for one in VALUES:
-        if one.data == name and one.source in ("table2", "table3"):
-            column = one.query if one.target == "label" else f"{one.query} -> {one.target}"
-            column = f"mean {one.query}" if one.target == "mean" else column
-            found.setdefault(one.method, {})[column] = one.value
-    return found
+    values: dict[str, dict[str, Value]] = {}
+    for number in VALUES:
+        if number.data == name and number.source in ("table2", "table3"):
+            column = number.query if number.target == "label" else f"{number.query} -> {number.target}"
+            column = f"mean {number.query}" if number.target == "mean" else column
+            values.setdefault(number.method, {})[column] = number.value
+    return values
 
 
-def _notes(name: str, size: Size, limit: int | None, epochs: int | None, reading: Reading) -> tuple[str, ...]:
-    train = SCALES[size].train
+def _notes(name: str, budget: Budget, reading: Reading) -> tuple[str, ...]:
+    train = SCALES[budget.size].train
     notes = [
-        f"size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}; the "
-        "epoch with the lowest validation loss, test rows looked at once",
+        f"size {budget.size}: {budget.epochs or train.epochs} epochs, batch {train.batch_size}, learning rate "
+        f"{train.lr:g}; the epoch with the lowest validation loss, test rows looked at once",
         "encoders read the real steps only and know their places; the paper's released code reads the last of 50 "
         "steps, for a shorter clip padding"
         if reading == "masked"
         else "encoders read the last of 50 steps without a mask or places, as the paper's released code",
         "-infinity in a feature became its least finite value in the training rows; the released code writes 0",
     ]
-    if size != "paper":
+    if budget.size != "paper":
         notes.append("paper: five layers with five heads, 300 wide, 100 epochs, batch 128, learning rate 5e-5")
     if name == "mosei":
         notes.append("the paper does not measure MOSEI")
-    if size == "smoke":
-        notes.append("size smoke shows that everything runs: its numbers mean little, and are not comparable")
-    if limit is not None:
-        notes.append(f"trained on {limit} rows only: not comparable")
-    return tuple(notes)
+    return (*notes, *budget.notes())

@@ -1,17 +1,18 @@
-"""AV-MNIST (Section 5.1, Table 1): what is the digit, from a weak image, a noisy voice, or both?"""
+"""AV-MNIST (Section 5.1, Table 1): which digit is it, from a weak image, a noisy voice, or both?"""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import torch
 from torch import nn
 
 from confu.checks import check_known
-from confu.data import Splits
+from confu.data import Dataset, Splits
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, evaluate_retrieval
 from confu.evaluation.scoring import answers, disjoint_pairs, queryable_subsets
@@ -22,16 +23,15 @@ from confu.nn.encoders import build_encoder
 from confu.plan import Subset
 from confu.training import ContrastiveObjective, SupervisedObjective, TrainSettings
 from confu_paper.datasets import digit_prompt_dataset, digit_vocabulary, load_av_mnist
-from confu_paper.experiments.benchmark import Benchmark, zero_shot
-from confu_paper.experiments.published import AV_MNIST, AV_MNIST_SUPERVISED
-from confu_paper.experiments.run import Run
-from confu_paper.experiments.supervised import classifier_accuracy
-from confu_paper.protocols.zero_shot import Reference
+from confu_paper.experiments.benchmark import Benchmark, Request, zero_shot
+from confu_paper.experiments.published import AV_MNIST_SUPERVISED, by_method, published
+from confu_paper.experiments.run import Budget, Run
 from confu_paper.sweeps.numbers import number_name
 
-Size = Literal["smoke", "small", "paper"]
 NAMES = ("image", "audio", "text")
 TEXT = Subset("text")
+QUERIES = (Subset("audio"), Subset("image"), Subset("image", "audio"))
+LETTERS = {"audio": "A", "image": "V", "image+audio": "A+V", "mean(image, audio)": "mean(A, V)"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Scale:
     limit: tuple[int, int, int] | None = None
     time_shift: int = 0
 
+    def rows(self, limit: int | None) -> dict[str, Any]:
+        """The limits of rows as `load_av_mnist` takes them, with another one of training rows."""
+        limits = self.limit or (None, None, None)
+        return {"train_limit": limit or limits[0], "validation_limit": limits[1], "test_limit": limits[2]}
+
 
 SMALL_ENCODERS: dict[str, dict[str, Any]] = {
     "image": {"kind": "mlp", "in_dim": 784, "hidden_dims": [256], "out_dim": 256},
@@ -71,22 +76,19 @@ SMALL_ENCODERS: dict[str, dict[str, Any]] = {
     },
     "text": {"kind": "tokens", "vocab_size": len(digit_vocabulary()), "width": 64, "layers": 2, "out_dim": 256},
 }
+_BERT = {"kind": "bert", "vocab_size": len(digit_vocabulary()), "hidden_size": 384, "layers": 6, "heads": 12}
 PAPER_ENCODERS: dict[str, dict[str, Any]] = {
     "image": {"kind": "resnet", "depth": 18, "in_channels": 1, "out_dim": 256},
     "audio": {"kind": "resnet", "depth": 18, "in_channels": 1, "out_dim": 256},
-    "text": {
-        "kind": "bert", "vocab_size": len(digit_vocabulary()), "hidden_size": 384, "layers": 6, "heads": 12,
-        "out_dim": 256,
-    },
-}  # fmt: skip
+    "text": {**_BERT, "out_dim": 256},
+}
 
 SMALL_TRAIN = TrainSettings(epochs=5, lr=2e-3, weight_decay=0.05, warmup_steps=100, precision="auto")
+_SMOKE_TRAIN = SMALL_TRAIN.model_copy(update={"epochs": 1, "warmup_steps": 0})
 
 SCALES: dict[str, Scale] = {
     # A minute: does everything run? The numbers mean little.
-    "smoke": Scale(
-        SMALL_ENCODERS, SMALL_TRAIN.model_copy(update={"epochs": 1, "warmup_steps": 0}), limit=(2_560, 512, 1_000)
-    ),
+    "smoke": Scale(SMALL_ENCODERS, _SMOKE_TRAIN, limit=(2_560, 512, 1_000)),
     # All rows; encoders that two cores train in minutes.
     "small": Scale(SMALL_ENCODERS, SMALL_TRAIN, time_shift=16),
     # Appendix A.3: ResNet-18 and a six-layer BERT from scratch, 30 epochs, batch 256, learning rate 1e-4.
@@ -99,13 +101,7 @@ SUPERVISED = {"-image": ("image",), "-audio": ("audio",), "-both": ("image", "au
 
 
 def contrastive_runs(
-    method: str,
-    data: Path,
-    seed: int = 0,
-    size: Size = "small",
-    limit: int | None = None,
-    epochs: int | None = None,
-    tweaks: Tweaks | None = None,
+    method: str, data: Path, seed: int = 0, budget: Budget | None = None, tweaks: Tweaks | None = None
 ) -> list[Run]:
     """The runs of a contrastive method: one model, or for CLIP one for each pair with text.
 
@@ -113,100 +109,111 @@ def contrastive_runs(
         method: one of `confu.methods.METHODS`.
         data: folder of AV-MNIST, as `confu data av-mnist` builds it or MultiBench distributes it.
         seed: of the weights and the order of the rows.
-        size: of encoders and training.
-        limit: train on the first rows only.
-        epochs: instead of the size's.
-        tweaks: changed settings, by the names in `confu_paper.sweeps.space.DOMAINS`.
+        budget: size, training rows (the first ones) and epochs.
+        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
     """
     check_known("method", method, METHODS)
-    return [
-        _run(method + ending, data, seed, size, limit, epochs, names,
-             objective=partial(_contrastive, method, names, dict(tweaks or {})),
-             measure=partial(_measure_zero_shot, method, seed), monitor=_monitor_zero_shot,
-             method=method, tweaks=dict(tweaks or {}))
-        for ending, names in MODELS.get(method, {"": NAMES}).items()
-    ]  # fmt: skip
+    budget, tweaks = budget or Budget(), dict(tweaks or {})
+    scale = SCALES[budget.size]
+    train = tweaked(budget.train(scale.train, seed), method, tweaks)
+    runs = []
+    for ending, names in MODELS.get(method, {"": NAMES}).items():
+        name = method + ending
+        runs.append(
+            Run(
+                name=f"av-mnist/{budget.size}/{name}{budget.ending}{suffix(tweaks)}-s{seed}",
+                description=_description(name, data, budget, names) | ({"tweaks": tweaks} if tweaks else {}),
+                train=train,
+                splits=_splits(data, budget, names),
+                objective=partial(contrastive_objective, scale, method, names, tweaks),
+                measure=partial(_measure_zero_shot, method, seed),
+                monitor=_monitor_zero_shot,
+            )
+        )
+    return runs
 
 
-def av_mnist_benchmark(
-    data: Path, size: Size = "small", limit: int | None = None, epochs: int | None = None
-) -> Benchmark:
-    """AV-MNIST as a benchmark: the digit is read from the image, the voice, and both."""
-
-    def runs(method: str, seed: int, tweaks: Tweaks) -> list[Run]:
-        return contrastive_runs(method, data, seed, size, limit, epochs, tweaks)
-
-    def splits(modalities: Sequence[str], seed: int) -> Splits:
-        return load_av_mnist(data, modalities=tuple(modalities), **_row_limits(SCALES[size], limit))
-
-    return Benchmark(
-        name="av-mnist", size=size, modalities=NAMES, target=TEXT,
-        queries=(Subset("audio"), Subset("image"), Subset("image", "audio")),
-        runs=runs, splits=splits, prompts=digit_prompt_dataset,
-        letters={"audio": "A", "image": "V", "image+audio": "A+V", "mean(image, audio)": "mean(A, V)"},
-        published=AV_MNIST,
-        notes=_notes(size, limit, epochs),
-    )  # fmt: skip
-
-
-def supervised_runs(
-    data: Path, seed: int = 0, size: Size = "small", limit: int | None = None, epochs: int | None = None
-) -> list[Run]:
-    """The classifiers with the same encoders and the same training: image, audio, and late fusion, the ceiling."""
-    return [supervised_run(suffix, data, seed, size, limit, epochs) for suffix in SUPERVISED]
-
-
-def supervised_run(
-    which: str, data: Path, seed: int = 0, size: Size = "small", limit: int | None = None, epochs: int | None = None,
-    name: str | None = None,
-) -> Run:  # fmt: skip
-    """One of the classifiers; `which` is a key of `SUPERVISED`, `name` that of the run, if not the usual one."""
-    names = SUPERVISED[which]
-    return _run(
-        name or "supervised" + which, data, seed, size, limit, epochs, names,
-        objective=partial(_supervised, names), measure=partial(_measure_supervised, names, seed, SCALES[size]),
-        monitor=None,
-    )  # fmt: skip
-
-
-def _run(
-    name: str, data: Path, seed: int, size: Size, limit: int | None, epochs: int | None, modalities: Sequence[str],
-    objective: Any, measure: Any, monitor: Any, method: str | None = None, tweaks: Tweaks | None = None,
-) -> Run:  # fmt: skip
-    scale, tweaks = SCALES[size], tweaks or {}
-    train = scale.train.model_copy(update={"seed": seed} | ({} if epochs is None else {"epochs": epochs}))
-    train = train if method is None else tweaked(train, method, tweaks)
-    rows = _row_limits(scale, limit)
-    ending = "".join(f"-{key}{value}" for key, value in (("n", limit), ("e", epochs)) if value is not None)
-    description = {
-        "recipe": "av-mnist", "size": size, "method": name, "data": _identity(data), **rows,
-        "time_shift": scale.time_shift,
-        "encoders": {modality: dict(scale.encoders[modality]) for modality in modalities},
-        "dim": scale.dim, "learned_temperature": scale.learned_temperature,
-        **({"tweaks": dict(tweaks)} if tweaks else {}),
-    }  # fmt: skip
+def supervised_run(which: str, data: Path, seed: int = 0, budget: Budget | None = None, name: str | None = None) -> Run:
+    """A classifier with the same encoders and training; `which` is a key of `SUPERVISED`, `name` that of the run."""
+    budget, names = budget or Budget(), SUPERVISED[which]
+    name, scale = name or "supervised" + which, SCALES[budget.size]
     return Run(
-        name=f"av-mnist/{size}/{name}{ending}{suffix(tweaks)}-s{seed}",
-        description=description,
-        train=train,
-        splits=partial(load_av_mnist, data, modalities=tuple(modalities), time_shift=scale.time_shift, **rows),
-        objective=partial(objective, scale),
-        measure=measure,
-        monitor=monitor,
+        name=f"av-mnist/{budget.size}/{name}{budget.ending}-s{seed}",
+        description=_description(name, data, budget, names),
+        train=budget.train(scale.train, seed),
+        splits=_splits(data, budget, names),
+        objective=partial(_supervised, scale, names),
+        measure=partial(_measure_supervised, scale, names, seed),
     )
 
 
-def _row_limits(scale: Scale, limit: int | None) -> dict[str, Any]:
-    limits = scale.limit or (None, None, None)
-    return {"train_limit": limit or limits[0], "validation_limit": limits[1], "test_limit": limits[2]}
+def supervised_runs(data: Path, seed: int = 0, budget: Budget | None = None) -> list[Run]:
+    """The classifiers of image, of audio, and late fusion of both, the ceiling."""
+    return [supervised_run(which, data, seed, budget) for which in SUPERVISED]
 
 
-def _contrastive(method: str, names: Sequence[str], tweaks: Tweaks, scale: Scale) -> ContrastiveObjective:
+def av_mnist_benchmark(name: str, request: Request, frames: str = "eight") -> Benchmark:
+    """AV-MNIST as a benchmark: the digit is read from the image, the voice, and both."""
+    data, budget = request.folder("av-mnist"), request.budget
+
+    def runs(method: str, seed: int, tweaks: Tweaks) -> list[Run]:
+        return contrastive_runs(method, data, seed, budget, tweaks)
+
+    def splits(modalities: Sequence[str], seed: int) -> Splits:
+        return load_av_mnist(data, modalities=tuple(modalities), **SCALES[budget.size].rows(budget.limit))
+
+    return Benchmark(
+        name="av-mnist",
+        size=budget.size,
+        modalities=NAMES,
+        target=TEXT,
+        queries=QUERIES,
+        runs=runs,
+        splits=splits,
+        prompts=digit_prompt_dataset,
+        letters=LETTERS,
+        published=by_method(published("table1")),
+        notes=_notes(budget),
+    )
+
+
+def supervised_reference(request: Request) -> dict[str, tuple[Callable[[int], list[Run]], Mapping[str, Any]]]:
+    """The supervised classifiers, as rows of a table of zero-shot accuracies that do not compete."""
+    data, budget = request.folder("av-mnist"), request.budget
+    return {"supervised (ceiling)": (lambda seed: supervised_runs(data, seed, budget), AV_MNIST_SUPERVISED)}
+
+
+def _description(name: str, data: Path, budget: Budget, modalities: Sequence[str]) -> dict[str, Any]:
+    scale = SCALES[budget.size]
+    return {
+        "recipe": "av-mnist",
+        "size": budget.size,
+        "method": name,
+        "data": _identity(data),
+        **scale.rows(budget.limit),
+        "time_shift": scale.time_shift,
+        "encoders": {modality: dict(scale.encoders[modality]) for modality in modalities},
+        "dim": scale.dim,
+        "learned_temperature": scale.learned_temperature,
+    }
+
+
+def _splits(data: Path, budget: Budget, modalities: Sequence[str]) -> Callable[[], Splits]:
+    scale = SCALES[budget.size]
+    rows = scale.rows(budget.limit)
+    return partial(load_av_mnist, data, modalities=tuple(modalities), time_shift=scale.time_shift, **rows)
+
+
+def contrastive_objective(
+    scale: Scale, method: str, names: Sequence[str], tweaks: Tweaks, same_group: str = "negatives"
+) -> ContrastiveObjective:
+    """The model of a method with the encoders of a size, and its loss."""
     encoders = {name: build_encoder(scale.encoders[name]) for name in names}
-    return build_objective(method, names, encoders, scale.dim, scale.learned_temperature, tweaks)
+    settings = (scale.dim, scale.learned_temperature, tweaks)
+    return build_objective(method, names, encoders, *settings, same_group=same_group)
 
 
-def _supervised(names: Sequence[str], scale: Scale) -> nn.Module:
+def _supervised(scale: Scale, names: Sequence[str]) -> SupervisedObjective:
     encoders = {name: build_encoder(scale.encoders[name]) for name in names}
     return SupervisedObjective(LateFusionClassifier(encoders, num_classes=10))
 
@@ -234,50 +241,49 @@ def measure_accuracy(method: str, seed: int, folder: Path, splits: Splits) -> li
 
 
 def _measure_zero_shot(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
-    found = measure_accuracy(method, seed, folder, splits)
+    rows = measure_accuracy(method, seed, folder, splits)
     table = EmbeddingTable.load(folder / "test.parquet")
-    pairs = None
-    if table.score != "cosine":  # those of Table 2; the fused targets would be twice as many, of 10,000 x 10,000 each
-        subsets = queryable_subsets(table)
-        pairs = [(query, target) for query, target in disjoint_pairs(subsets)
-                 if not target.is_fused and answers(table, query, target)]  # fmt: skip
-    return found + evaluate_retrieval(table, pairs=pairs, method=method, seed=seed)
+    # Of other scores those of Table 2; the fused targets would be twice as many, of 10,000 x 10,000 each.
+    pairs = None if table.score == "cosine" else single_target_pairs(table)
+    return rows + evaluate_retrieval(table, pairs=pairs, method=method, seed=seed)
 
 
-def _measure_supervised(names: Sequence[str], seed: int, scale: Scale, folder: Path, splits: Splits) -> list[ReportRow]:
-    objective = _supervised(names, scale)
-    assert isinstance(objective, SupervisedObjective)
+def single_target_pairs(table: EmbeddingTable) -> list[tuple[Subset, Subset]]:
+    """Every query with every single modality that it can find; as Table 2, no fused targets."""
+    pairs = disjoint_pairs(queryable_subsets(table))
+    return [(query, target) for query, target in pairs if not target.is_fused and answers(table, query, target)]
+
+
+def _measure_supervised(scale: Scale, names: Sequence[str], seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
+    objective = _supervised(scale, names)
     objective.load(folder / "best")
-    accuracy = classifier_accuracy(objective.model, splits.test)
-    return [ReportRow("accuracy", "+".join(names), "label", accuracy, len(splits.test), "supervised", seed)]
+    return [supervised_row(objective.model, splits.test, "+".join(names), seed)]
 
 
-def supervised_reference(
-    data: Path, size: Size, limit: int | None = None, epochs: int | None = None
-) -> dict[str, Reference]:
-    """The supervised classifiers, as rows of a table of zero-shot accuracies that do not compete."""
+def supervised_row(model: LateFusionClassifier, dataset: Dataset, query: str, seed: int) -> ReportRow:
+    """The accuracy of a classifier, left in evaluation mode: the share of rows whose largest logit is their label's."""
+    device = next(model.parameters()).device
+    model.eval()
+    right = 0
+    with torch.inference_mode():
+        for rows in torch.arange(len(dataset)).split(1024):
+            batch = dataset.batch(rows).to(device)
+            assert batch.labels is not None
+            right += int((model(batch).argmax(dim=1) == batch.labels).sum())
+    return ReportRow("accuracy", query, "label", right / len(dataset), len(dataset), "supervised", seed)
 
-    def make(seed: int) -> list[Run]:
-        return supervised_runs(data, seed, size, limit, epochs)
 
-    return {"supervised (ceiling)": (make, AV_MNIST_SUPERVISED)}
-
-
-def _notes(size: Size, limit: int | None, epochs: int | None) -> tuple[str, ...]:
-    train = SCALES[size].train
-    notes = [
-        f"size {size}: {epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}; the "
-        "epoch with the lowest validation loss, test rows looked at once",
+def _notes(budget: Budget) -> tuple[str, ...]:
+    train, size = SCALES[budget.size].train, budget.size
+    return (
+        f"size {size}: {budget.epochs or train.epochs} epochs, batch {train.batch_size}, learning rate {train.lr:g}; "
+        "the epoch with the lowest validation loss, test rows looked at once",
         "the published data set mixes ESC-50 into its spoken digits; ours may mix other recordings, calibrated to the "
         "published accuracy of an audio classifier",
         "paper: ResNet-18 and BERT, 30 epochs, learning rate 1e-4"
         + ("" if size == "paper" else "; here small encoders"),
-    ]
-    if size == "smoke":
-        notes.append("size smoke shows that everything runs: its numbers mean little, and are not comparable")
-    if limit is not None:
-        notes.append(f"trained on the first {limit} rows only: not comparable")
-    return tuple(notes)
+        *budget.notes("the first {} rows"),
+    )
 
 
 def _identity(data: Path) -> dict[str, Any]:

@@ -1,33 +1,89 @@
 """A benchmark: a data set with its methods' runs, in the one form that every measurement of the paper works on."""
 
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
+from confu.checks import check_known
 from confu.data import Dataset, Splits
 from confu.data.corruptions import CorruptedDataset, Corruption
 from confu.embeddings import EmbeddingTable
-from confu.evaluation import ZeroShotResult, evaluate_zero_shot
+from confu.evaluation import Report, ReportRow, Summary, ZeroShotResult, evaluate_zero_shot, summarise
 from confu.evaluation.few_shot import SHOTS
 from confu.evaluation.scoring import answers, singles_of
 from confu.inference import embed
-from confu.methods import Tweaks
+from confu.methods import METHODS, VARIANTS, Tweaks
 from confu.models import MultimodalModel, load_model
 from confu.plan import Subset
+from confu_paper.datasets.registry import data_set
 from confu_paper.experiments.published import Value
-from confu_paper.experiments.run import Run
+from confu_paper.experiments.run import Budget, Outcome, Run, Size, execute, measured
 
 
-@runtime_checkable
-class MakeRuns(Protocol):
-    """Makes the runs of a method: one, or one for each of its models."""
+@dataclass(frozen=True)
+class Request:
+    """What a user requests, beside the name of the table or figure.
 
-    def __call__(self, method: str, seed: int, tweaks: Tweaks) -> list[Run]:
-        """The runs."""
-        ...
+    Attributes:
+        size: of the experiment.
+        methods: names in `confu.methods.METHODS`, and `supervised`; None for those of the variant.
+        variant: `"fair"`, `"as_released"` or `"both"`.
+        seeds: one run each.
+        runs: folder of the runs; finished ones are read, interrupted ones go on.
+        data: folder of the data set's files; None is `data/`, and in it the folder that `confu data list` names.
+        train_data: folder of the data that models are trained on, where that is another set; None as for `data`.
+        pairing: of Bird-MML's photos, sounds and captions, `"afresh"` in every batch or `"fixed"`; None is the size's.
+        on: the data set; None for those of the paper whose files are there.
+        limit, epochs: instead of the size's.
+        ps, dims: of the XOR experiments.
+        snr_db: noise levels of tables 6 and 9.
+        shares: of the rows that lack a modality, for `gaps`.
+        progress: draw progress bars.
+    """
+
+    size: Size = "small"
+    methods: Sequence[str] | None = None
+    variant: str = "fair"
+    seeds: Sequence[int] = (0, 1, 2)
+    runs: Path = Path("runs")
+    data: Path | None = None
+    train_data: Path | None = None
+    pairing: Literal["afresh", "fixed"] | None = None
+    on: str | None = None
+    limit: int | None = None
+    epochs: int | None = None
+    ps: Sequence[float] | None = None
+    dims: Sequence[int] | None = None
+    snr_db: Sequence[float] = (20, 15, 10)
+    shares: Sequence[float] | None = None
+    progress: bool = True
+
+    @property
+    def budget(self) -> Budget:
+        """How much is trained."""
+        return Budget(self.size, self.limit, self.epochs)
+
+    @property
+    def seeds_note(self) -> str:
+        """The seeds, for a table's notes."""
+        return f"seeds {', '.join(map(str, self.seeds))}"
+
+    def folder(self, name: str) -> Path:
+        """Where a data set's files are: the folder that was given, or the usual one."""
+        return self.data or data_set(name).folder_in("data")
+
+    def chosen(self, but: Sequence[str] = ("supervised",)) -> list[str]:
+        """The methods, those named or those of the variant; without some that an experiment has no use for."""
+        check_known("variant", self.variant, VARIANTS)
+        names = list(VARIANTS[self.variant]) if self.methods is None else list(self.methods)
+        for name in names:
+            check_known("method", name, [*METHODS, "supervised"])
+        return [name for name in names if name not in but]
 
 
 Conditions = Mapping[str, tuple[str, Corruption]]
@@ -54,14 +110,7 @@ class OtherRows(Protocol):
     def tables(
         self, model: MultimodalModel, folder: Path, changed: tuple[str, Corruption] | None = None, seed: int = 0
     ) -> list[EmbeddingTable]:
-        """Embeddings of the rows, once for each view of them, e.g. each frame of a video.
-
-        Args:
-            model: of the run.
-            folder: of the run, where undisturbed embeddings are kept.
-            changed: a modality that is disturbed, and how.
-            seed: of the disturbance.
-        """
+        """Embeddings of the rows, once for each view of them, e.g. each frame of a video; undisturbed ones are kept."""
         ...
 
     def snr_db(self, modality: str, how: Corruption) -> float | None:
@@ -71,21 +120,21 @@ class OtherRows(Protocol):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set, and what is asked of it.
+    """A data set, and the queries and targets on it.
 
     Attributes:
         name: for titles and folders.
         size: of the experiment.
         modalities: in the order of printing.
         target: what labels are read from in zero-shot classification, e.g. `text`; None where they are not.
-        queries: the subsets that are asked with, the single ones first, e.g. image, audio, image+audio.
-        runs: makes the runs of a method.
-        splits: the data of these modalities for a seed, as it is evaluated: without augmentation.
+        queries: the single ones first, e.g. image, audio, image+audio.
+        runs: (method, seed, tweaks) -> the runs of the method: one, or one for each of its models.
+        splits: (modalities, seed) -> the data as they are evaluated, without augmentation.
         prompts: the target's inputs that stand for the classes, with the classes as labels; None without a target.
         score: the metric that sweeps are judged by, `"accuracy"` or `"recall@10"`.
         letters: short names of the queries in the paper's tables, e.g. `{"audio": "A"}`.
         published: the paper's values by method and query, where it has this data set.
-        notes: what every table on it must say.
+        notes: what every table on it has to say.
         weights: folder in that of a run, with the model that is evaluated.
         rows: what is classified, if not the test rows of the runs' own data.
         shots: labelled rows a class of few-shot probes.
@@ -96,7 +145,7 @@ class Benchmark:
     modalities: tuple[str, ...]
     target: Subset | None
     queries: tuple[Subset, ...]
-    runs: MakeRuns
+    runs: Callable[[str, int, Tweaks], list[Run]]
     splits: Callable[[Sequence[str], int], Splits]
     prompts: Callable[[], Dataset] | None = None
     score: str = "accuracy"
@@ -121,7 +170,7 @@ class Benchmark:
             )
         return self.target, self.prompts()
 
-    def asked_of(self, modalities: Iterable[str]) -> list[str]:
+    def queried(self, modalities: Iterable[str]) -> list[str]:
         """Those modalities that are not the target."""
         return [name for name in modalities if self.target is None or name not in self.target]
 
@@ -143,35 +192,52 @@ class Benchmark:
         """The queries whose modalities a model has."""
         return [query for query in self.queries if query <= set(model.plan.modalities)]
 
-    def stored(self, name: str) -> str:
-        """What a measurement beside a run is called."""
-        return name if self.rows is None else f"{name}-{self.rows.name}"
-
-    def measurement(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides a measurement, with the rows that it is made on."""
-        return dict(settings) if self.rows is None else {**settings, "rows": self.rows.settings()}
+    def measure(
+        self,
+        run: Run,
+        request: Request,
+        name: str,
+        settings: Mapping[str, Any],
+        rows: Callable[[Path], list[ReportRow]],
+    ) -> Report:
+        """`measured` under a name, and with settings, that say the rows it is made on."""
+        if self.rows is not None:
+            name, settings = f"{name}-{self.rows.name}", {**settings, "rows": self.rows.settings()}
+        return measured(run, request.runs, name, settings, rows, request.progress)
 
     def test_tables(self, model: MultimodalModel, folder: Path) -> list[EmbeddingTable]:
         """Embeddings of the test rows without the target, once for each view of them."""
         if self.rows is not None:
             return self.rows.tables(model, folder)
-        return [without_target(EmbeddingTable.load(folder / "test.parquet"), self.asked_of(model.plan.modalities))]
+        return [without_target(EmbeddingTable.load(folder / "test.parquet"), self.queried(model.plan.modalities))]
 
     def disturbed_tables(
         self, model: MultimodalModel, folder: Path, conditions: Conditions, seed: int
     ) -> Iterator[tuple[str, list[EmbeddingTable]]]:
         """`test_tables` under each condition that disturbs one of the model's modalities, one after another."""
-        names = self.asked_of(model.plan.modalities)
-        there = {label: changed for label, changed in conditions.items() if changed[0] in names}
+        names = self.queried(model.plan.modalities)
+        conditions = {label: changed for label, changed in conditions.items() if changed[0] in names}
         if self.rows is not None:
-            yield from ((label, self.rows.tables(model, folder, changed, seed)) for label, changed in there.items())
+            for label, changed in conditions.items():
+                yield label, self.rows.tables(model, folder, changed, seed)
             return
         (clean,) = self.test_tables(model, folder)
         test = self.splits(names, seed).test
-        for label, (modality, how) in there.items():
+        for label, (modality, how) in conditions.items():
             touched = [subset for subset in clean.subsets if modality in subset]
             noisy = CorruptedDataset(test, {modality: how}, seed=seed)
             yield label, [replaced(clean, embed(model, noisy, subsets=touched))]
+
+
+def summaries_by_method(
+    benchmark: Benchmark, request: Request, outcome: Outcome, report: Callable[[str, int, Run], list[Report]]
+) -> Iterator[tuple[str, list[Summary]]]:
+    """For each requested method the summaries over seeds of the reports of its runs, which the outcome keeps."""
+    for method in request.chosen():
+        runs = [(seed, run) for seed in request.seeds for run in benchmark.runs(method, seed, {})]
+        reports = [one for seed, run in runs for one in report(method, seed, run)]
+        outcome.reports += reports
+        yield method, summarise(reports)
 
 
 def zero_shot(
@@ -187,22 +253,66 @@ def zero_shot(
     embedded = embed(model, prompts, subsets=[target])
     assert embedded.labels is not None
     # A method without fusion answers a fused query too, with the mean of the single embeddings.
-    possible = [one for one in queries if answers(table, one, target, target_given=True) or singles_of(table, one)]
+    possible = [
+        query for query in queries if answers(table, query, target, target_given=True) or singles_of(table, query)
+    ]
     return evaluate_zero_shot(table, embedded[target], embedded.labels, target, possible, method, seed)
 
 
 def replaced(table: EmbeddingTable, new: EmbeddingTable) -> EmbeddingTable:
     """The table with the subsets of another one of the same rows in place of its own."""
-    return EmbeddingTable(
-        table.ids, {**table.vectors, **new.vectors}, {**table.complete, **new.complete}, table.labels, table.model,
-        table.plan, table.score,
-    )  # fmt: skip
+    return replace(table, vectors={**table.vectors, **new.vectors}, complete={**table.complete, **new.complete})
 
 
 def without_target(table: EmbeddingTable, names: Sequence[str]) -> EmbeddingTable:
     """The table's subsets of these modalities."""
     kept = [subset for subset in table.subsets if subset <= set(names)]
-    return EmbeddingTable(
-        table.ids, {one: table.vectors[one] for one in kept}, {one: table.complete[one] for one in kept}, table.labels,
-        table.model, table.plan, table.score,
-    )  # fmt: skip
+    vectors = {subset: table.vectors[subset] for subset in kept}
+    return replace(table, vectors=vectors, complete={subset: table.complete[subset] for subset in kept})
+
+
+DEVIATION = ", deviation over views"
+"""What is added to a metric whose value is a standard deviation over views."""
+
+
+def mean_rows(views: Sequence[Sequence[ReportRow]], deviations: bool = False) -> list[ReportRow]:
+    """The mean of each number over views of the same rows, such as frames of a video; one view's rows as they are.
+
+    Args:
+        views: each view's rows; the same numbers in each.
+        deviations: add, after each mean, the standard deviation (divisor views - 1) as a number of its own.
+
+    >>> rows = [ReportRow("accuracy", "image", "text", value, count=10) for value in (0.25, 0.75)]
+    >>> [(row.metric, round(row.value, 3)) for row in mean_rows([[rows[0]], [rows[1]]], deviations=True)]
+    [('accuracy', 0.5), ('accuracy, deviation over views', 0.354)]
+    """
+    if len(views) == 1:
+        return list(views[0])
+    means = []
+    for same in zip(*views, strict=True):
+        assert len({(row.metric, row.query, row.target) for row in same}) == 1
+        values = [row.value for row in same]
+        std = statistics.stdev(values)
+        note = "; ".join(part for part in (same[0].note, f"mean of {len(values)} views, std {std:.4f}") if part)
+        means.append(replace(same[0], value=statistics.fmean(values), note=note))
+        if deviations:
+            means.append(replace(same[0], metric=same[0].metric + DEVIATION, value=std, note=f"{len(values)} views"))
+    return means
+
+
+def accuracies(benchmark: Benchmark, request: Request, method: str, seed: int, run: Run) -> Report:
+    """The zero-shot accuracies of a run: those of its own report, or those on the benchmark's other rows.
+
+    Trains the run first if it has to.
+    """
+    if benchmark.rows is None:
+        return execute(run, request.runs, request.progress)
+    return benchmark.measure(run, request, "zero-shot", {}, partial(_accuracy_rows, benchmark, method, seed))
+
+
+def _accuracy_rows(benchmark: Benchmark, method: str, seed: int, folder: Path) -> list[ReportRow]:
+    model, (target, prompts) = benchmark.model(folder), benchmark.classes
+    queries = benchmark.queries_of(model)
+    tables = benchmark.test_tables(model, folder)
+    views = [zero_shot(model, table, prompts, target, queries, method, seed).rows for table in tables]
+    return mean_rows(views, deviations=True)

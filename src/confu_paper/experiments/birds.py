@@ -17,67 +17,48 @@ from confu.methods import METHODS, Tweaks, build_objective, suffix, tweaked
 from confu.models import MultimodalModel, load_model
 from confu.plan import Subset
 from confu.training import ContrastiveObjective
-from confu_paper.experiments.benchmark import Benchmark, zero_shot
-from confu_paper.experiments.birds_data import BirdMML
-from confu_paper.experiments.birds_noise import noise_conditions
-from confu_paper.experiments.birds_notes import bird_notes, bird_numbers
-from confu_paper.experiments.birds_rows import READ, BirdTestRows
-from confu_paper.experiments.birds_scales import NAMES, SCALES, BirdScale, Pairing, Size
-from confu_paper.experiments.run import Run
+from confu_paper.datasets.registry import data_set
+from confu_paper.experiments.av_mnist import LETTERS, MODELS, QUERIES
+from confu_paper.experiments.benchmark import Benchmark, Request, zero_shot
+from confu_paper.experiments.birds_data import NAMES, SCALES, BirdMML, Pairing
+from confu_paper.experiments.birds_rows import EIGHT, READ, BirdTestRows, bird_conditions
+from confu_paper.experiments.published import by_method, published
+from confu_paper.experiments.run import Budget, Run
+from confu_paper.protocols.noise import Disturbance
 from confu_paper.sweeps.numbers import number_name
 
 TEXT = Subset("text")
-QUERIES = (Subset("audio"), Subset("image"), Subset("image", "audio"))
-LETTERS = {"audio": "A", "image": "V", "image+audio": "A+V", "mean(image, audio)": "mean(A, V)"}
-# The modalities of each model that a method trains: CLIP has a model for each of its two queries.
-MODELS: dict[str, dict[str, tuple[str, ...]]] = {"clip": {"-image": ("image", "text"), "-audio": ("audio", "text")}}
 LAST = "last"
+_PAIRED = {"afresh": "afresh in every batch", "fixed": "as they are listed"}
 
 
-def bird_benchmark(
-    name: str,
-    data: Path,
-    train_data: Path,
-    size: Size,
-    limit: int | None = None,
-    epochs: int | None = None,
-    frames: str = "eight",
-    cache: Path = Path("runs/cache"),
-    pairing: Pairing | None = None,
-    progress: bool = True,
-) -> Benchmark:
+def bird_benchmark(name: str, request: Request, frames: str = "eight") -> Benchmark:
     """Videos or photos of birds as a benchmark: the species is read from the picture, the sound, and both.
 
     The models are those of `bird_runs`, whatever they are evaluated on, and are trained once.
 
     Args:
         name: "ssw60", "vb100" or "cub200", which has no sound.
-        data: the folder of its files.
-        train_data: Bird-MML's folder, csv or manifest.
-        size: of encoders and training.
-        limit: train on so many rows only.
-        epochs: instead of the size's.
+        request: size, folders, limits; `train_data` is Bird-MML's folder, csv or manifest.
         frames: "eight" of each video as one mean embedding (Table 4), or "single" frames one by one (Table 5).
-        cache: a folder for what is decoded and for frozen networks' features.
-        pairing: of Bird-MML's modalities, "afresh" by species in every batch or "fixed"; None is the size's.
-        progress: whether to draw progress bars.
 
     Raises:
         ValueError: an unknown name, size or choice of frames; single frames of photos.
     """
     check_known("data set", name, READ)
-    check_known("size", size, SCALES)
+    check_known("size", request.size, SCALES)
     check_known("frames", frames, ("eight", "single"))
     if name == "cub200" and frames == "single":
         raise ValueError("cub200 holds photos, not videos: leave out frames='single'")
-    trained_on = _bird_mml(train_data, SCALES[size], cache, limit, pairing, progress)
-    rows = BirdTestRows(name, data, trained_on, frames)
+    train_data = request.train_data or data_set("bird-mml").folder_in("data")
+    trained_on = bird_mml(train_data, request.runs / "cache", request.budget, request.pairing, request.progress)
+    rows = BirdTestRows(name, request.folder(name), trained_on, frames)
     queries = QUERIES[1:2] if name == "cub200" else QUERIES
 
     def runs(method: str, seed: int, tweaks: Tweaks) -> list[Run]:
-        found = _runs(method, trained_on, seed, size, limit, epochs, pairing, tweaks)
-        asked = {modality for query in queries for modality in query}
-        return [run for names, run in found if asked & set(names)]
+        modalities = {modality for query in queries for modality in query}
+        models = _runs(method, trained_on, seed, request.budget, tweaks)
+        return [run for names, run in models if modalities & set(names)]
 
     def splits(modalities: Sequence[str], seed: int) -> Splits:
         raise ValueError(
@@ -85,72 +66,81 @@ def bird_benchmark(
             "measured zero-shot or from a few of its rows (few-shot)"
         )
 
+    # The paper has no numbers of CUB-200-2011.
+    numbers = published("table4" if frames == "eight" else "table5", name) if name != "cub200" else ()
     return Benchmark(
-        name=name, size=size, modalities=NAMES, target=TEXT, queries=queries, runs=runs, splits=splits,
+        name=name,
+        size=request.size,
+        modalities=NAMES,
+        target=TEXT,
+        queries=queries,
+        runs=runs,
+        splits=splits,
         prompts=lambda: trained_on.prompts(rows.class_names()),
-        letters=LETTERS, published=bird_numbers(name, frames),
-        notes=bird_notes(name, size, limit, epochs, frames, trained_on),
-        weights=LAST, rows=rows, shots=RELEASED_SHOTS,
-    )  # fmt: skip
+        letters=LETTERS,
+        published=by_method(numbers),
+        notes=_notes(name, request.budget, frames, trained_on),
+        weights=LAST,
+        rows=rows,
+        shots=RELEASED_SHOTS,
+    )
 
 
-def bird_noise(benchmark: Benchmark, name: str) -> dict[str, Any]:
-    """The conditions of Table 6 or 9 for `reproduce_noise`, with the paper's numbers.
-
-    Args:
-        benchmark: of `bird_benchmark`.
-        name: one that begins with `"table6"`, or any other for Table 9.
-    """
+def bird_noise(benchmark: Benchmark, name: str) -> Disturbance:
+    """The noise of Table 6 (a name that begins with `"table6"`) or 9 (any other), with the paper's numbers."""
     assert isinstance(benchmark.rows, BirdTestRows)
-    there = {modality for query in benchmark.queries for modality in query}
-    return noise_conditions(name, benchmark.name, benchmark.rows.trained_on.readers["image"], there)
+    modalities = {modality for query in benchmark.queries for modality in query}
+    table6 = name.startswith("table6")
+    conditions, levels = bird_conditions(table6, benchmark.rows.trained_on.readers["image"], modalities)
+    numbers = {}
+    if benchmark.name == "ssw60":
+        table = "table6" if table6 else "table9"
+        numbers = {label: by_method(published(table, condition=level)) for label, level in levels.items()}
+    return Disturbance(conditions, "noise-table6" if table6 else "noise", numbers)
 
 
 def bird_runs(
-    method: str,
-    train_data: Path,
-    seed: int = 0,
-    size: Size = "small",
-    limit: int | None = None,
-    epochs: int | None = None,
-    tweaks: Tweaks | None = None,
-    cache: Path = Path("runs/cache"),
-    pairing: Pairing | None = None,
-    progress: bool = True,
+    method: str, data: BirdMML, seed: int = 0, budget: Budget | None = None, tweaks: Tweaks | None = None
 ) -> list[Run]:
-    """The runs of a method on Bird-MML: one model, or for CLIP one for each pair with text.
+    """The runs of a method on Bird-MML (see `bird_mml`): one model, or for CLIP one for each pair with text.
 
-    Args: see `bird_benchmark`.
+    Args:
         method: one of `confu.methods.METHODS`.
+        data: with the size of the budget.
         seed: of the weights, the order of the rows and their pairing.
-        tweaks: changed settings, by the names in `confu_paper.sweeps.space.DOMAINS`.
+        budget: size, training rows and epochs.
+        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
     """
-    trained_on = _bird_mml(train_data, SCALES[size], cache, limit, pairing, progress)
-    return [run for _, run in _runs(method, trained_on, seed, size, limit, epochs, pairing, tweaks or {})]
+    return [run for _, run in _runs(method, data, seed, budget or Budget(), tweaks or {})]
 
 
-def _bird_mml(
-    folder: Path, scale: BirdScale, cache: Path, limit: int | None, pairing: Pairing | None, progress: bool
+def bird_mml(
+    folder: Path, cache: Path, budget: Budget, pairing: Pairing | None = None, progress: bool = True
 ) -> BirdMML:
-    return BirdMML(folder, scale, cache, limit, pairing, min(8, os.cpu_count() or 1), progress)
+    """Bird-MML at a size.
+
+    Args:
+        folder: or csv, or manifest.
+        cache: a folder for what is decoded and for frozen networks' features.
+        budget: size and training rows.
+        pairing: of the modalities, "afresh" by species in every batch or "fixed"; None is the size's.
+        progress: draw progress bars.
+    """
+    workers = min(8, os.cpu_count() or 1)
+    return BirdMML(folder, SCALES[budget.size], cache, budget.limit, pairing, workers, progress)
 
 
-def _runs(
-    method: str, data: BirdMML, seed: int, size: Size, limit: int | None, epochs: int | None, pairing: Pairing | None,
-    tweaks: Tweaks,
-) -> list[tuple[tuple[str, ...], Run]]:  # fmt: skip
+def _runs(method: str, data: BirdMML, seed: int, budget: Budget, tweaks: Tweaks) -> list[tuple[tuple[str, ...], Run]]:
     """Each run with the modalities of its model."""
     check_known("method", method, METHODS)
-    scale = data.scale
-    train = scale.train.model_copy(update={"seed": seed} | ({} if epochs is None else {"epochs": epochs}))
-    given = (("n", limit), ("e", epochs), ("", pairing if pairing != scale.pairing else None))
-    ending = "".join(f"-{key}{value}" for key, value in given if value is not None) + suffix(tweaks)
+    pairing = f"-{data.pairing}" if data.pairing != data.scale.pairing else ""
+    ending = budget.ending + pairing + suffix(tweaks)
 
     def run(name: str, modalities: tuple[str, ...]) -> Run:
         return Run(
-            name=f"bird-mml/{size}/{name}{ending}-s{seed}",
-            description=_description(name, modalities, data, size, limit, tweaks),
-            train=tweaked(train, method, tweaks),
+            name=f"bird-mml/{budget.size}/{name}{ending}-s{seed}",
+            description=_description(name, modalities, data, budget) | ({"tweaks": dict(tweaks)} if tweaks else {}),
+            train=tweaked(budget.train(data.scale.train, seed), method, tweaks),
             splits=partial(data.splits, modalities),
             objective=partial(_objective, method, modalities, data, dict(tweaks)),
             measure=partial(_measure, method, seed, data),
@@ -160,18 +150,22 @@ def _runs(
     return [(names, run(method + part, names)) for part, names in MODELS.get(method, {"": NAMES}).items()]
 
 
-def _description(
-    name: str, modalities: Sequence[str], data: BirdMML, size: Size, limit: int | None, tweaks: Tweaks
-) -> dict[str, Any]:
+def _description(name: str, modalities: Sequence[str], data: BirdMML, budget: Budget) -> dict[str, Any]:
     scale = data.scale
     return {
-        "recipe": "bird-mml", "size": size, "method": name, "data": data.identity, "limit": limit,
-        "held_out": scale.held_out, "per_species": scale.per_species, "pairing": data.pairing,
+        "recipe": "bird-mml",
+        "size": budget.size,
+        "method": name,
+        "data": data.identity,
+        "limit": budget.limit,
+        "held_out": scale.held_out,
+        "per_species": scale.per_species,
+        "pairing": data.pairing,
         "encoders": {modality: dict(scale.encoders[modality]) for modality in modalities},
         "readers": {name: dict(settings) for name, settings in scale.readers.items() if name in modalities},
-        "dim": scale.dim, "learned_temperature": scale.learned_temperature,
-        **({"tweaks": dict(tweaks)} if tweaks else {}),
-    }  # fmt: skip
+        "dim": scale.dim,
+        "learned_temperature": scale.learned_temperature,
+    }
 
 
 def _objective(method: str, names: Sequence[str], data: BirdMML, tweaks: Tweaks) -> ContrastiveObjective:
@@ -189,9 +183,8 @@ def _monitor(data: BirdMML, objective: nn.Module, splits: Splits) -> dict[str, f
     """Zero-shot accuracy on held-out rows of Bird-MML, for the curves."""
     assert isinstance(objective, ContrastiveObjective)
     table = embed(objective.model, splits.validation, batch_size=256)
-    return {
-        number_name(row): row.value for row in zero_shot(objective.model, table, *_question(objective.model, data)).rows
-    }
+    rows = zero_shot(objective.model, table, *_question(objective.model, data)).rows
+    return {number_name(row): row.value for row in rows}
 
 
 def _measure(method: str, seed: int, data: BirdMML, folder: Path, splits: Splits) -> list[ReportRow]:
@@ -200,3 +193,30 @@ def _measure(method: str, seed: int, data: BirdMML, folder: Path, splits: Splits
     table = embed(model, splits.test, batch_size=256)
     table.save(folder / "test.parquet")
     return zero_shot(model, table, *_question(model, data), method=method, seed=seed).rows
+
+
+def _notes(name: str, budget: Budget, frames: str, data: BirdMML) -> tuple[str, ...]:
+    """What every table on these rows has to say."""
+    scale, train, size = data.scale, data.scale.train, budget.size
+    views = {
+        "eight": f"the mean embedding of {EIGHT} frames of a video, renormalised (for TRIANGLE too, unlike the "
+        "released code), with all of its sound",
+        "single": "frames at 0.5, 1, ... 9.5 s, each with all of the video's sound; the mean over frames",
+    }
+    notes = [
+        f"trained on Bird-MML, size {size}: {budget.epochs or train.epochs} epochs, batch {train.batch_size}, learning "
+        f"rate {train.lr:g}, the last epoch; photos, sounds and captions of a species paired {_PAIRED[data.pairing]}",
+        f"{scale.held_out} rows of each species are held out from training for validation, as many for a test on "
+        "Bird-MML itself; the paper trains on all",
+        "photos of birds; prompts are the bare names, of which Bird-MML has none of most species"
+        if name == "cub200"
+        else views[frames] + "; a video without sound is left out where sound is asked",
+        "rows of both splits of the data set, as in the released code",
+    ]
+    if size != "paper":
+        notes.append(
+            "paper: two ResNet-50 and BERT, 512 dimensions, 100 epochs, learning rate 1e-4; here small encoders"
+        )
+    if scale.clips is not None:
+        notes.append(f"evaluated on {scale.clips} rows of each species only: not comparable")
+    return (*notes, *budget.notes())

@@ -1,36 +1,37 @@
-"""The birds that models are evaluated on: eight frames of a video as one embedding, frames one by one, or photos."""
+"""The birds that models are evaluated on: eight frames of a video as one embedding, single frames, photos; noise."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from confu.data import ArrayDataset, Column
-from confu.data.corruptions import Corruption
+from confu.data import ArrayDataset, Column, Dataset
+from confu.data.columns import Indices
+from confu.data.corrupted import ModalityRows, samples, signal_power
+from confu.data.corruptions import Corruption, GaussianNoise
 from confu.data.dataset import RowsOf
-from confu.data.readers import ImageReader, MelReader
+from confu.data.readers import ImageReader, MelReader, Reader
 from confu.embeddings import EmbeddingTable
 from confu.inference import embed
 from confu.models import MultimodalModel
 from confu.plan import Subset
+from confu.types import Inputs
 from confu_paper.datasets.birds import BirdRows
 from confu_paper.datasets.cub200 import read_cub200
-from confu_paper.datasets.frames import SECONDS, frame_dataset
-from confu_paper.datasets.media import media_dataset
+from confu_paper.datasets.media import SECONDS, frame_dataset, media_dataset
 from confu_paper.datasets.ssw60 import read_ssw60
 from confu_paper.datasets.vb100 import read_vb100
 from confu_paper.experiments.benchmark import replaced
-from confu_paper.experiments.birds_data import BirdMML, with_features
-from confu_paper.experiments.birds_noise import NoisyColumn, estimated_snr_db
-from confu_paper.experiments.birds_parts import digest, evenly
+from confu_paper.experiments.birds_data import BirdMML, digest, evenly, with_features
 
 READ: dict[str, Callable[[Path], BirdRows]] = {"ssw60": read_ssw60, "vb100": read_vb100, "cub200": read_cub200}
 EIGHT = 8
@@ -105,9 +106,9 @@ class BirdTestRows:
             return Views(data, torch.arange(len(data))[:, None], data.ids, data.labels)
         assert isinstance(image, ImageReader) and isinstance(audio, MelReader)
         seconds = SECONDS if self.frames == "single" else None
-        found = frame_dataset(self.rows, image, audio, of.cache, EIGHT, seconds, of.workers, of.progress)
-        data = ArrayDataset(found.columns, found.labels, found.ids, found.class_names)
-        return Views(data, found.frames_of, found.videos.ids, found.videos.labels)
+        frames = frame_dataset(self.rows, image, audio, of.cache, EIGHT, seconds, of.workers, of.progress)
+        data = ArrayDataset(frames.columns, frames.labels, frames.ids, frames.class_names)
+        return Views(data, frames.frames_of, frames.videos.ids, torch.from_numpy(frames.videos.labels))
 
     def tables(
         self, model: MultimodalModel, folder: Path, changed: tuple[str, Corruption] | None = None, seed: int = 0
@@ -199,3 +200,158 @@ def frame_table(table: EmbeddingTable, views: int, number: int, clips: Sequence[
     """The rows of one frame of each clip; arguments as for `clip_means`."""
     chosen = table.select(torch.arange(number, len(table), views))
     return replace(chosen, ids=tuple(clips))
+
+
+STDS = {"image": (0.05, 0.1, 0.15), "audio": (0.1, 0.2, 0.3)}
+LEVELS = (20, 15, 10)
+"""What the paper calls these standard deviations, in dB."""
+_POWER_ROWS = 256  # rows that a power is estimated on
+
+
+@dataclass(frozen=True)
+class PixelNoise:
+    """Normal noise on pixels from 0 to 1, before they are normalised; nothing is clipped.
+
+        (p + σ ε - mean) / std
+
+    Args:
+        std: σ.
+        mean: of each channel, what the reader subtracts.
+        scale: of each channel, what it divides by.
+
+    >>> print(PixelNoise(0.05, (0.5,), (0.5,)))
+    noise of std 0.05 on pixels from 0 to 1
+    """
+
+    std: float
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return f"noise of std {self.std:g} on pixels from 0 to 1"
+
+    def corrupt(self, inputs: Inputs, indices: Indices, source: ModalityRows) -> Inputs:
+        """See `Corruption`."""
+        noisy = GaussianNoise(std=self.std).corrupt(Inputs(self.pixels(inputs), inputs.rows), indices, source)
+        assert isinstance(noisy.values, Tensor)
+        mean, scale = self._channels
+        return Inputs((noisy.values - mean) / scale, noisy.rows)
+
+    def pixels(self, inputs: Inputs) -> Tensor:
+        """The pixels from 0 to 1 of pictures that were normalised."""
+        assert isinstance(inputs.values, Tensor)
+        mean, scale = self._channels
+        return inputs.values * scale + mean
+
+    @property
+    def _channels(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.mean)[:, None, None], torch.tensor(self.scale)[:, None, None]
+
+
+@dataclass(frozen=True)
+class Named:
+    """Stands for a reader where rows are told apart by names, which are hashed as texts are.
+
+    Attributes:
+        settings: of the reader, and of the noise.
+        modality_kind: "text".
+    """
+
+    settings: dict[str, Any]
+    modality_kind: str = "text"
+
+
+class NoisyColumn:
+    """A column with noise on what it gives; rows of one item get the same noise.
+
+    Args:
+        column: from the cache.
+        how: the noise.
+        item_of: (n,) the number of the item that each row is, which its noise depends on.
+        dataset: of the column.
+        modality: of the column.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self, column: Column, how: Corruption, item_of: Int[Tensor, " n"], dataset: Dataset, modality: str, seed: int
+    ) -> None:
+        self.column = column
+        self.how = how
+        self.item_of = item_of
+        self.source = ModalityRows(dataset, modality, seed)
+        reader: Reader = column.reader  # type: ignore[attr-defined]
+        self.reader = Named({**reader.settings, "noise": str(how), "seed": seed})
+        self.keys: list[str | None] = column.keys  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        """(n,) the rows that have an item."""
+        return self.column.present
+
+    def check(self, modality: str) -> None:
+        """See `Column`; the column was checked."""
+
+    def take(self, indices: Indices, modality: str) -> Inputs:
+        """See `Column`; rows of one item share one input."""
+        items, position = self.item_of[indices].unique(return_inverse=True)
+        first = torch.full((len(items),), len(indices)).scatter_reduce(0, position, torch.arange(len(indices)), "amin")
+        inputs = self.column.take(indices[first], modality)
+        changed = self.how.corrupt(inputs, items, self.source)
+        return Inputs(changed.values, changed.rows[position])
+
+
+def bird_conditions(
+    table6: bool, image: Reader, modalities: Collection[str]
+) -> tuple[dict[str, tuple[str, Corruption]], dict[str, str]]:
+    """Noise on pictures and on sounds (Tables 6 and 9), at the standard deviations of Appendix B.4.
+
+    Args:
+        table6: one level on the picture, as in Table 6; otherwise three levels on picture and sound.
+        image: how pictures are read.
+        modalities: of the data set.
+
+    Returns:
+        label -> the modality that is disturbed, and how; label -> the paper's name of the condition.
+    """
+    mean, scale = tuple(image.settings["mean"]), tuple(image.settings["std"])
+    conditions: dict[str, tuple[str, Corruption]] = {}
+    names = {}
+    for modality, stds in STDS.items():
+        for std, level in zip(stds, LEVELS):
+            if modality not in modalities or (table6 and (modality, level) != ("image", LEVELS[0])):
+                continue
+            how = PixelNoise(std, mean, scale) if modality == "image" else GaussianNoise(std=std)
+            conditions[f"{modality} noise {std:g}"] = (modality, how)
+            names[f"{modality} noise {std:g}"] = f"{modality} noise {level} dB"
+    return conditions, names
+
+
+def estimated_snr_db(dataset: Dataset, modality: str, how: Corruption) -> float | None:
+    r"""The signal-to-noise ratio of noise of a given deviation, $10 \log_{10}(P / \sigma^2)$.
+
+    P is the mean square of the numbers that the noise is added to: pixels from 0 to 1, or the spectrogram as the model
+    receives it. It is estimated on 256 rows, evenly among all.
+
+    Args:
+        dataset: undisturbed.
+        modality: that is disturbed.
+        how: `PixelNoise`, or `GaussianNoise` by its `std`.
+
+    Returns:
+        decibels; None for another corruption.
+    """
+    if not isinstance(how, PixelNoise | GaussianNoise) or not how.std:
+        return None
+    rows = torch.linspace(0, len(dataset) - 1, min(_POWER_ROWS, len(dataset))).round().long()
+    inputs = dataset.batch(rows).inputs[modality]
+    if not bool(inputs.present.any()):
+        return None
+    if isinstance(how, PixelNoise):
+        inputs = Inputs(how.pixels(inputs), inputs.rows)
+    powers = torch.cat([signal_power(sample) for sample in samples(inputs, str(how), modality)])
+    power = float(powers.mean())
+    return 10 * math.log10(power / how.std**2) if power > 0 else None

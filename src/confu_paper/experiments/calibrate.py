@@ -1,7 +1,7 @@
 """Find the noise level of AV-MNIST at which a supervised audio classifier is as accurate as the published one."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, linear_regression, pstdev
@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from confu.evaluation import versions
-from confu.evaluation.plots import lines, save_figure
 from confu.files import write_json
 from confu_paper.datasets import build_av_mnist
-from confu_paper.experiments.av_mnist import Size, supervised_run
+from confu_paper.experiments.av_mnist import supervised_run
+from confu_paper.experiments.benchmark import Request
 from confu_paper.experiments.run import execute
 
 STEP_DB = 0.25  # levels are rounded to this: a finer one moves the accuracy less than a seed does
@@ -49,6 +49,19 @@ class Calibration:
         for level, mean in self.means:
             table.add_row(f"{level:g}", f"{mean:.1f}", ", ".join(f"{value:.1f}" for value in self.points[level]))
         return table
+
+    def save(self, out: Path) -> None:
+        """Write `calibration.json`, `.png` and `.svg`."""
+        from confu.evaluation.plots import lines, save_figure
+
+        content = {"target": self.target, "size": self.size, "snr_db": self.snr_db, "versions": versions()}
+        points = [{"snr_db": level, "accuracy": self.points[level], "mean": mean} for level, mean in self.means]
+        write_json(out / "calibration.json", {**content, "points": points})
+        levels, means = zip(*self.means)
+        spread = [pstdev(self.points[level]) for level in levels]
+        published = {f"published, {self.target:g} %": self.target}
+        curve = {"audio classifier": (list(means), spread)}
+        save_figure(lines(levels, curve, published, x_label="speech to noise (dB)"), out / "calibration")
 
 
 def crossing(points: Sequence[tuple[float, float]], target: float) -> float:
@@ -90,26 +103,25 @@ def search(
 
 
 def calibrate(
-    mnist: Path, speech: Path, noise: Path, out: Path, target: float, tolerance: float, levels: Sequence[float],
-    size: Size, runs: Path, seeds: Sequence[int] = (0, 1), progress: bool = True,
-) -> Calibration:  # fmt: skip
+    sources: Mapping[str, Path],
+    out: Path,
+    levels: Sequence[float],
+    request: Request,
+    target: float = 42.0,
+    tolerance: float = 1.5,
+) -> Calibration:
     """Build AV-MNIST at several noise levels and train the audio classifier of a size on each.
 
     The accuracy is that on the test rows, as the published one is; the epoch is chosen on the validation rows. Writes
     `calibration.json`, `.png` and `.svg` to `out` after each level. Finished trainings are reused.
 
     Args:
-        mnist: folder of MNIST.
-        speech: folder of spoken digits.
-        noise: folder of background sounds.
+        sources: the folders `mnist`, `speech` and `noise` of `build_av_mnist`.
         out: for the results; each build is removed when its classifiers are done.
+        levels: the first to measure, two or more, in dB.
+        request: size, seeds of the trainings on each build, whose mean counts, folder of the runs; builds have seed 0.
         target: accuracy in percent.
         tolerance: stop within so many points.
-        levels: the first to measure, two or more, in dB.
-        size: whose audio encoder and training to use.
-        runs: folder of the runs.
-        seeds: of the trainings on each build; their mean is what counts. The builds have the seed 0.
-        progress: whether to draw progress bars.
 
     Raises:
         ValueError: for fewer than two first levels, or as the builder does.
@@ -118,31 +130,21 @@ def calibrate(
         raise ValueError(
             f"calibration starts from two or more different levels in dB, e.g. -12,-14; got {list(levels)}"
         )
-    points: dict[float, list[float]] = {}
+    calibration = Calibration(target, {}, request.size)
 
     def measure(level: float) -> float:
         data = out / f"build{level:g}dB"
-        build_av_mnist(mnist, speech, noise, data, level, progress=progress)
-        name = f"calibrate{level:g}dB"
-        found = [execute(supervised_run("-audio", data, seed, size, name=name), runs, progress) for seed in seeds]
-        points[level] = [100 * report.rows[0].value for report in found]
-        if progress:
-            Console(stderr=True).print(f"{level:g} dB: audio accuracy {fmean(points[level]):.1f} %", highlight=False)
-        _write(Calibration(target, points, size), out)
+        build_av_mnist(**sources, out=data, snr_db=level, progress=request.progress)
+        accuracies = []
+        for seed in request.seeds:
+            run = supervised_run("-audio", data, seed, request.budget, name=f"calibrate{level:g}dB")
+            accuracies.append(100 * execute(run, request.runs, request.progress).rows[0].value)
+        calibration.points[level] = accuracies
+        if request.progress:
+            Console(stderr=True).print(f"{level:g} dB: audio accuracy {fmean(accuracies):.1f} %", highlight=False)
+        calibration.save(out)
         shutil.rmtree(data)
-        return fmean(points[level])
+        return fmean(accuracies)
 
     search(measure, target, tolerance, levels)
-    return Calibration(target, points, size)
-
-
-def _write(found: Calibration, out: Path) -> None:
-    content = {"target": found.target, "size": found.size, "snr_db": found.snr_db, "versions": versions()}
-    points = [{"snr_db": level, "accuracy": found.points[level], "mean": mean} for level, mean in found.means]
-    write_json(out / "calibration.json", {**content, "points": points})
-    spread = [pstdev(found.points[level]) for level, _ in found.means]
-    figure = lines(
-        [level for level, _ in found.means], {"audio classifier": ([mean for _, mean in found.means], spread)},
-        {f"published, {found.target:g} %": found.target}, x_label="speech to noise (dB)",
-    )  # fmt: skip
-    save_figure(figure, out / "calibration")
+    return calibration

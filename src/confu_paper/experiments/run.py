@@ -7,19 +7,56 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
 from confu.data import Splits
 from confu.evaluation import Report, ReportRow, versions
-from confu.evaluation.plots import save_figure
-from confu.training import FitResult, TrainSettings, fit
+from confu.training import TrainSettings, fit
 from confu.training.state import claim_folder
 from confu_paper.experiments.tables import ResultTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Size = Literal["smoke", "small", "paper"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is trained.
+
+    Attributes:
+        size: of encoders and training, a key of a recipe's `SCALES`.
+        limit: training rows at most; None for the size's.
+        epochs: None for the size's.
+    """
+
+    size: Size = "small"
+    limit: int | None = None
+    epochs: int | None = None
+
+    def train(self, settings: TrainSettings, seed: int) -> TrainSettings:
+        """The size's settings with the seed, and with these epochs."""
+        return settings.model_copy(update={"seed": seed} | ({} if self.epochs is None else {"epochs": self.epochs}))
+
+    @property
+    def ending(self) -> str:
+        """What tells the folder of such a run from one of the whole size, e.g. `-n500-e2`."""
+        given = (("n", self.limit), ("e", self.epochs))
+        return "".join(f"-{key}{value}" for key, value in given if value is not None)
+
+    def notes(self, rows: str = "{} rows") -> list[str]:
+        """What a table has to say about a smaller training; `rows` says which they are."""
+        notes = []
+        if self.size == "smoke":
+            notes.append("size smoke shows that everything runs: its numbers mean little, and are not comparable")
+        if self.limit is not None:
+            notes.append(f"trained on {rows.format(self.limit)} only: not comparable")
+        return notes
 
 
 @dataclass(frozen=True)
@@ -46,9 +83,14 @@ class Run:
     monitor: Callable[[nn.Module, Splits], dict[str, float]] | None = None
     threads: int | None = None
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its folder is claimed with."""
+        return {"train": self.train.model_dump(), "run": self.name, **self.description}
+
 
 class Outcome:
-    """What a reproduction found: its reports, and a table and a figure by name.
+    """The result of a reproduction: its reports, and tables and figures by name.
 
     Args:
         size: of the experiment, for the record.
@@ -62,32 +104,33 @@ class Outcome:
 
     def execute(self, runs: Iterable[Run], folder: Path, progress: bool) -> list[Report]:
         """Execute runs, one after the other, and keep their reports."""
-        found = []
-        for run in runs:
-            if progress:
-                Console(stderr=True).print(f"[bold]{run.name}[/bold]  seed {run.train.seed}", highlight=False)
-            found.append(execute(run, folder, progress))
-        self.reports += found
-        return found
+        reports = [execute(run, folder, progress) for run in runs]
+        self.reports += reports
+        return reports
 
     def include(self, other: "Outcome") -> None:
-        """Take over what another reproduction found."""
+        """Add the reports, tables and figures of another outcome."""
         self.reports += other.reports
         self.tables |= other.tables
         self.figures |= other.figures
 
-    def add(self, name: str, table: ResultTable, figure: Figure | None = None) -> None:
-        """Keep a table and its figure, if there is one to see; a note names the precision that auto chose."""
-        precisions = {_precision(report) for report in self.reports}
-        chosen = {precision for requested, precision in precisions if requested != "float32"}
-        if chosen:
-            table = replace(table, notes=(*table.notes, f"trained in {' and '.join(sorted(chosen))}"))
+    def add(self, name: str, table: ResultTable, figure: "Figure | None" = None) -> None:
+        """Keep a table and its figure; a note names the precision that auto chose."""
+        used = set()
+        for report in self.reports:
+            requested = report.settings.get("train", {}).get("precision", "float32")
+            if requested != "float32":  # older reports have the requested one alone
+                used.add(report.settings.get("trained", {}).get("precision", requested))
+        if used:
+            table = replace(table, notes=(*table.notes, f"trained in {' and '.join(sorted(used))}"))
         self.tables[name] = table
         if figure is not None:
             self.figures[name] = figure
 
     def save(self, folder: Path) -> list[Path]:
         """Write each table as `NAME.md`, `.tex`, `.csv`, its figure as `.png`, `.svg`; returns what was written."""
+        from confu.evaluation.plots import save_figure
+
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for name, table in self.tables.items():
@@ -118,20 +161,22 @@ def execute(run: Run, runs: Path, progress: bool = True) -> Report:
     """
     folder = runs / run.name
     file = folder / "report.json"
-    claim_folder(folder, _settings(run))
+    settings = claim_folder(folder, run.settings)
     if file.exists():
         return Report.load(file)
+    if progress:
+        Console(stderr=True).print(f"[bold]{run.name}[/bold]  seed {run.train.seed}", highlight=False)
     trained = train(run, runs, progress)
     started = time.perf_counter()
     rows = run.measure(folder, run.splits())
     trained["measure_seconds"] = round(time.perf_counter() - started, 1)
-    report = Report(rows, {**_settings(run), "trained": trained}, versions())
+    report = Report(rows, {**settings, "trained": trained}, versions())
     report.save(file)
     return report
 
 
 def train(run: Run, runs: Path, progress: bool = True) -> dict[str, Any]:
-    """Train a run, or go on with it; returns how it went at once if it is done.
+    """Train a run, or go on with it; returns the facts of the training at once if it is done.
 
     Raises:
         ValueError: as `confu.training.fit`.
@@ -152,53 +197,42 @@ def train(run: Run, runs: Path, progress: bool = True) -> dict[str, Any]:
         monitor=None if monitor is None else lambda: monitor(objective, splits),
         progress=progress,
     )
-    return _trained(result, sum(parameter.numel() for parameter in objective.parameters()))
+    return {
+        "parameters": sum(parameter.numel() for parameter in objective.parameters()),
+        "steps": result.steps,
+        "best_epoch": result.best_epoch,
+        "best_validation_loss": result.best_loss,
+        "precision": result.precision,
+        "train_seconds": round(result.seconds, 1),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def measured(
-    run: Run, runs: Path, name: str, settings: Mapping[str, Any], measure: Callable[[Path], list[ReportRow]],
+    run: Run,
+    runs: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    measure: Callable[[Path], list[ReportRow]],
     progress: bool = True,
-) -> Report:  # fmt: skip
+) -> Report:
     """A further measurement of a run, kept beside its report as `NAME.json`; trains the run first if it has to.
 
     Args:
-        run: what to measure.
+        run: to measure.
         runs: folder of the runs.
         name: of the measurement.
         settings: what decides it; a stored one with other settings is measured again.
         measure: reads the best weights from the run folder.
-        progress: whether to draw progress bars.
+        progress: draw progress bars.
     """
     execute(run, runs, progress)
     folder = runs / run.name
     file = folder / f"{name}.json"
-    wanted = json.loads(json.dumps({**_settings(run), "measurement": {"name": name, **settings}}))
-    if file.exists() and (found := Report.load(file)).settings == wanted:
-        return found
-    report = Report(measure(folder), wanted, versions())
+    stored_settings = claim_folder(folder, run.settings)
+    expected = json.loads(json.dumps({**stored_settings, "measurement": {"name": name, **settings}}))
+    if file.exists() and (stored := Report.load(file)).settings == expected:
+        return stored
+    report = Report(measure(folder), expected, versions())
     report.save(file)
     return report
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    return {"train": run.train.model_dump(), "run": run.name, **run.description}
-
-
-def _precision(report: Report) -> tuple[str, str]:
-    """The precision that a run asked for, and the one it was trained in; older reports have the first alone."""
-    train: dict[str, Any] = report.settings.get("train", {})
-    trained: dict[str, Any] = report.settings.get("trained", {})
-    requested = train.get("precision", "float32")
-    return requested, trained.get("precision", requested)
-
-
-def _trained(result: FitResult, parameters: int) -> dict[str, Any]:
-    return {
-        "parameters": parameters,
-        "steps": result.steps,
-        "best_epoch": result.best_epoch,
-        "best_validation_loss": result.best_loss,
-        "train_seconds": round(result.seconds, 1),
-        "threads": torch.get_num_threads(),
-        "precision": result.precision,
-    }

@@ -3,20 +3,31 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from confu.checks import check_known
-from confu.evaluation import Summary
 from confu.files import written_whole
-from confu_paper.experiments.latex import escape_latex, latex_table
 from confu_paper.experiments.published import Value
 
+if TYPE_CHECKING:
+    from confu.evaluation import Summary
+
 CSV_HEADER = ("table", "method", "column", "ours_mean", "ours_std", "seeds", "paper_mean", "paper_std")
+# Pairs of plain text and LaTeX.
+_LATEX_MARKS = r"""
+    \ \textbackslash{} ; { \{ ; } \} ; & \& ; % \% ; $ \$ ; # \# ; _ \_ ; ~ \textasciitilde{} ; ^ \textasciicircum{}
+    ; | \textbar{} ; < $<$ ; > $>$ ; -> $\rightarrow$ ; → $\rightarrow$ ; ± $\pm$ ; × $\times$ ; ≤ $\leq$ ; ≥ $\geq$
+    ; − $-$ ; λ $\lambda$ ; τ $\tau$ ; σ $\sigma$ ; Δ $\Delta$ ; … \ldots{} ; -- -{}-
+"""
+_LATEX = dict(pair.split() for pair in _LATEX_MARKS.split(";"))
+# The longest first, so that an arrow is not read as a minus and a greater-than.
+_TO_ESCAPE = re.compile("|".join(re.escape(mark) for mark in sorted(_LATEX, key=len, reverse=True)) + r"|-(?=\d)")
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,9 @@ def _with_std(mean: float, std: float | None) -> str:
     return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
+Rows = Mapping[str, Mapping[str, Cell]]
+
+
 @dataclass(frozen=True)
 class ResultTable:
     """Rows of cells; a dash where there is nothing to say, e.g. where a method cannot answer a query.
@@ -71,15 +85,14 @@ class ResultTable:
     Raises:
         ValueError: if a name stands twice in `columns`, or a row, group or option names what is not there.
 
-    Example:
-        >>> rows = {"confu": {"A": Cell(39.9, 0.2, (39.7, 0.1)), "A+V": Cell(71.0)}, "clip": {"A": Cell(41)}}
-        >>> print(ResultTable("Accuracy (%)", ("A", "A+V"), rows).to_markdown(bold_best=True).rstrip())
-        **Accuracy (%)**
-        <BLANKLINE>
-        | method | A | A+V |
-        |---|---:|---:|
-        | confu | 39.9 ± 0.2 (39.7 ± 0.1) | 71.0 |
-        | clip | **41.0** | - |
+    >>> rows = {"confu": {"A": Cell(39.9, 0.2, (39.7, 0.1)), "A+V": Cell(71.0)}, "clip": {"A": Cell(41)}}
+    >>> print(ResultTable("Accuracy (%)", ("A", "A+V"), rows).to_markdown(bold_best=True).rstrip())
+    **Accuracy (%)**
+    <BLANKLINE>
+    | method | A | A+V |
+    |---|---:|---:|
+    | confu | 39.9 ± 0.2 (39.7 ± 0.1) | 71.0 |
+    | clip | **41.0** | - |
     """
 
     title: str
@@ -129,11 +142,7 @@ class ResultTable:
         return table
 
     def to_markdown(self, bold_best: bool = False) -> str:
-        """For a README.
-
-        Args:
-            bold_best: print the best cells of each column in bold.
-        """
+        """For a README; `bold_best` prints the best cells of each column in bold."""
         best = {column: self.best(column) if bold_best else () for column in self.columns}
 
         def text(label: str, column: str) -> str:
@@ -149,10 +158,10 @@ class ResultTable:
         return "\n".join([f"**{self.title}**", "", *lines, "", *(f"- {note}" for note in self.notes)]) + "\n"
 
     def to_latex(self, label: str | None = None) -> str:
-        r"""A `table` for a paper that loads the package booktabs; the best cells of each column in bold.
+        r"""A `table` for a document that loads the package booktabs; the best cells of each column in bold.
 
         Args:
-            label: for `\ref`; none by default.
+            label: for `\ref`.
         """
         best = {column: self.best(column) for column in self.columns}
 
@@ -164,31 +173,38 @@ class ResultTable:
             # \boldmath for the ±, \textbf for the digits
             return (rf"{{\boldmath\textbf{{{ours}}}}}" if row in best[column] else ours) + escape_latex(cell.paper)
 
-        heads = {column: self.groups.get(column, ("", column)) for column in self.columns}
-        return latex_table(
-            self.title,
-            [self.row_header, *(name for _, name in heads.values())],
-            [[escape_latex(row), *(text(row, column) for column in self.columns)] for row in self.rows],
-            [head for head, _ in heads.values()],
-            self.notes,
-            label,
-        )
+        heads = [self.groups.get(column, ("", column)) for column in self.columns]
+        header = [escape_latex(name) for name in (self.row_header, *(name for _, name in heads))]
+        rows = [[escape_latex(row), *(text(row, column) for column in self.columns)] for row in self.rows]
+        lines = [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape_latex(self.title)}}}",
+            *([rf"\label{{{label}}}"] if label is not None else []),
+            rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
+            r"\toprule",
+            *_group_rows([group for group, _ in heads]),
+            _latex_row(header),
+            r"\midrule",
+            *(_latex_row(row) for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(rf"\par\smallskip{{\footnotesize {escape_latex(note)}\par}}" for note in self.notes),
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
 
     def to_csv(self, name: str | None = None) -> str:
-        """One row a cell, with every digit; a cell that there is not has no row.
-
-        Args:
-            name: in the column `table`; the title by default.
-        """
-        name = self.title if name is None else name
+        """One row a cell, with every digit; `name` is in the column `table`, the title by default."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_HEADER)
         for label, cells in self.rows.items():
             for column in self.columns:
                 if (cell := cells.get(column)) is not None:
-                    paper = cell.published or (None, None)
-                    writer.writerow([name, label, column, cell.mean, cell.std, cell.num_seeds, *paper])
+                    table, paper = self.title if name is None else name, cell.published or (None, None)
+                    writer.writerow([table, label, column, cell.mean, cell.std, cell.num_seeds, *paper])
         return text.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
@@ -197,13 +213,6 @@ class ResultTable:
 
     def write(self, folder: str | Path, name: str) -> list[Path]:
         """Write `NAME.md`, `NAME.tex` and `NAME.csv`, each whole or not at all; none if one cannot be made.
-
-        Args:
-            folder: made if there is none.
-            name: of the files, and of the table in them.
-
-        Returns:
-            the three files.
 
         Raises:
             ValueError: if the name is not one that a file can have on every system.
@@ -220,7 +229,7 @@ class ResultTable:
 
 
 def percent(
-    summaries: Iterable[Summary],
+    summaries: Iterable["Summary"],
     method: str,
     query: str,
     published: Value | None = None,
@@ -236,13 +245,64 @@ def percent(
         target: as in them; None takes the first that there is.
     """
     for summary in summaries:
-        found = (summary.method, summary.metric, summary.query) == (method, metric, query)
-        if found and target in (None, summary.target):
+        matches = (summary.method, summary.metric, summary.query) == (method, metric, query)
+        if matches and target in (None, summary.target):
             std = None if summary.std is None else 100 * summary.std
             return Cell(100 * summary.mean, std, published, num_seeds=len(summary.seeds))
     return None
 
 
-def without_gaps(cells: dict[str, Cell | None]) -> dict[str, Cell]:
+def without_gaps(cells: Mapping[str, Cell | None]) -> dict[str, Cell]:
     """Only the cells that there are."""
     return {name: cell for name, cell in cells.items() if cell is not None}
+
+
+def means_and_stds(rows: Rows, columns: Sequence[str]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """The numbers of each row, for `confu.evaluation.plots.bars`; NaN where there is none."""
+    nan = float("nan")
+    means = {label: [cells[c].mean if c in cells else nan for c in columns] for label, cells in rows.items()}
+    stds = {label: [(cells[c].std or nan) if c in cells else nan for c in columns] for label, cells in rows.items()}
+    return means, stds
+
+
+def bands(rows: Rows, columns: Sequence[str]) -> dict[str, tuple[list[float], list[float]]]:
+    """The numbers of each row, for `confu.evaluation.plots.lines`; a single seed has the deviation 0."""
+    means, _ = means_and_stds(rows, columns)
+    return {
+        label: (means[label], [(cells[c].std or 0.0) if c in cells else float("nan") for c in columns])
+        for label, cells in rows.items()
+    }
+
+
+def escape_latex(text: str) -> str:
+    r"""Plain text as LaTeX prints it in any font: special marks escaped, arrows and Greek letters as mathematics.
+
+    >>> escape_latex("mask_ratio ≤ 30 % of x1 -> x2")
+    'mask\\_ratio $\\leq$ 30 \\% of x1 $\\rightarrow$ x2'
+    """
+
+    def escaped(match: re.Match[str]) -> str:
+        if match[0] != "-":
+            return _LATEX[match[0]]
+        before = text[match.start() - 1] if match.start() else " "
+        return "-" if before.isalnum() else "$-$"  # the hyphen of `1e-4`, or the sign of -0.2
+
+    return _TO_ESCAPE.sub(escaped, text)
+
+
+def _group_rows(groups: Sequence[str]) -> list[str]:
+    """The header above the columns' names; neighbours with the same one share it, and "" has none."""
+    if not any(groups):
+        return []
+    parts, rules, start = [""], [], 2  # LaTeX counts columns from 1, and the first holds the labels of the rows
+    for head, same in groupby(groups):
+        width = len(list(same))
+        parts.append(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(head)}}}")
+        if head:
+            rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
+        start += width
+    return [_latex_row(parts), "".join(rules)]
+
+
+def _latex_row(parts: Sequence[str]) -> str:
+    return " & ".join(parts) + r" \\"

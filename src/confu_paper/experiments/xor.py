@@ -1,10 +1,10 @@
 """XOR (Section 3.4, Fig 3 and Fig 6): three variables of which any two say nothing of each other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -19,13 +19,12 @@ from confu.nn.encoders import MLPEncoder
 from confu.plan import Plan, Subset
 from confu.training import ContrastiveObjective, TrainSettings
 from confu_paper.datasets import xor, xor_candidates, xor_ceiling
-from confu_paper.experiments.benchmark import Benchmark, zero_shot
+from confu_paper.experiments.benchmark import Benchmark, Request, zero_shot
 from confu_paper.experiments.published import XOR_SMALLEST_DIMENSION
-from confu_paper.experiments.run import Outcome, Run
-from confu_paper.experiments.tables import Cell, ResultTable, percent, without_gaps
+from confu_paper.experiments.run import Outcome, Run, Size
+from confu_paper.experiments.tables import Cell, ResultTable, bands, percent, without_gaps
 from confu_paper.sweeps.numbers import number_name
 
-Size = Literal["smoke", "small", "paper"]
 NAMES = ("x1", "x2", "x3")
 QUERY, TARGET = Subset("x1", "x3"), Subset("x2")
 QUERIES = (Subset("x1"), Subset("x3"), QUERY)
@@ -35,9 +34,7 @@ QUERIES = (Subset("x1"), Subset("x3"), QUERY)
 class Scale:
     """How large an experiment is."""
 
-    num_train: int
-    num_validation: int
-    num_test: int
+    rows: tuple[int, int, int]  # to train, validate and test on
     epochs: int
     batch_size: int
     lr_at_least: float
@@ -47,16 +44,19 @@ class Scale:
 
 SCALES: dict[str, Scale] = {
     # Seconds: does everything run? The numbers mean little.
-    "smoke": Scale(1_024, 256, 256, epochs=4, batch_size=256, lr_at_least=1e-3, ps=(0.0, 1.0), dims=(4, 16)),
+    "smoke": Scale((1_024, 256, 256), epochs=4, batch_size=256, lr_at_least=1e-3, ps=(0.0, 1.0), dims=(4, 16)),
     # Minutes: the paper's data, a fifth of its epochs at ten times its learning rate.
-    "small": Scale(10_000, 2_000, 5_000, epochs=10, batch_size=512, lr_at_least=1e-3, ps=(0, 0.5, 1), dims=(4, 8, 64)),
+    "small": Scale((10_000, 2_000, 5_000), 10, batch_size=512, lr_at_least=1e-3, ps=(0, 0.5, 1), dims=(4, 8, 64)),
     # Appendix A.4.
     "paper": Scale(
-        10_000, 2_000, 5_000, epochs=50, batch_size=512, lr_at_least=0.0,
-        ps=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), dims=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+        (10_000, 2_000, 5_000),
+        epochs=50,
+        batch_size=512,
+        lr_at_least=0.0,
+        ps=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+        dims=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
     ),
-}  # fmt: skip
-
+}
 
 # Two models of one pair each would never see x1 and x3 together: CLIP has one model of the pairs with the target.
 PLANS: dict[str, Plan] = {"clip": Plan.parse(["x1 ~ x2", "x3 ~ x2"], modalities=NAMES)}
@@ -78,26 +78,20 @@ def xor_run(
         dim: size of the common space.
         seed: of the data, the weights and the order of the rows.
         size: of the data and the training.
-        tweaks: changed settings, by the names in `confu_paper.sweeps.space.DOMAINS`.
+        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
     """
     check_known("method", method, METHODS)
     scale, tweaks = SCALES[size], dict(tweaks or {})
     dim = int(tweaks.pop("dim", dim))
-    train = TrainSettings(
-        epochs=scale.epochs,
-        batch_size=scale.batch_size,
-        lr=max(LR.get(method, 1e-4), scale.lr_at_least),
-        seed=seed,
-        log_every=20,
-    )
-    description: dict[str, Any] = {
-        "recipe": "xor", "size": size, "method": method, "p": p, "dim": dim, "fusion": METHODS[method].fusion
-    }  # fmt: skip
+    lr = max(LR.get(method, 1e-4), scale.lr_at_least)
+    train = TrainSettings(epochs=scale.epochs, batch_size=scale.batch_size, lr=lr, seed=seed, log_every=20)
+    description: dict[str, Any] = {"recipe": "xor", "size": size, "method": method, "p": p, "dim": dim}
+    description |= {"fusion": METHODS[method].fusion} | ({"tweaks": tweaks} if tweaks else {})
     return Run(
         name=f"xor/{size}/{method}-p{p:g}-d{dim}{suffix(tweaks)}-s{seed}",
-        description=description | ({"tweaks": tweaks} if tweaks else {}),
+        description=description,
         train=tweaked(train, method, tweaks),
-        splits=partial(xor, p, scale.num_train, scale.num_validation, scale.num_test, seed=seed),
+        splits=partial(xor, p, *scale.rows, seed=seed),
         objective=partial(_objective, method, dim, tweaks),
         measure=partial(_measure, method, seed),
         monitor=_monitor,
@@ -124,22 +118,27 @@ def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[Repor
     return zero_shot(model, table, xor_candidates(), TARGET, QUERIES, method, seed).rows
 
 
-def xor_benchmark(size: Size, p: float = 1.0) -> Benchmark:
-    """XOR as a benchmark: x2 is read from x1, from x3, and from both."""
+def xor_benchmark(name: str, request: Request, frames: str = "eight") -> Benchmark:
+    """XOR as a benchmark, at the first p of the request: x2 is read from x1, from x3, and from both."""
+    size, p = request.size, 1.0 if request.ps is None else request.ps[0]
 
     def runs(method: str, seed: int, tweaks: Tweaks) -> list[Run]:
         return [xor_run(method, p, seed=seed, size=size, tweaks=tweaks)]
 
+    def splits(modalities: Sequence[str], seed: int) -> Splits:
+        return xor(p, *SCALES[size].rows, seed=seed)
+
     return Benchmark(
-        name="xor", size=size, modalities=NAMES, target=TARGET, queries=QUERIES,
-        runs=runs, splits=lambda modalities, seed: xor(p, *_rows(size), seed=seed), prompts=xor_candidates,
-        notes=(f"XOR at p = {p:g}, {SCALES[size].num_test:,} test rows",),
-    )  # fmt: skip
-
-
-def _rows(size: Size) -> tuple[int, int, int]:
-    scale = SCALES[size]
-    return scale.num_train, scale.num_validation, scale.num_test
+        name="xor",
+        size=size,
+        modalities=NAMES,
+        target=TARGET,
+        queries=QUERIES,
+        runs=runs,
+        splits=splits,
+        prompts=xor_candidates,
+        notes=(f"XOR at p = {p:g}, {SCALES[size].rows[2]:,} test rows",),
+    )
 
 
 def fused_query(method: str) -> str:
@@ -148,34 +147,17 @@ def fused_query(method: str) -> str:
     return str(QUERY) if spec.fused or spec.score != "cosine" else "mean(x1, x3)"
 
 
-def reproduce_xor(
-    size: Size, methods: Sequence[str], seeds: Sequence[int], runs: Path, ps: Sequence[float] | None = None,
-    dim: int = 128, progress: bool = True,
-) -> Outcome:  # fmt: skip
-    """Fig 3: accuracy of predicting x2 from x1 and x3 as the share of XOR rows grows, beside the Bayes ceiling.
-
-    Args:
-        size: of the experiment.
-        methods: names in `METHODS`.
-        seeds: one run each.
-        runs: folder of the runs; finished ones are read.
-        ps: XOR shares; None for those of the size.
-        dim: size of the common space.
-        progress: whether to draw progress bars.
-    """
-    ps = SCALES[size].ps if ps is None else ps
-    rows: dict[str, dict[str, Cell]] = {
-        "ceiling": {f"p = {p:g}": Cell(100 * xor_ceiling(p)) for p in ps},
-    }
-    outcome = Outcome(size)
-    for method in methods:
-        cells = {}
-        for p in ps:
-            found = outcome.execute([xor_run(method, p, dim, seed, size) for seed in seeds], runs, progress)
-            cells[f"p = {p:g}"] = percent(summarise(found), method, fused_query(method))
-        rows[method] = without_gaps(cells)
+def reproduce_xor(request: Request, dim: int = 128) -> Outcome:
+    """Fig 3: accuracy of predicting x2 from x1 and x3 as the share of XOR rows grows, beside the Bayes ceiling."""
+    scale, outcome = SCALES[request.size], Outcome(request.size)
+    ps = scale.ps if request.ps is None else request.ps
+    methods = request.chosen(but=())
+    rows = {"ceiling": {f"p = {p:g}": Cell(100 * xor_ceiling(p)) for p in ps}}
+    rows |= _accuracies(
+        outcome, request, methods, {f"p = {p:g}": partial(xor_run, p=p, dim=dim, size=request.size) for p in ps}
+    )
     notes = (
-        f"dimension {dim}, seeds {_list(seeds)}, {SCALES[size].num_test:,} test rows, 32 candidates, chance 3.1 %",
+        f"dimension {dim}, {request.seeds_note}, {scale.rows[2]:,} test rows, 32 candidates, chance 3.1 %",
         "ceiling: (1 + 31 p) / 32, what the best predictor reaches; a finite test set moves it by about 0.7",
         "the paper shows Fig 3 as a plot only: ConFu and Symile rise to 100 at p = 1, GRAM and TRIANGLE stay below 15, "
         "Tri-CLIP at chance (about 3)",
@@ -184,52 +166,42 @@ def reproduce_xor(
     title = "XOR: accuracy of x1 + x3 -> x2 (%)"
     table = ResultTable(title, tuple(rows["ceiling"]), rows, notes, references=("ceiling",))
     ceiling = {"ceiling": [cell.mean for cell in rows["ceiling"].values()]}
-    figure = lines(ps, _bands(rows, methods), ceiling, x_label="share of XOR rows p")
-    outcome.add("xor", table, figure)
+    curves = bands({method: rows[method] for method in methods}, table.columns)
+    outcome.add("xor", table, lines(ps, curves, ceiling, x_label="share of XOR rows p"))
     return outcome
 
 
-def reproduce_xor_dimension(
-    size: Size, methods: Sequence[str], seeds: Sequence[int], runs: Path, dims: Sequence[int] | None = None,
-    progress: bool = True,
-) -> Outcome:  # fmt: skip
-    """Fig 6: accuracy at p = 1 as the embedding dimension grows.
-
-    Args:
-        size: of the experiment.
-        methods: names in `METHODS`.
-        seeds: one run each.
-        runs: folder of the runs; finished ones are read.
-        dims: embedding dimensions; None for those of the size.
-        progress: whether to draw progress bars.
-    """
-    dims = SCALES[size].dims if dims is None else dims
-    outcome = Outcome(size)
-    rows: dict[str, dict[str, Cell]] = {}
-    for method in methods:
-        cells = {}
-        for dim in dims:
-            found = outcome.execute([xor_run(method, 1.0, dim, seed, size) for seed in seeds], runs, progress)
-            cells[f"dim {dim}"] = percent(summarise(found), method, fused_query(method))
-        rows[method] = without_gaps(cells)
+def reproduce_xor_dimension(request: Request) -> Outcome:
+    """Fig 6: accuracy at p = 1 as the embedding dimension grows."""
+    scale, outcome = SCALES[request.size], Outcome(request.size)
+    dims = scale.dims if request.dims is None else request.dims
+    # CLIP is at chance at any size.
+    methods = request.chosen(but=("clip", "tri-clip") if request.methods is None else ())
+    rows = _accuracies(
+        outcome, request, methods, {f"dim {dim}": partial(xor_run, dim=dim, size=request.size) for dim in dims}
+    )
     notes = (
-        f"p = 1, seeds {_list(seeds)}, {SCALES[size].epochs} epochs, encoders 5 -> 128 -> 128 at every dimension",
+        f"p = 1, {request.seeds_note}, {scale.epochs} epochs, encoders 5 -> 128 -> 128 at every dimension",
         f"the paper's Fig 6: Symile reaches 100 from dimension {XOR_SMALLEST_DIMENSION['symile']}, ConFu from "
         f"{XOR_SMALLEST_DIMENSION['confu']}, GRAM and TRIANGLE not even at 1024",
         *(f"{method}: {METHODS[method].about}" for method in methods if "-" in method),
     )
     table = ResultTable("XOR at p = 1: accuracy by dimension (%)", tuple(f"dim {dim}" for dim in dims), rows, notes)
-    outcome.add("xor-dimension", table, lines(dims, _bands(rows, methods), x_label="embedding dimension", log_x=True))
+    figure = lines(dims, bands(rows, table.columns), x_label="embedding dimension", log_x=True)
+    outcome.add("xor-dimension", table, figure)
     return outcome
 
 
-def _list(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
-
-
-def _bands(rows: dict[str, dict[str, Cell]], methods: Sequence[str]) -> dict[str, tuple[list[float], list[float]]]:
-    """Means and standard deviations of each method's row, for a figure."""
-    return {
-        method: ([cell.mean for cell in rows[method].values()], [cell.std or 0.0 for cell in rows[method].values()])
-        for method in methods
-    }
+def _accuracies(
+    outcome: Outcome, request: Request, methods: Sequence[str], columns: dict[str, Callable[..., Run]]
+) -> dict[str, dict[str, Cell]]:
+    """The accuracy of each method's fused query by column, each of which makes the run of a method and a seed."""
+    rows = {}
+    for method in methods:
+        cells = {}
+        for column, make in columns.items():
+            runs = [make(method, seed=seed) for seed in request.seeds]
+            summaries = summarise(outcome.execute(runs, request.runs, request.progress))
+            cells[column] = percent(summaries, method, fused_query(method))
+        rows[method] = without_gaps(cells)
+    return rows

@@ -1,1 +1,1 @@
-"""The paper's measurements, each a function of a benchmark, methods and seeds: what a table or a figure runs."""
+"""The paper's measurements, each a function of a benchmark and a request: what a table or a figure runs."""

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from confu.evaluation import Summary, summarise
+from confu.evaluation import Report, Summary, summarise
 from confu.evaluation.plots import bars
 from confu.methods import paper_name
-from confu_paper.experiments.benchmark import Benchmark
+from confu_paper.experiments.benchmark import DEVIATION, Benchmark, Request, accuracies, summaries_by_method
 from confu_paper.experiments.published import Value
 from confu_paper.experiments.run import Outcome, Run
-from confu_paper.experiments.tables import Cell, ResultTable, percent, without_gaps
-from confu_paper.experiments.views import DEVIATION, accuracies
+from confu_paper.experiments.tables import Cell, ResultTable, means_and_stds, percent, without_gaps
 
 Reference = tuple[Callable[[int], list[Run]], Mapping[str, Value]]
 """Makes the runs of a seed, and the published values by query; their reports hold `accuracy` rows."""
@@ -19,71 +17,51 @@ Reference = tuple[Callable[[int], list[Run]], Mapping[str, Value]]
 
 def reproduce_zero_shot(
     benchmark: Benchmark,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    runs: Path,
-    progress: bool = True,
+    request: Request,
+    name: str = "zero-shot",
     references: Mapping[str, Reference] | None = None,
     notes: Sequence[str] = (),
-    name: str | None = None,
 ) -> Outcome:
     """Accuracy of each query that a method can answer, a dash where it cannot.
 
     Args:
-        benchmark: what to measure on.
-        methods: names in `confu.methods.METHODS`.
-        seeds: one run each.
-        runs: folder of the runs; finished ones are read.
-        progress: whether to draw progress bars.
+        benchmark: to measure on.
+        request: methods, seeds, runs.
+        name: of the table.
         references: further rows that do not compete, e.g. supervised classifiers.
-        notes: what the table must say beside the benchmark's own notes.
-        name: of the table; by default the benchmark's.
+        notes: what the table has to say beside the benchmark's own notes.
     """
     outcome = Outcome(benchmark.size)
-    rows, found_by = {}, {}
     columns = {benchmark.letter(query): query for query in queries_shown(benchmark)}
-    for method in methods:
-        if benchmark.rows is None:
-            found = [run for seed in seeds for run in benchmark.runs(method, seed, {})]
-            reports = outcome.execute(found, runs, progress)
-        else:
-            reports = [
-                accuracies(benchmark, run, method, seed, runs, progress)
-                for seed in seeds
-                for run in benchmark.runs(method, seed, {})
-            ]
-            outcome.reports += reports
-        found_by[method] = summarise(reports)
-    views = any(one.metric.endswith(DEVIATION) for found in found_by.values() for one in found)
-    for method, summaries in found_by.items():
+
+    def report(method: str, seed: int, run: Run) -> list[Report]:
+        return [accuracies(benchmark, request, method, seed, run)]
+
+    summaries = dict(summaries_by_method(benchmark, request, outcome, report))
+    views = any(one.metric.endswith(DEVIATION) for of_method in summaries.values() for one in of_method)
+    rows = {}
+    for method, of_method in summaries.items():
         published = benchmark.published.get(paper_name(method), {})
-        rows[method] = without_gaps(
-            {column: _cell(summaries, method, query, published.get(query), views) for column, query in columns.items()}
-        )
-    deviations = "over views of the same rows, the mean over seeds of each" if views else "over seeds"
-    notes = [
-        *notes,
-        f"seeds {', '.join(map(str, seeds))}; standard deviations are {deviations}",
-        "mean(...) is the mean of the single embeddings, without a fusion network",
-    ]
+        cells = {
+            column: _cell(of_method, method, query, published.get(query), views) for column, query in columns.items()
+        }
+        rows[method] = without_gaps(cells)
     for label, (make, published) in (references or {}).items():
-        found = [run for seed in seeds for run in make(seed)]
-        summaries = summarise(outcome.execute(found, runs, progress))
-        method = summaries[0].method
-        rows[label] = without_gaps(
-            {column: percent(summaries, method, query, published.get(query)) for column, query in columns.items()}
-        )
-    table = ResultTable(
-        f"{benchmark.name}: zero-shot accuracy (%), ours (published)",
-        tuple(columns),
-        rows,
-        (*notes, *benchmark.notes),
-        references=tuple(references or ()),
+        runs = [run for seed in request.seeds for run in make(seed)]
+        of_runs = summarise(outcome.execute(runs, request.runs, request.progress))
+        method = of_runs[0].method
+        cells = {column: percent(of_runs, method, query, published.get(query)) for column, query in columns.items()}
+        rows[label] = without_gaps(cells)
+    deviations = "over views of the same rows, the mean over seeds of each" if views else "over seeds"
+    notes = (
+        *notes,
+        f"{request.seeds_note}; standard deviations are {deviations}",
+        "mean(...) is the mean of the single embeddings, without a fusion network",
+        *benchmark.notes,
     )
-    nan = float("nan")
-    means = {label: [cells[c].mean if c in cells else nan for c in columns] for label, cells in rows.items()}
-    stds = {label: [(cells[c].std or nan) if c in cells else nan for c in columns] for label, cells in rows.items()}
-    outcome.add(name or benchmark.name, table, bars(list(columns), means, stds))
+    title = f"{benchmark.name}: zero-shot accuracy (%), ours (published)"
+    table = ResultTable(title, tuple(columns), rows, notes, references=tuple(references or ()))
+    outcome.add(name, table, bars(list(columns), *means_and_stds(rows, table.columns)))
     return outcome
 
 

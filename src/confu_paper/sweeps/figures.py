@@ -1,13 +1,19 @@
-"""Figures of sweeps: distributions of differences as boxes, and two objectives with their Pareto front."""
+"""Figures of sweeps: differences as boxes, two objectives with their Pareto front, and the trials of a search."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from confu.evaluation.plot_style import INK, PALETTE, WIDTH, add_legend, check_lengths, new_figure, shortened, styled
+from confu.methods import Value
+from confu_paper.sweeps.numbers import is_share, lower_is_better
+from confu_paper.sweeps.search import SearchResult
+from confu_paper.sweeps.space import Choices, Range
 
 
 def boxes(groups: Mapping[str, Sequence[float]], y_label: str = "difference (points)", zero: bool = True) -> Figure:
@@ -152,3 +158,52 @@ def pareto(
                     break
             taken.append(text.get_window_extent().padded(3))
     return figure
+
+
+def search_figure(result: SearchResult) -> Figure:
+    """The trials one after the other with the best so far, and below them one panel for each searched setting."""
+    best = result.trials.index(result.best)
+    numbers = [trial.number for trial in result.trials]
+    values = [(100 if is_share(result.objective) else 1) * trial.value for trial in result.trials]
+    better = min if lower_is_better(result.objective) else max
+    best_so_far = [better(values[: i + 1]) for i in range(len(values))]
+    columns = min(2, len(result.space))
+    rows = 1 + math.ceil(len(result.space) / columns)
+    ring = {"s": 90, "facecolor": "none", "edgecolor": INK, "zorder": 3}
+    with styled():
+        figure = new_figure(WIDTH, 0.6 + 2.4 * rows)
+        grid = figure.add_gridspec(rows, columns)
+        history = figure.add_subplot(grid[0, :])
+        history.scatter(numbers, values, s=30, color=PALETTE[0], label="trial", zorder=2)
+        history.step(numbers, best_so_far, where="post", color=PALETTE[1], label="best so far", zorder=1)
+        history.scatter([numbers[best]], [values[best]], label="best", **ring)
+        history.xaxis.set_major_locator(MaxNLocator(integer=True))
+        history.set_xlabel("trial")
+        for i, (name, drawn) in enumerate(result.space.items()):
+            axes = figure.add_subplot(grid[1 + i // columns, i % columns], sharey=history)
+            axes.tick_params(labelleft=i % columns == 0)
+            x = _axis(axes, drawn, [trial.tweaks[name] for trial in result.trials])
+            axes.scatter(x, values, s=26, color=PALETTE[0], alpha=0.7, linewidth=0, zorder=2)
+            axes.scatter([x[best]], [values[best]], **ring)
+            axes.set_xlabel(name)
+        unit = " (%)" if is_share(result.objective) else ""
+        figure.supylabel(f"validation {result.objective}{unit}", fontsize=11)
+        add_legend(figure, history)
+    return figure
+
+
+def _axis(axes: Axes, drawn: Range | Choices, values: Sequence[Value]) -> list[float]:
+    """Set up the axis of a setting; returns where its values stand on it."""
+    if isinstance(drawn, Choices):  # they need have no order or distance: they stand side by side
+        axes.set_xticks(range(len(drawn.values)), [str(value) for value in drawn.values])
+        axes.set_xlim(-0.5, len(drawn.values) - 0.5)
+        return [float(drawn.values.index(value)) for value in values]
+    if drawn.log:
+        axes.set_xscale("log")
+        near = drawn.high < 100 * drawn.low  # too few powers of ten to read the axis by
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if near else (1.0,)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=drawn.whole))
+    return [float(value) for value in values]

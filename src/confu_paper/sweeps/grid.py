@@ -1,30 +1,138 @@
 """A grid of settings, one run for each point and seed: validation numbers choose among them, test numbers are shown."""
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Console
 
+from confu.checks import check_known
 from confu.files import write_json
 from confu.methods import Tweaks, Value, check_tweaks
+from confu_paper.experiments.benchmark import Request
 from confu_paper.experiments.run import Run, execute
-from confu_paper.sweeps.grid_result import Measured, SweepResult
-from confu_paper.sweeps.numbers import Read, averaged, report_numbers, validation_metrics, with_means
+from confu_paper.sweeps.numbers import (
+    Read,
+    averaged,
+    lower_is_better,
+    report_numbers,
+    validation_metrics,
+    with_means,
+)
 from confu_paper.sweeps.space import describe, grid_points
 
 Factory = Callable[[Tweaks, int], Sequence[Run]]
 """Makes the runs of some settings and a seed: one, or as many as the method trains models."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One point of a sweep at one seed.
+
+    Attributes:
+        tweaks: the settings that were changed, by name.
+        seed: of its runs.
+        runs: names of its runs, which are their folders.
+        validation: numbers on validation rows at the best epoch; only these choose.
+        test: numbers on test rows, to be shown.
+    """
+
+    tweaks: dict[str, Value]
+    seed: int
+    runs: tuple[str, ...]
+    validation: dict[str, float]
+    test: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep with all its seeds."""
+
+    tweaks: dict[str, Value]
+    measured: tuple[Measured, ...]
+
+    def validation(self, name: str) -> tuple[float, float | None]:
+        """Mean and sample standard deviation over the seeds of a validation number; no deviation for one seed."""
+        return self._mean_and_std(name, [one.validation for one in self.measured], "validation number")
+
+    def test(self, name: str) -> tuple[float, float | None]:
+        """Mean and sample standard deviation over the seeds of a test number; no deviation for one seed."""
+        return self._mean_and_std(name, [one.test for one in self.measured], "test number")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Mean and deviation of every number that all seeds have, for JSON."""
+        content: dict[str, Any] = {"tweaks": self.tweaks, "seeds": [one.seed for one in self.measured]}
+        for part, spread in (("validation", self.validation), ("test", self.test)):
+            common = set.intersection(*(set(getattr(one, part)) for one in self.measured))
+            names = [name for name in getattr(self.measured[0], part) if name in common]
+            content[part] = {name: dict(zip(("mean", "std"), spread(name))) for name in names}
+        return content
+
+    @staticmethod
+    def _mean_and_std(name: str, numbers: Sequence[Mapping[str, float]], what: str) -> tuple[float, float | None]:
+        for of_seed in numbers:
+            check_known(what, name, of_seed)
+        values = [of_seed[name] for of_seed in numbers]
+        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep has measured so far.
+
+    Attributes:
+        name: of the sweep.
+        grid: the values of each setting.
+        seeds: one run, or group of runs, of each point for each.
+        measured: what is there, by point, then seed.
+    """
+
+    name: str
+    grid: dict[str, tuple[Value, ...]]
+    seeds: tuple[int, ...]
+    measured: tuple[Measured, ...]
+
+    @property
+    def points(self) -> list[Point]:
+        """The points of the grid that have a seed at least, in its order."""
+        groups = [
+            (tweaks, tuple(one for one in self.measured if one.tweaks == tweaks)) for tweaks in grid_points(self.grid)
+        ]
+        return [Point(tweaks, measured) for tweaks, measured in groups if measured]
+
+    def best(self, name: str) -> Point:
+        """The point whose validation number has the best mean, the first of equals; test numbers are not looked at.
+
+        Raises:
+            ValueError: if a seed of a point is missing, or no run logged the number.
+        """
+        total = len(grid_points(self.grid)) * len(self.seeds)
+        if missing := total - len(self.measured):
+            raise ValueError(
+                f"sweep {self.name}: {missing} of {total} points and seeds are missing; finish it before choosing"
+            )
+        sign = 1 if lower_is_better(name) else -1
+        return min(self.points, key=lambda point: sign * point.validation(name)[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number, with mean and standard deviation by point, for JSON."""
+        return {
+            "sweep": self.name,
+            "grid": {name: list(values) for name, values in self.grid.items()},
+            "seeds": list(self.seeds),
+            "measured": [asdict(one) for one in self.measured],
+            "points": [point.to_dict() for point in self.points],
+        }
+
+
 def sweep(
     factory: Factory,
     grid: Mapping[str, Sequence[Value]],
-    seeds: Sequence[int],
-    runs: Path,
+    name: str,
+    request: Request,
     read: Read = report_numbers,
-    name: str = "sweep",
-    progress: bool = True,
 ) -> SweepResult:
     """Run every point of a grid at every seed; called again it does only what is missing.
 
@@ -33,17 +141,16 @@ def sweep(
 
     Args:
         factory: makes the runs of a point and a seed.
-        grid: values by name of the setting (see `confu_paper.sweeps.space.DOMAINS`).
-        seeds: of the runs.
-        runs: folder of the runs; finished ones are read, interrupted ones go on.
-        read: the numbers of a report to keep, by name.
+        grid: values by name of the setting (see `confu.methods.DOMAINS`).
         name: of the sweep's folder.
-        progress: whether to say what is left, and draw progress bars.
+        request: seeds, folder of the runs, progress.
+        read: the numbers of a report to keep, by name.
 
     Raises:
         ValueError: for an unknown setting or a value that it does not take, if two points have the same run (the
             recipe does not know the setting), or as `execute`, with the run that failed.
     """
+    seeds, runs = tuple(request.seeds), request.runs
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be at least one, each once; got {list(seeds)}")
     points = grid_points(grid)
@@ -51,38 +158,42 @@ def sweep(
         check_tweaks(tweaks)
     # All runs are made before the first one trains, so that a mistake in the last one is not found hours later.
     jobs = {(i, seed): list(factory(points[i], seed)) for seed in seeds for i in range(len(points))}
-    _check_distinct({job: [run.name for run in found] for job, found in jobs.items()}, points)
-    done = {job: all((runs / run.name / "report.json").exists() for run in found) for job, found in jobs.items()}
-    left = [job for job in jobs if not done[job]]
+    owners: dict[str, tuple[int, int]] = {}
+    for job, of_job in jobs.items():
+        for run in of_job:
+            if (first := owners.setdefault(run.name, job)) != job:
+                described = [f"({describe(points[i])}, seed {seed})" for i, seed in (first, job)]
+                raise ValueError(
+                    f"{' and '.join(described)} are one run, {run.name}: this recipe does not use the setting that "
+                    "differs; leave it out"
+                )
+    finished = [job for job in jobs if all((runs / run.name / "report.json").exists() for run in jobs[job])]
+    left = [job for job in jobs if job not in finished]
     measured: dict[tuple[int, int], Measured] = {}
 
-    def result() -> SweepResult:
+    def save() -> SweepResult:
         order = [(i, seed) for i in range(len(points)) for seed in seeds]
         values = {key: tuple(values) for key, values in grid.items()}
-        return SweepResult(name, values, tuple(seeds), tuple(measured[job] for job in order if job in measured))
+        result = SweepResult(name, values, seeds, tuple(measured[job] for job in order if job in measured))
+        write_json(runs / "sweeps" / name / "result.json", result.to_dict())
+        return result
 
-    def measure(job: tuple[int, int]) -> None:
-        measured[job] = measure_point(jobs[job], points[job[0]], job[1], runs, read, progress)
-
-    for job in jobs:
-        if done[job]:
-            measure(job)
-    write_json(runs / "sweeps" / name / "result.json", result().to_dict())
+    for job in finished:
+        measured[job] = measure_point(jobs[job], points[job[0]], job[1], request, read)
+    result = save()
     started = time.monotonic()
     for i, job in enumerate(left):
-        if progress:
+        if request.progress:
             seconds = (time.monotonic() - started) / i * (len(left) - i) if i else None
-            now = f"{describe(points[job[0]])} seed {job[1]}"
-            Console(stderr=True).print(
-                f"{progress_line(len(jobs), len(left) - i, seconds)}; now {now}", highlight=False
-            )
-        measure(job)
-        write_json(runs / "sweeps" / name / "result.json", result().to_dict())
-    return result()
+            line = progress_line(len(jobs), len(left) - i, seconds)
+            Console(stderr=True).print(f"{line}; now {describe(points[job[0]])} seed {job[1]}", highlight=False)
+        measured[job] = measure_point(jobs[job], points[job[0]], job[1], request, read)
+        result = save()
+    return result
 
 
 def measure_point(
-    found: Sequence[Run], tweaks: Tweaks, seed: int, runs: Path, read: Read, progress: bool = False
+    runs: Sequence[Run], tweaks: Tweaks, seed: int, request: Request, read: Read = report_numbers
 ) -> Measured:
     """Execute the runs of a point, and read their numbers; a number that several of them have is their mean.
 
@@ -92,43 +203,21 @@ def measure_point(
         ValueError: as `execute`, with the run and its settings.
     """
     reports = []
-    for run in found:
+    for run in runs:
         try:
-            reports.append(execute(run, runs, progress))
+            reports.append(execute(run, request.runs, request.progress))
         except ValueError as error:
             raise ValueError(f"run {run.name} ({describe(tweaks)}, seed {seed}): {error}") from error
-    return Measured(
-        tweaks=dict(tweaks),
-        seed=seed,
-        runs=tuple(run.name for run in found),
-        validation=with_means(averaged(validation_metrics(runs / run.name) for run in found)),
-        test=with_means(averaged(read(report) for report in reports)),
-    )
-
-
-def _check_distinct(names: Mapping[tuple[int, int], Sequence[str]], points: Sequence[Tweaks]) -> None:
-    owners: dict[str, tuple[int, int]] = {}
-    for job, found in names.items():
-        for name in found:
-            first = owners.setdefault(name, job)
-            if first != job:
-                raise ValueError(
-                    f"({describe(points[first[0]])}, seed {first[1]}) and ({describe(points[job[0]])}, seed {job[1]}) "
-                    f"are one run, {name}: this recipe does not use the setting that differs; leave it out"
-                )
+    validation = with_means(averaged(validation_metrics(request.runs / run.name) for run in runs))
+    test = with_means(averaged(read(report) for report in reports))
+    return Measured(dict(tweaks), seed, tuple(run.name for run in runs), validation, test)
 
 
 def progress_line(total: int, left: int, seconds: float | None, what: str = "runs") -> str:
-    """How many runs are left, and for how long.
+    """How many of `total` runs or trials are left, and for how long; None while nothing is known.
 
     >>> progress_line(12, 9, 5_460)
     '9 of 12 runs left, about 1 h 31 min'
-
-    Args:
-        total: number of runs or trials.
-        left: of which are still to do.
-        seconds: that they will take; None while nothing is known.
-        what: what is counted.
     """
     if seconds is None:
         return f"{left} of {total} {what} left"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,94 @@ from rich.console import Console
 from confu.files import write_json
 from confu.methods import Tweaks, Value, check_tweaks
 from confu.training.state import claim_folder
-from confu_paper.sweeps.grid import Factory, measure_point, progress_line
-from confu_paper.sweeps.grid_result import Measured, Point
-from confu_paper.sweeps.numbers import Read, lower_is_better, report_numbers
-from confu_paper.sweeps.search_result import SearchResult, Trial
+from confu_paper.experiments.benchmark import Request
+from confu_paper.sweeps.grid import Factory, Measured, Point, measure_point, progress_line
+from confu_paper.sweeps.numbers import lower_is_better
 from confu_paper.sweeps.space import Choices, Range, describe
 
 STUDY = "study.db"
 FAILURES_IN_A_ROW = 3
+Space = Mapping[str, Range | Choices]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One finished trial.
+
+    Attributes:
+        number: in the order in which they were drawn, from 0.
+        tweaks: its settings.
+        value: of the objective, on validation rows.
+        measured: by seed, with the test numbers that are shown of the chosen trial only.
+    """
+
+    number: int
+    tweaks: dict[str, Value]
+    value: float
+    measured: tuple[Measured, ...]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The finished trials of a search.
+
+    Attributes:
+        name: of the search.
+        space: what it draws from.
+        objective: name of the validation number.
+        seed: of the draws.
+        run_seeds: of each trial's runs.
+        trials: the finished ones, by number.
+        failed: number, as text -> error of a trial that failed.
+    """
+
+    name: str
+    space: dict[str, Range | Choices]
+    objective: str
+    seed: int
+    run_seeds: tuple[int, ...]
+    trials: tuple[Trial, ...]
+    failed: Mapping[str, str]
+
+    def ranked(self) -> list[Trial]:
+        """The trials by their value of the objective, best first; test numbers are not looked at.
+
+        Raises:
+            ValueError: if no trial is finished.
+        """
+        if not self.trials:
+            raise ValueError(f"search {self.name} has no finished trial; run it first")
+        sign = 1 if lower_is_better(self.objective) else -1
+        return sorted(self.trials, key=lambda trial: sign * trial.value)
+
+    @property
+    def best(self) -> Trial:
+        """The first of the ranked trials."""
+        return self.ranked()[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every trial with its validation number, and all numbers of the best one, for JSON."""
+        return {
+            "search": self.name,
+            "space": {name: str(values) for name, values in self.space.items()},
+            "objective": self.objective,
+            "seed": self.seed,
+            "run_seeds": list(self.run_seeds),
+            "best": asdict(self.best) if self.trials else None,
+            "trials": [{"number": one.number, "tweaks": one.tweaks, "value": one.value} for one in self.trials],
+            "failed": dict(self.failed),
+        }
 
 
 def search(
     factory: Factory,
-    space: Mapping[str, Range | Choices],
+    space: Space,
     objective: str,
     trials: int,
-    runs: Path,
-    seed: int = 0,
-    run_seeds: Sequence[int] = (0,),
+    name: str,
+    request: Request,
     fixed: Tweaks | None = None,
-    read: Read = report_numbers,
-    name: str = "search",
-    progress: bool = True,
+    seed: int = 0,
 ) -> SearchResult:
     """Try settings that Optuna's TPE sampler draws, until so many trials are finished.
 
@@ -48,16 +115,10 @@ def search(
         space: ranges and choices by name (see `parse_space`).
         objective: name of a validation number: lowest for losses and median ranks, highest for the rest.
         trials: how many to have finished in all.
-        runs: folder of the runs; finished ones are read, interrupted ones go on.
-        seed: of the draws.
-        run_seeds: of each trial's runs; the objective is the mean over them.
-        fixed: settings that are changed for all trials.
-        read: the numbers of a report to keep, by name; shown for the chosen trial, and never the objective.
         name: of the study's folder.
-        progress: whether to say what is left, and draw progress bars.
-
-    Returns:
-        every finished trial, and which one is best.
+        request: the seeds of each trial's runs, over which the objective is the mean; folder of the runs, progress.
+        fixed: settings that are changed for all trials.
+        seed: of the draws.
 
     Raises:
         ValueError: for an unknown setting or number, if the folder holds another search, or if three trials in a row
@@ -65,65 +126,65 @@ def search(
         ImportError: if Optuna is not installed.
     """
     optuna = load_optuna()
-    fixed = dict(fixed or {})
+    fixed, run_seeds = dict(fixed or {}), tuple(request.seeds)
     _check(space, fixed, trials, run_seeds)
-    folder = runs / "searches" / name
-    _claim(folder, factory, space, fixed, seed, run_seeds)
+    folder = request.runs / "searches" / name
+    _claim(folder, factory, space, fixed, {"seed": seed, "run_seeds": list(run_seeds)})
     measured: dict[int, tuple[Measured, ...]] = {}
 
     def settings(parameters: Mapping[str, Any]) -> dict[str, Value]:
         return {**fixed, **{key: _rounded(parameters[key], values) for key, values in space.items()}}
 
-    def measure(number: int, parameters: Mapping[str, Any], bars: bool = False) -> tuple[Measured, ...]:
+    def measure(number: int, parameters: Mapping[str, Any]) -> tuple[Measured, ...]:
         if number not in measured:
             tweaks = settings(parameters)
-            measured[number] = tuple(
-                measure_point(factory(tweaks, one), tweaks, one, runs, read, bars) for one in run_seeds
-            )
+            measured[number] = tuple(measure_point(factory(tweaks, one), tweaks, one, request) for one in run_seeds)
         return measured[number]
 
     with _quiet(optuna):
-        study = _open(optuna, folder / STUDY, objective)
-        complete, failed_state = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
+        # The study has the objective's name: another objective is another study, and shares the runs.
+        direction = "minimize" if lower_is_better(objective) else "maximize"
+        storage = f"sqlite:///{(folder / STUDY).resolve()}"
+        study = optuna.create_study(storage=storage, study_name=objective, direction=direction, load_if_exists=True)
+        states = optuna.trial.TrialState
 
-        def result() -> SearchResult:
-            found = study.get_trials(deepcopy=False, states=[complete])
-            kept = [
-                Trial(one.number, settings(one.params), one.value, measure(one.number, one.params)) for one in found
+        def failed() -> dict[str, str]:
+            return dict(study.user_attrs.get("failed", {}))
+
+        def save() -> SearchResult:
+            complete = study.get_trials(deepcopy=False, states=[states.COMPLETE])
+            finished = [
+                Trial(one.number, settings(one.params), one.value, measure(one.number, one.params)) for one in complete
             ]
-            return SearchResult(name, dict(space), objective, seed, tuple(run_seeds), tuple(kept), _failed(study))
+            result = SearchResult(name, dict(space), objective, seed, run_seeds, tuple(finished), failed())
+            write_json(folder / "result.json", result.to_dict())
+            return result
 
         started, done_here, failures = time.monotonic(), 0, 0
-        while (left := trials - len(study.get_trials(deepcopy=False, states=[complete]))) > 0:
+        while (left := trials - len(study.get_trials(deepcopy=False, states=[states.COMPLETE]))) > 0:
             number, parameters = _next_trial(optuna, study, space, seed)
-            if progress:
+            if request.progress:
                 seconds = (time.monotonic() - started) / done_here * left if done_here else None
                 line = progress_line(trials, left, seconds, "trials")
                 Console(stderr=True).print(f"{line}; now {describe(settings(parameters))}", highlight=False)
             try:
-                found = measure(number, parameters, progress)
+                of_trial = measure(number, parameters)
             except ValueError as error:
                 failures += 1
-                study.set_user_attr("failed", {**_failed(study), str(number): str(error)})
-                study.tell(number, state=failed_state)
+                study.set_user_attr("failed", {**failed(), str(number): str(error)})
+                study.tell(number, state=states.FAIL)
                 Console(stderr=True).print(f"trial {number} failed: {error}", highlight=False, markup=False)
                 if failures == FAILURES_IN_A_ROW:
                     raise ValueError(f"{failures} trials in a row failed, the last: {error}") from error
                 continue
-            study.tell(number, Point(settings(parameters), found).validation(objective)[0])
+            study.tell(number, Point(settings(parameters), of_trial).validation(objective)[0])
             failures, done_here = 0, done_here + 1
-            write_json(folder / "result.json", result().to_dict())
-        outcome = result()
-        write_json(folder / "result.json", outcome.to_dict())
-    return outcome
+            save()
+        return save()
 
 
 def load_optuna() -> Any:
-    """Optuna, or what to install.
-
-    Raises:
-        ImportError: if it is not installed.
-    """
+    """Optuna, or an ImportError that says how to install it."""
     try:
         import optuna
     except ImportError as error:
@@ -133,47 +194,30 @@ def load_optuna() -> Any:
     return optuna
 
 
-def _claim(
-    folder: Path,
-    factory: Factory,
-    space: Mapping[str, Range | Choices],
-    fixed: Tweaks,
-    seed: int,
-    run_seeds: Sequence[int],
-) -> None:
+def _claim(folder: Path, factory: Factory, space: Space, fixed: Tweaks, seeds: Mapping[str, Any]) -> None:
     """Make the folder, or make sure that the search in it is this one, of the same recipe, size, method and data."""
     corner = {**fixed, **{key: _lowest(values) for key, values in space.items()}}
-    found = {
+    runs = {
         f"run {i} of the lowest settings": {"name": run.name, **run.description, "train": run.train.model_dump()}
-        for i, run in enumerate(factory(corner, run_seeds[0]))
+        for i, run in enumerate(factory(corner, seeds["run_seeds"][0]))
     }
-    about = {"space": {key: str(values) for key, values in space.items()}, "fixed": dict(fixed)}
-    claim_folder(folder, {**about, "seed": seed, "run_seeds": list(run_seeds), **found})
+    described = {key: str(values) for key, values in space.items()}
+    claim_folder(folder, {"space": described, "fixed": dict(fixed), **seeds, **runs})
 
 
-def _open(optuna: Any, file: Path, objective: str) -> Any:
-    """The study, which has the objective's name: another objective is another study, and shares the runs."""
-    direction = "minimize" if lower_is_better(objective) else "maximize"
-    storage = f"sqlite:///{file.resolve()}"
-    return optuna.create_study(storage=storage, study_name=objective, direction=direction, load_if_exists=True)
-
-
-def _next_trial(optuna: Any, study: Any, space: Mapping[str, Range | Choices], seed: int) -> tuple[int, dict[str, Any]]:
+def _next_trial(optuna: Any, study: Any, space: Space, seed: int) -> tuple[int, dict[str, Any]]:
     """The trial that was running when the search was killed, or a new one."""
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(states=[states.RUNNING]):
         if trial.params.keys() == space.keys():
             return trial.number, trial.params
         # Killed while its settings were drawn: nothing was trained for it yet.
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.tell(trial.number, state=states.FAIL)
     # A sampler for each trial: one that began anew with the process would draw the same settings again.
     number = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=(1_000_003 * seed + number) % 2**32)
     trial = study.ask({key: _distribution(optuna, values) for key, values in space.items()})
     return trial.number, trial.params
-
-
-def _failed(study: Any) -> dict[str, str]:
-    return dict(study.user_attrs.get("failed", {}))
 
 
 def _distribution(optuna: Any, values: Range | Choices) -> Any:
@@ -195,7 +239,7 @@ def _lowest(values: Range | Choices) -> Value:
     return values.values[0] if isinstance(values, Choices) else int(values.low) if values.whole else float(values.low)
 
 
-def _check(space: Mapping[str, Range | Choices], fixed: Tweaks, trials: int, run_seeds: Sequence[int]) -> None:
+def _check(space: Space, fixed: Tweaks, trials: int, run_seeds: Sequence[int]) -> None:
     if not space:
         raise ValueError("the space has no settings; give at least one, e.g. lr=log:1e-4:1e-2")
     if trials < 1:
@@ -206,8 +250,7 @@ def _check(space: Mapping[str, Range | Choices], fixed: Tweaks, trials: int, run
         raise ValueError(f"{', '.join(both)} cannot be both fixed and searched; leave one out")
     check_tweaks(fixed)
     for name, values in space.items():
-        ends = values.values if isinstance(values, Choices) else (values.low, values.high)
-        for value in ends:
+        for value in values.values if isinstance(values, Choices) else (values.low, values.high):
             check_tweaks({name: value})
 
 

@@ -9,7 +9,7 @@ import torch
 
 from confu.data.manifest import guess_columns, read_manifest
 from confu_paper.datasets.affect import AFFECT, affect_facts, load_affect
-from confu_paper.datasets.affect_manifest import build_affect
+from confu_paper.datasets.affect_build import build_affect
 from paper.datasets.affect_fixtures import DIMS, ROWS, affect_content, write_affect
 
 NAMES = ("vision", "audio", "text")
@@ -233,7 +233,7 @@ def test_padded_rows_end_in_zeros_and_have_no_mask(tmp_path):
 
 
 def test_row_groups_do_not_show(tmp_path, monkeypatch):
-    monkeypatch.setattr("confu_paper.datasets.affect_manifest._CHUNK", 7)
+    monkeypatch.setattr("confu_paper.datasets.affect_build._CHUNK", 7)
     content = affect_content()
     content["train"]["audio"][5, -1, 0] = np.nan
     small = load_affect(built(tmp_path / "a", content))

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from confu_paper.datasets import build_av_mnist, load_av_mnist
-from confu_paper.datasets.digit_captions import DIGIT_WORDS
+from confu_paper.datasets.spoken_digits import DIGIT_WORDS
 from data.fixtures import write_sources
 
 SPLITS = ("train", "validation", "test")
 KILLED = """
 import os, signal, sys
 from confu_paper.datasets import av_mnist_build
-from confu_paper.datasets.transforms import log_spectrogram
+from confu_paper.datasets.av_mnist_sound import log_spectrogram
 calls = []
 def kill(waveforms):
     calls.append(1)

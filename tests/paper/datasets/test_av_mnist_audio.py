@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from confu_paper.datasets.av_mnist_audio import SPEECH_RMS, Draws, Sounds, mix, read_noise, read_speech, split_noise
+from confu_paper.datasets.av_mnist_sound import SPEECH_RMS, Draws, Sounds, mix, read_noise, read_speech, split_noise
 from data.fixtures import write_noise, write_speech
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from confu_paper.datasets.av_mnist_image import fit_pca
+from confu_paper.datasets.av_mnist_build import fit_pca
 
 
 def test_keeps_the_fewest_components_that_reach_the_share():

@@ -261,7 +261,7 @@ def test_each_folder_is_listed_once(tmp_path, monkeypatch):
 
 def test_rows_are_selected_with_all_that_is_theirs(whole):
     rows = read_ssw60(whole / "ssw60")
-    chosen = rows.select(rows.labels.argsort(descending=True, stable=True))
+    chosen = rows.select((-rows.labels).argsort(kind="stable").tolist())
     assert chosen.ids == ["476000", "476723", "483821", "483326"]
     assert chosen.labels.tolist() == [2, 1, 0, 0]
     assert chosen.sources["video"][0] == rows.sources["video"][3]

@@ -46,7 +46,7 @@ def test_splits_share_no_image_and_no_recording(splits):
 def test_image_recording_and_label_are_of_one_digit(splits):
     from sklearn.datasets import load_digits
 
-    from confu_paper.datasets.digits import _sounds
+    from confu_paper.datasets.spoken_digits import _sounds
 
     pictured, (_, said) = load_digits()["target"], _sounds()
     assert splits.test.labels is not None

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from confu_paper.datasets.folder import whole_folder
+from confu_paper.datasets.av_mnist_build import whole_folder
 
 ABANDONED = """
 import os, signal, sys
 from pathlib import Path
-from confu_paper.datasets.folder import whole_folder
+from confu_paper.datasets.av_mnist_build import whole_folder
 with whole_folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half")
     print("writing", flush=True)

@@ -13,11 +13,9 @@ from confu.data.readers import ImageReader, MelReader, VectorReader, WaveformRea
 from confu.data.readers.image import Picture
 from confu_paper.datasets.birds import RowList
 from confu_paper.datasets.decoding import decode, feature_column
-from confu_paper.datasets.frames import SECONDS, frame_dataset
-from confu_paper.datasets.media import media_dataset
+from confu_paper.datasets.media import SECONDS, frame_dataset, media_dataset
 from confu_paper.datasets.ssw60 import read_ssw60
-from confu_paper.datasets.video_frames import FramesReader
-from confu_paper.datasets.video_sound import NoSoundError, VideoSoundReader, sound_track
+from confu_paper.datasets.video import FramesReader, NoSoundError, VideoSoundReader, sound_track
 from paper.datasets.bird_files import RATE, STEP, write_photo, write_sound, write_ssw60, write_video
 
 pytest.importorskip("av")
@@ -90,7 +88,7 @@ def test_the_sound_is_the_track_of_the_video(frames):
 def test_nothing_is_decoded_twice(clips, tmp_path, monkeypatch):
     first = frame_dataset(clips, IMAGE, MEL, tmp_path, frames=4, workers=2, progress=False)
     monkeypatch.setattr(FramesReader, "read", lambda *_: pytest.fail("decoded again"))
-    monkeypatch.setattr("confu_paper.datasets.video_sound.sound_track", _only_silence)
+    monkeypatch.setattr("confu_paper.datasets.video.sound_track", _only_silence)
     files = [Path(path) for path in clips.sources["video"]]
     (tmp_path / "copy.mp4").write_bytes(files[0].read_bytes())
     moved = rows_of({"other": files[1], "name": files[2], "copy": tmp_path / "copy.mp4"})

@@ -13,13 +13,12 @@ import pyarrow.parquet as parquet
 import pytest
 from rich.console import Console
 
-from confu_paper.datasets.listing import about_data_set, data_sets_table, folder_of
-from confu_paper.datasets.registry import data_sets, found
+from confu_paper.datasets.registry import about_data_set, check_files, data_sets, data_sets_table
 
 from .bird_files import write_bird_mml, write_cub200, write_ssw60, write_vb100
 
 pytest.importorskip("av")
-INFO = {info.name: info for info in data_sets()}
+INFO = data_sets()
 
 
 def write_av_mnist(root: Path) -> Path:
@@ -58,8 +57,8 @@ def copied(whole, tmp_path):
 
 
 def state(name, folder, **options):
-    here = found(INFO[name], folder, **options)
-    return here.state, "\n".join(here.what)
+    files = check_files(INFO[name], folder, **options)
+    return files.state, "\n".join(files.findings)
 
 
 def test_every_data_set_of_the_paper_is_known():
@@ -77,7 +76,7 @@ def test_nothing_is_missing_and_everything_is_found(name, whole, tmp_path):
     assert state(name, tmp_path / "nowhere")[0] == "missing"
     (tmp_path / "empty").mkdir()
     assert state(name, tmp_path / "empty")[0] == "missing"
-    assert state(name, folder_of(INFO[name], whole))[0] == "found"
+    assert state(name, INFO[name].folder_in(whole))[0] == "found"
 
 
 def test_what_needs_no_files_is_always_there(tmp_path):
@@ -149,8 +148,8 @@ def test_a_download_is_compared_with_its_checksum(tmp_path):
     assert quick[0] == "incomplete"
     assert "not unpacked yet: tar xzf ssw60.tar.gz" in quick[1] and "checksum not computed" in quick[1]
     info = replace(INFO["ssw60"], checksums={"ssw60.tar.gz": ("md5", hashlib.md5(content).hexdigest())})
-    here = found(info, tmp_path)
-    assert here.state == "incomplete" and "ssw60.tar.gz: its md5 is the published one" in here.what
+    here = check_files(info, tmp_path)
+    assert here.state == "incomplete" and "ssw60.tar.gz: its md5 is the published one" in here.findings
     (tmp_path / "ssw60.tar.gz").write_bytes(b"<html>busy</html>")
     assert "does not begin as a .gz file does" in state("ssw60", tmp_path, checksums=False)[1]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from confu_paper.datasets.transforms import log_spectrogram, shift_time
+from confu_paper.datasets.av_mnist_sound import log_spectrogram, shift_time
 
 
 def slow_log_spectrogram(waveform):

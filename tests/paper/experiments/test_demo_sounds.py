@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from confu.data.readers.mfcc import mfcc
-from confu_paper.demo.sounds import HOP, MELS, RATE, WINDOW, spoken, weakened
+from confu_paper.demo.files import HOP, MELS, RATE, WINDOW, spoken, weakened
 
 
 def coefficients(sound: np.ndarray) -> np.ndarray:

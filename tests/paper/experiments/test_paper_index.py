@@ -7,7 +7,8 @@ import re
 import pytest
 from rich.console import Console
 
-from confu_paper.experiments.paper_index import EXPERIMENTS, SOURCES, entry, index, index_markdown, index_table
+from confu_paper.datasets.registry import data_sets
+from confu_paper.experiments.paper_index import EXPERIMENTS, entry, index, index_table
 from confu_paper.experiments.published import STATEMENTS, VALUES
 
 
@@ -21,19 +22,20 @@ def test_every_table_and_figure_stands_once_in_order():
 def test_an_entry_is_complete_or_is_not_an_experiment(one):
     if one.experiment is None:
         assert not (one.data or one.trained_on or one.also or one.protocol or one.unclear or one.values)
-        assert one.availability(EXPERIMENTS) == "not an experiment"
+        assert one.availability == "not an experiment"
         return
     assert one.experiment in EXPERIMENTS
     assert one.data and one.protocol and one.unclear and one.measures
-    assert {*one.data, *one.trained_on} <= set(SOURCES)
-    assert one.also is None or (one.also in SOURCES and one.also not in one.data)
+    assert {*one.data, *one.trained_on} <= set(data_sets())
+    assert one.also is None or (one.also in data_sets() and one.also not in one.data)
     assert one.frames == "eight" or set(one.data) <= {"ssw60", "vb100"}
-    assert {number.data for number in (*one.values, *one.statements)} <= set(one.data)
+    statements = [statement for statement in STATEMENTS if statement.source == one.name]
+    assert {number.data for number in (*one.values, *statements)} <= set(one.data)
 
 
 def test_every_published_number_belongs_to_an_entry_with_its_data():
     assert sum(len(one.values) for one in index()) == len(VALUES)
-    assert sum(len(one.statements) for one in index()) == len(STATEMENTS)
+    assert {statement.source for statement in STATEMENTS} <= {one.name for one in index()}
     for one in index():
         if one.values:
             assert {number.data for number in one.values} == set(one.data)
@@ -45,17 +47,16 @@ def test_every_experiment_belongs_to_an_entry():
 
 
 def test_sources_say_what_where_and_how_the_files_lie():
-    for source in SOURCES.values():
+    for source in data_sets().values():
         assert source.what and source.get
         assert source.layout or source.name == "xor"
-    assert {source for one in index() for source in (*one.data, *one.trained_on)} == set(SOURCES) - {"mosei"}
+    assert {source for one in index() for source in (*one.data, *one.trained_on)} == set(data_sets()) - {"mosei"}
 
 
-def test_what_can_be_run_depends_on_what_is_connected():
-    assert {one.availability(()) for one in index()} == {"no recipe yet", "not an experiment"}
-    assert entry("table1").availability({"zero-shot"}) == "on av-mnist"
-    assert entry("table2").availability({"retrieval"}) == "on mosi, ur-funny, mustard, or --on av-mnist"
-    assert entry("table5").availability(EXPERIMENTS) == "on ssw60, vb100"
+def test_the_index_says_on_which_data_an_entry_runs():
+    assert entry("table1").availability == "on av-mnist"
+    assert entry("table2").availability == "on mosi, ur-funny, mustard, or --on av-mnist"
+    assert entry("table5").availability == "on ssw60, vb100"
 
 
 @pytest.mark.parametrize("name", ["table6", "Table 6", " TABLE6 "])
@@ -74,33 +75,11 @@ def test_an_unknown_name_gets_the_closest(name, closest):
         entry(name)
 
 
-def test_renderings_have_every_entry_and_only_what_is_connected():
-    connected = {"xor", "zero-shot"}
+def test_the_table_has_every_entry():
     stream = io.StringIO()
-    Console(file=stream, width=200).print(index_table(connected))
-    markdown = index_markdown(connected)
+    Console(file=stream, width=200).print(index_table())
     for one in index():
         assert re.search(rf"\b{one.name}\b", stream.getvalue())
-        assert f"| {one.name} | {one.title} |" in markdown
-    assert len({line.count("|") for line in markdown.splitlines()}) == 1
-    assert markdown.count("no recipe yet") == sum(
-        one.experiment is not None and one.experiment not in connected for one in index()
-    )
-    with pytest.raises(ValueError, match="experiment 'zeroshot' is not known; did you mean 'zero-shot'"):
-        index_markdown({"zeroshot"})
-
-
-def test_the_page_of_an_entry_names_files_and_numbers():
-    page = entry("table6").to_markdown({"noise"})
-    assert "Can be run: on ssw60, or --on av-mnist." in page
-    assert "The paper prints 5 numbers." in page
-    assert "video_ml/<asset_id>.mp4" in page and "zenodo.org/records/18920487" in page
-    page = entry("fig6").to_markdown()
-    assert "- gram, smallest dimension that solves XOR at p = 1: more than 1024" in page
-    assert "- confu, smallest dimension that solves XOR at p = 1: 64" in page
-    assert "gram, accuracy of x1+x3 -> x2 at every p (%): at most 15" in entry("fig3").to_markdown()
-    assert ": 5 to 6" in entry("fig5").to_markdown()
-    assert entry("fig1").to_markdown().endswith("Not an experiment.\n")
 
 
 @pytest.mark.parametrize("file", ["published.toml", "paper_index.toml"])

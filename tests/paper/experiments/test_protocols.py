@@ -1,42 +1,33 @@
 """The paper's measurements on one set of tiny trained models, through the command line."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from confu.cli import app
 from confu.methods import FAIR
-from confu_paper.datasets import build_av_mnist
-from confu_paper.experiments import av_mnist, false_negatives, gaps
-from data.fixtures import write_sources
+from confu_paper.experiments import av_mnist_variants
+from confu_paper.experiments.run import Budget
 
 PAIRS = {"image -> text", "text -> image", "audio -> text", "text -> audio", "image -> audio", "audio -> image"}
 FUSED = {"audio+text -> image", "image+text -> audio", "image+audio -> text"}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, av_mnist_data, tiny_av_mnist):
     """A function that reproduces a table from two seeds of every fair method, and the folder of the runs they share."""
-    root = tmp_path_factory.mktemp("av-mnist")
-    data = build_av_mnist(**write_sources(root), out=root / "built", snr_db=0.0, progress=False)
-    runs = root / "runs"
-    scale = av_mnist.SCALES["smoke"]
+    runs = tmp_path_factory.mktemp("runs")
 
     def reproduce(name, *more):
         file = runs / f"{name}.json"
-        arguments = ["reproduce", name, "--on", "av-mnist", "--size", "smoke", "--seeds", 2, "--data", data]
+        arguments = ["reproduce", name, "--on", "av-mnist", "--size", "smoke", "--seeds", 2, "--data", av_mnist_data]
         arguments += ["--runs", runs, "--json", file, "--no-progress", *more]
-        arguments = [str(one) for one in arguments]
-        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return json.loads(file.read_text())["tables"]
 
-    with pytest.MonkeyPatch.context() as patch:
-        # Batches that fit the generated data set of a few dozen rows.
-        patch.setitem(av_mnist.SCALES, "smoke", replace(scale, train=scale.train.model_copy(update={"batch_size": 10})))
-        yield reproduce, runs
+    return reproduce, runs
 
 
 def test_table2_answers_what_each_method_can(trained):
@@ -105,23 +96,28 @@ def test_few_shot_asks_for_rows_that_there_are_not_with_a_clear_error(trained):
 
 
 def test_gaps_compare_ways_that_are_one_where_nothing_is_missing(trained):
-    rows = trained[0]("gaps", "--shares", "0,0.3", "--seeds", "1", "--limit", "1000")["gaps"]["rows"]
-    assert set(rows) == {f"{share}% missing, {way}" for share in (0, 30) for way in gaps.WAYS}
+    rows = trained[0]("gaps", "--shares", "0,0.3", "--seeds", "1", "--limit", "300")["gaps"]["rows"]
+    assert set(rows) == {f"{share}% missing, {way}" for share in (0, 30) for way in av_mnist_variants.WAYS}
     assert rows["0% missing, masks"] == rows["0% missing, drop"] == rows["0% missing, zeros"]
     assert set(rows["30% missing, masks"]) == {"A", "V", "A+V", "mean(A, V)"}
     assert (trained[1] / "tables" / "smoke" / "gaps.png").is_file()
     trains = {
-        way: json.loads((trained[1] / "av-mnist-gaps" / "smoke" / f"{way}0.3-n1000-s0" / "settings.json").read_text())
+        way: json.loads((trained[1] / "av-mnist-gaps" / "smoke" / f"{way}0.3-n300-s0" / "settings.json").read_text())
         for way in ("masks", "drop")
     }
     assert trains["drop"]["gaps"] == {"share": 0.3, "way": "drop", "seed": 0}
-    # As many inputs: with 70 % of the rows whole, 2.7 a row for masks and 3 for the others.
-    steps = {way: found["train"]["steps_per_epoch"] for way, found in trains.items()}
-    assert steps["masks"] * 2.7 == pytest.approx(steps["drop"] * 3, rel=0.1)
+
+
+def test_gaps_encode_as_many_inputs_in_each_way(av_mnist_data):
+    """With 70 % of the rows whole a row has 2.7 inputs for masks, and 3 for the others."""
+    ways = ("masks", "drop")
+    runs = {way: av_mnist_variants.gap_run(av_mnist_data, 0.3, way, budget=Budget("small")) for way in ways}
+    steps = {way: run.train.steps_per_epoch for way, run in runs.items()}
+    assert steps["masks"] * 2.7 == pytest.approx(steps["drop"] * 3, rel=0.01)
 
 
 def test_false_negatives_compare_what_equal_captions_are(trained, monkeypatch):
-    monkeypatch.setattr(false_negatives, "CAPTIONS", 4)
+    monkeypatch.setattr(av_mnist_variants, "CAPTIONS", 4)
     rows = trained[0]("false-negatives", "--seeds", "1")["false-negatives"]["rows"]
     assert list(rows) == ["negatives", "positives", "excluded", "unique"]
     assert all(set(cells) == {"A", "V", "A+V", "mean(A, V)"} for cells in rows.values())

@@ -9,23 +9,15 @@ from typer.testing import CliRunner
 from confu.cli import app, main
 from confu.evaluation import Report
 from confu.methods import FAIR, METHODS, VARIANTS
-from confu_paper.datasets import build_av_mnist
 from confu_paper.experiments import av_mnist
 from confu_paper.experiments.run import execute
 from confu_paper.experiments.xor import fused_query, xor_run
-from data.fixtures import write_sources
 
 
 def invoke(*arguments):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("av-mnist")
-    return build_av_mnist(**write_sources(root), out=root / "built", snr_db=0.0, progress=False)
 
 
 def test_xor_writes_its_table_and_reuses_finished_runs(tmp_path):
@@ -75,19 +67,9 @@ def test_every_method_of_xor_answers_the_two_to_one_query(method, tmp_path):
     assert fused_query(method) in {row.query for row in rows}
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """Batches that fit the generated data set of a few dozen rows."""
-    scale = av_mnist.SCALES["smoke"]
-    train = scale.train.model_copy(update={"batch_size": 10})
-    monkeypatch.setitem(av_mnist.SCALES, "smoke", scale.__class__(**{**vars(scale), "train": train}))
-
-
-def test_av_mnist_fills_the_whole_table(data, tiny, tmp_path):
-    invoke(
-        "reproduce", "av-mnist", "--size", "smoke", "--seeds", "1", "--data", data, "--runs", tmp_path / "runs",
-        "--json", tmp_path / "out.json", "--no-progress",
-    )  # fmt: skip
+def test_av_mnist_fills_the_whole_table(av_mnist_data, tiny_av_mnist, tmp_path):
+    folders = ["--data", av_mnist_data, "--runs", tmp_path / "runs", "--json", tmp_path / "out.json"]
+    invoke("reproduce", "av-mnist", "--size", "smoke", "--seeds", "1", *folders, "--no-progress")
     table = json.loads((tmp_path / "out.json").read_text())["tables"]["av-mnist"]
     filled = {label: set(cells) for label, cells in table["rows"].items()}
     assert filled == {  # a method that cannot answer shows a dash

@@ -8,8 +8,7 @@ import re
 import pytest
 
 from confu.evaluation import Summary
-from confu_paper.experiments.latex import escape_latex
-from confu_paper.experiments.tables import CSV_HEADER, Cell, ResultTable, percent
+from confu_paper.experiments.tables import CSV_HEADER, Cell, ResultTable, escape_latex, percent
 
 NASTY = r"50 % of a_b & c # {d} $e ~f ^g \h <i|j> λ → 2 ± -0.5, 1e-4"
 

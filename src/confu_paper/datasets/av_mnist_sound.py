@@ -1,4 +1,4 @@
-"""The sound of AV-MNIST: which recordings and noise clips a split may use, what each row draws, and the mixture."""
+"""The sound of AV-MNIST: recordings and noise clips by split, the mixture that each row draws, and its spectrogram."""
 
 import re
 from collections import defaultdict
@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
-from confu_paper.datasets.transforms import RATE, SAMPLES
-from confu_paper.datasets.wav import read_wav, wav_files
+from confu.data.readers.audio import decode_sound
 
+RATE = 8000  # Hz
+SAMPLES = 8000  # one second
+SIZE = 112  # bins and frames
+_FFT, _HOP, _FLOOR_DB = 256, 72, 80.0
 SPLITS = ("train", "validation", "test")
 SPEECH_RMS = 0.1
 _QUIET = 0.01  # a stretch of noise 40 dB below its clip counts as a pause and is not blown up to the level asked
@@ -181,3 +184,85 @@ def _share(clips: list[str], held: int, split: dict[str, list[str]]) -> None:
 
 def _rms(waveform: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+
+
+def log_spectrogram(waveforms: Float[Tensor, "n samples"]) -> UInt8[Tensor, "n bins frames"]:
+    """The log power spectrogram of one-second waveforms at 8 kHz, as 112 x 112 pixels.
+
+        pixel = round(255 (1 + max(10 log10(P / max P), -80) / 80))
+
+    P is the power of a short-time Fourier transform (Hann window of 256 samples, a step of 72, frames centred with
+    reflected ends) in its lowest 112 of 129 bins, up to 3.5 kHz; the maximum is taken over each waveform, so loudness
+    leaves no trace.
+
+    Args:
+        waveforms: 8000 samples each.
+
+    Returns:
+        (n, 112 bins, 112 frames), the lowest frequency first, 255 at the loudest point. All 0 for silence.
+
+    Raises:
+        ValueError: another number of samples.
+
+    >>> log_spectrogram(torch.randn(2, 8000)).shape
+    torch.Size([2, 112, 112])
+    """
+    if waveforms.shape[1] != SAMPLES:
+        raise ValueError(f"waveforms: expected {SAMPLES} samples (1 s at 8 kHz) each, got {waveforms.shape[1]}")
+    window = torch.hann_window(_FFT, dtype=waveforms.dtype, device=waveforms.device)
+    spectrum = torch.stft(waveforms, _FFT, _HOP, window=window, center=True, return_complex=True)[:, :SIZE]
+    power = spectrum.real.square() + spectrum.imag.square()
+    loudest = power.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
+    decibels = 10 * torch.log10((power / loudest).clamp_min(10 ** (-_FLOOR_DB / 10)))
+    return ((1 + decibels / _FLOOR_DB) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def shift_time(pictures: Shaped[Tensor, "n bins frames"], most: int = 16) -> Shaped[Tensor, "n bins frames"]:
+    """Shift each spectrogram in time by up to `most` frames either way; what leaves at one end enters at the other.
+
+    An augmentation: a recording that is heard at many moments is not learned by heart. The shifts come from torch's
+    random state, so that a resumed training repeats them.
+
+    Args:
+        pictures: of any type, time last.
+        most: frames, 0 or more.
+
+    >>> shift_time(torch.arange(6).reshape(1, 2, 3), most=0).tolist()
+    [[[0, 1, 2], [3, 4, 5]]]
+    """
+    shifts = torch.randint(-most, most + 1, (len(pictures), 1, 1), device=pictures.device)
+    frames = pictures.shape[2]
+    source = (torch.arange(frames, device=pictures.device) - shifts) % frames
+    return pictures.gather(2, source.expand_as(pictures))
+
+
+def wav_files(folder: Path | str, what: str) -> list[Path]:
+    """The WAV files of a folder, by name.
+
+    Args:
+        folder: the folder itself, not one above it.
+        what: what they are, for the message.
+
+    Raises:
+        ValueError: no such folder, or no WAV file in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{what}: no such folder: {folder}")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav")
+    if not files:
+        raise ValueError(f"{what}: no .wav file in {folder}; give the folder that holds the files themselves")
+    return files
+
+
+def read_wav(path: Path | str, rate: int) -> np.ndarray:
+    """(samples,) float32 of a WAV file, full scale at 1: channels averaged, resampled to a rate in Hz.
+
+    Raises:
+        ValueError: no such file, no WAV, cut short, empty, silent, or with NaN.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    with path.open("rb") as file:
+        return decode_sound(file, str(path), rate, silent=False)
