@@ -90,7 +90,7 @@ def test_value_and_gradients_are_those_of_the_matrix(contrast, scores, others, t
             torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-9)
 
 
-@pytest.mark.parametrize("others", [2, 4])
+@pytest.mark.parametrize("others", [2])
 def test_gradcheck(others, way):
     def loss(temperature, anchor, *rest):
         return gram_contrast(anchor, rest, temperature, label_smoothing=0.1)

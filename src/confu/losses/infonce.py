@@ -12,7 +12,8 @@ from torch import Tensor
 
 from confu.checks import check_finite, check_fraction, check_known, check_pair, check_rows, check_temperature
 from confu.distributed import every_count, every_rank, gather_rows, world_size
-from confu.losses.tiled import Job, Side, Targets, tiled_info_nce
+from confu.losses.targets import Job, Side, Targets
+from confu.losses.tiled import tiled_info_nce
 from confu.types import Mask, Vectors
 
 SAME_GROUP = ("negatives", "positives", "excluded")

@@ -19,16 +19,16 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from confu.distributed import gather_rows, largest, log_sum_over, rank, scatter_sums, travel, world_size
+from confu.losses.targets import Job, Targets
 from confu.products import products
 
 KEPT_BYTES = 256 * 2**20
@@ -45,87 +45,10 @@ TILE = 2**20  # numbers of a tile of scores: 4 MiB, within the cache of most pro
 LOG2E = math.log2(math.e)
 
 
-@dataclass(frozen=True)
-class Side:
-    """What all processes together have of a side.
-
-    Attributes:
-        rows: (all rows,) which rows of the batch they are, ascending.
-        groups: (all rows,) of each, -1 for none.
-        sizes: of each process, in the order of the ranks.
-    """
-
-    rows: Int[Tensor, " all"]
-    groups: Int[Tensor, " all"] | None
-    sizes: list[int]
-
-    def part(self, process: int) -> slice:
-        """The rows of a process."""
-        start = sum(self.sizes[:process])
-        return slice(start, start + self.sizes[process])
-
-
-@dataclass(frozen=True)
-class Targets:
-    r"""Of a term, the weights alpha, beta and M (see above), over the rows of all processes.
-
-    $M_{ij}$ is `own`_i where j is the target of row i, plus `same_rows`_i + `same_columns`_j where both are of one
-    group, plus `every_row`_i + `every_column`_j everywhere.
-
-    Attributes:
-        left: number of the side of the rows.
-        right: of the columns.
-        rows: (n,) alpha.
-        columns: (m,) beta, or None if only the rows ask.
-        position: (n,) the column of each row's own target, -1 for none; None if column i is that of row i.
-        own: (n,).
-        same: `same_rows` (n,) and `same_columns` (m,), or None.
-        every: `every_row` (n,) and `every_column` (m,), or None.
-    """
-
-    left: int
-    right: int
-    rows: Float[Tensor, " n"]
-    columns: Float[Tensor, " m"] | None
-    position: Int[Tensor, " n"] | None
-    own: Float[Tensor, " n"]
-    same: tuple[Float[Tensor, " n"], Float[Tensor, " m"]] | None = None
-    every: tuple[Float[Tensor, " n"], Float[Tensor, " m"]] | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that is not differentiated.
-
-    Attributes:
-        sides: as `Targets` number them.
-        terms: what is computed.
-        exclude: whether rows of one group are left out of one another's sums.
-        spread: how the rows of several processes meet, `"gather"` or `"ring"`; None if this process has all.
-        weights: of every row and column, by term, where nothing is missing, grouped or smoothed.
-        gradient: whether there will be a backward pass.
-        bfloat16: whether all numbers are bfloat16's, which a GPU multiplies faster.
-    """
-
-    sides: Sequence[Side]
-    terms: Sequence[Targets]
-    exclude: bool
-    spread: str | None
-    weights: Float[Tensor, " terms"] | None
-    gradient: bool
-    bfloat16: bool
-
-
 def tiled_info_nce(
     job: Job, temperature: Float[Tensor, ""], vectors: Sequence[Float[Tensor, "_ dim"]]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, " terms"]]:
-    """The sum of all terms with its gradient, and each term without.
-
-    Args:
-        job: what to compute.
-        temperature: of all terms.
-        vectors: by side, this process's rows.
-    """
+    """The sum of all terms with its gradient, and each term without; of this process's rows of every side."""
     total, losses = _InfoNCE.apply(job, temperature, *vectors)  # pyright: ignore[reportGeneralTypeIssues]
     return total, losses
 
@@ -393,7 +316,9 @@ class _Block:
             return self.kernels.add_softmax(self, rows, columns, into)
         of_left, of_right = into
         row_shares = (self.row_weights * (-rows).exp())[:, None]
-        column_shares = None if columns is None else self.column_weights * (-columns).exp()
+        column_shares = None
+        if columns is not None and self.column_weights is not None:
+            column_shares = self.column_weights * (-columns).exp()
         weights = self.left.new_empty(self._height(), len(self.right))
         room = torch.empty_like(weights) if kept is None else weights
         for tile in self._tiles():
@@ -403,7 +328,7 @@ class _Block:
                 self._scores(tile, made)
             if self.guarded:
                 torch.sub(made, rows[tile, None], out=part).exp_().mul_(self.row_weights[tile, None])
-                if columns is not None:
+                if columns is not None and self.column_weights is not None:
                     part += made.sub_(columns).exp_().mul_(self.column_weights)
             else:
                 made = made.exp2_() if kept is None else made
