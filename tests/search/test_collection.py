@@ -229,12 +229,13 @@ def test_an_index_of_another_model_is_refused(collection, as_users_run):
     other = Embedder(collection.embedder.model, collection.embedder.readers)
     with torch.no_grad():
         weight = next(other.model.parameters()).view(-1)
+        before = weight[0].clone()  # to be put back bitwise
         weight[0] += 1e-3
         try:
             with pytest.raises(ValueError, match=r"made by another model \(.*than the one given.*index again with"):
                 Collection(other, collection.index)
         finally:
-            weight[0] -= 1e-3
+            weight[0] = before
     with pytest.raises(ValueError, match="temperature must be a positive number; got 0"):
         Collection(collection.embedder, collection.index, temperature=0)
 
