@@ -112,8 +112,9 @@ def index(
     console.print(
         f"{found.added} rows added{more}; {found.items} items in [bold]{escape(str(found.folder))}[/bold]: "
         f"{', '.join(map(str, found.subsets))}; metadata: {escape(', '.join(found.metadata)) or 'none'}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        highlight=False,
+        soft_wrap=True,
+    )
     if found.without:
         console.print(f"Without {', '.join(found.without)}: the table has no such column. --column names another.")
     console.print(f"Next: confu search {out}, or the page: confu serve {out}", highlight=False, markup=False)

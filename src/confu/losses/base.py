@@ -160,8 +160,9 @@ def chosen_anchors(anchors: Sequence[str] | None, modalities: Sequence[str]) -> 
 
 def mean_of_anchors(losses: dict[str, Tensor], modalities: Sequence[str], rows: int, temperature: Tensor) -> LossOutput:
     """The output of a loss that is the mean over anchors, each named `text ~ (image, audio)`."""
-    terms = {f"{anchor} ~ ({', '.join(one for one in modalities if one != anchor)})": loss
-             for anchor, loss in losses.items()}  # fmt: skip
+    terms = {
+        f"{anchor} ~ ({', '.join(one for one in modalities if one != anchor)})": loss for anchor, loss in losses.items()
+    }
     return LossOutput(
         total=torch.stack(list(terms.values())).mean(),
         terms={name: loss.detach() for name, loss in terms.items()},

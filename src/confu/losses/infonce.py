@@ -214,19 +214,27 @@ def info_nce_of_scores(
         check_rows(int(counts.min()), 2, "InfoNCE, which needs a negative for each row,")
         loss = -torch.where(asks, (goal * log_softmax).sum(dim=-1), 0).sum(dim=-1) / counts
     if symmetric:
-        turned = None if present is None else present[::-1]
+        turned = None if present is None else (present[1], present[0])
         back = info_nce_of_scores(
-            scores.mT, symmetric=False, present=turned, same=same, same_group=same_group,
+            scores.mT,
+            symmetric=False,
+            present=turned,
+            same=same,
+            same_group=same_group,
             label_smoothing=label_smoothing,
-        )  # fmt: skip
+        )
         loss = (loss + back) / 2
     return loss
 
 
 def _all_at_once(
-    sides: Sequence[Tensor], terms: Sequence[tuple[int, int]], temperature: Tensor, masks: Sequence[Tensor | None],
-    groups: Tensor | None, options: ContrastOptions,
-) -> Float[Tensor, " terms"]:  # fmt: skip
+    sides: Sequence[Tensor],
+    terms: Sequence[tuple[int, int]],
+    temperature: Tensor,
+    masks: Sequence[Tensor | None],
+    groups: Tensor | None,
+    options: ContrastOptions,
+) -> Float[Tensor, " terms"]:
     """Plain torch: the scores of all terms as one tensor."""
     lefts, rights = (torch.tensor(one, device=temperature.device) for one in zip(*terms))
     present = None
@@ -240,15 +248,24 @@ def _all_at_once(
         scores = (stacked / temperature)[lefts] @ stacked[rights].mT
         same = None if groups is None else (groups == groups[:, None]) & (groups >= 0)
         return info_nce_of_scores(
-            scores, symmetric=options.symmetric, present=present, same=same, same_group=options.same_group,
+            scores,
+            symmetric=options.symmetric,
+            present=present,
+            same=same,
+            same_group=options.same_group,
             label_smoothing=options.label_smoothing,
-        )  # fmt: skip
+        )
 
 
 def _in_tiles(
-    vectors: Sequence[Tensor], terms: Sequence[tuple[int, int]], temperature: Tensor, shares: Sequence[float],
-    masks: Sequence[Tensor | None], groups: Tensor | None, options: ContrastOptions,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    vectors: Sequence[Tensor],
+    terms: Sequence[tuple[int, int]],
+    temperature: Tensor,
+    shares: Sequence[float],
+    masks: Sequence[Tensor | None],
+    groups: Tensor | None,
+    options: ContrastOptions,
+) -> tuple[Tensor, Tensor]:
     """By the tiled node, of the rows that are there on all processes."""
     spread, device = options.negatives is not None, temperature.device
     sizes = [size for (size,) in every_count([len(vectors[0])])] if spread else [len(vectors[0])]
@@ -301,9 +318,13 @@ def _sides(
 
 
 def _targets(
-    term: tuple[int, int], sides: Sequence[Side], share: float, options: ContrastOptions, complete: bool,
+    term: tuple[int, int],
+    sides: Sequence[Side],
+    share: float,
+    options: ContrastOptions,
+    complete: bool,
     dtype: torch.dtype,
-) -> Targets:  # fmt: skip
+) -> Targets:
     """The weights of a term's rows, columns and targets (see `Targets`)."""
     (left, right), (lefts, rights) = term, (sides[number] for number in term)
     there = back = None
@@ -318,10 +339,15 @@ def _targets(
     if every_row is not None and every_column is None:
         every_column = torch.zeros_like(same_columns)
     return Targets(
-        left, right, rows, columns, there, own,
+        left,
+        right,
+        rows,
+        columns,
+        there,
+        own,
         None if lefts.groups is None else (same_rows, same_columns),
         None if every_row is None or every_column is None else (every_row, every_column),
-    )  # fmt: skip
+    )
 
 
 def _positions(rows: Tensor, others: Tensor) -> Tensor:

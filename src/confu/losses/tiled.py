@@ -255,9 +255,16 @@ class _Block:
     """The left rows of this process and some right rows."""
 
     def __init__(
-        self, job: Job, term: Targets, left: Tensor, right: Tensor, columns: slice, inverse: Tensor, guarded: bool,
+        self,
+        job: Job,
+        term: Targets,
+        left: Tensor,
+        right: Tensor,
+        columns: slice,
+        inverse: Tensor,
+        guarded: bool,
         here: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         sides = job.sides[term.left], job.sides[term.right]
         mine = sides[0].part(here)
         self.left, self.right, self.inverse, self.guarded = left, right, inverse, guarded

@@ -162,10 +162,9 @@ class Kernels:
         for first in range(0, tiles, lines):
             now = min(lines, tiles - first)
             with _on(device):
-                sums_kernel[(now, len(row_sums))](
-                    left, right, *self._pointers(block), row_sums, column_sums, first * self.tile, n, m, left.shape[1],
-                    chunk, columns=columns, **self._constants(block),
-                )  # fmt: skip
+                sizes = [first * self.tile, n, m, left.shape[1], chunk]
+                arguments = [left, right, *self._pointers(block), row_sums, column_sums, *sizes]
+                sums_kernel[(now, len(row_sums))](*arguments, columns=columns, **self._constants(block))
             total += column_sums[:now].sum(dim=0)
         return row_sums.sum(dim=0).log_(), total.log_() if columns else None
 
@@ -182,18 +181,23 @@ class Kernels:
         self._gradient(block, right, left, [factor, *turned], column_share, row_share, into[1])
 
     def _gradient(
-        self, block: Any, left: Tensor, right: Tensor, pointers: list[Tensor], share: Tensor, other_share: Tensor,
+        self,
+        block: Any,
+        left: Tensor,
+        right: Tensor,
+        pointers: list[Tensor],
+        share: Tensor,
+        other_share: Tensor,
         into: Tensor,
-    ) -> None:  # fmt: skip
+    ) -> None:
         tiles = -(-len(left) // self.tile)
         most = min(-(-_programs(left.device) // tiles), 1 + _EXTRA // left.numel())
         chunk = self._chunk(len(right), most)
         parts = torch.empty(-(-len(right) // chunk), *left.shape, dtype=torch.float32, device=left.device)
         with _on(left.device):
-            gradient_kernel[(tiles, len(parts))](
-                left, right, *pointers, share, other_share, parts, *(len(left), len(right), left.shape[1], chunk),
-                stored=_triton_type(self.dtype), **self._constants(block),
-            )  # fmt: skip
+            sizes = [len(left), len(right), left.shape[1], chunk]
+            arguments = [left, right, *pointers, share, other_share, parts, *sizes]
+            gradient_kernel[(tiles, len(parts))](*arguments, stored=_triton_type(self.dtype), **self._constants(block))
         into += parts[0] if len(parts) == 1 else parts.sum(dim=0)
 
     def _sides(self, block: Any) -> tuple[Tensor, Tensor, torch.device]:

@@ -50,15 +50,23 @@ class MeasuredRecall:
         for one in self.settings:
             table.add_row(
                 (f"{one.value}" if one.dial else "exact") + (" (in use)" if one.in_use and one.dial else ""),
-                f"{100 * one.recall:.1f} %", f"{one.one_ms:.2f}", f"{one.batch_ms:.2f}",
-            )  # fmt: skip
+                f"{100 * one.recall:.1f} %",
+                f"{one.one_ms:.2f}",
+                f"{one.batch_ms:.2f}",
+            )
         return table
 
 
 def measure_recall(
-    folder: Path | str, queries: int = 1000, k: int = 10, out: Path | str | None = None,
-    target: Subset | str | None = None, values: tuple[int, ...] = (), seed: int = 0, **options: Any,
-) -> MeasuredRecall:  # fmt: skip
+    folder: Path | str,
+    queries: int = 1000,
+    k: int = 10,
+    out: Path | str | None = None,
+    target: Subset | str | None = None,
+    values: tuple[int, ...] = (),
+    seed: int = 0,
+    **options: Any,
+) -> MeasuredRecall:
     """Ask an index as people do, through each setting of its dial and exactly, and compare.
 
     Args:
@@ -84,9 +92,14 @@ def measure_recall(
         stored = next((subset for subset in index.subsets if subset == wanted), wanted)
         vectors, asked = sample_queries(index, stored, queries, seed)
         found = MeasuredRecall(
-            tuple(measure_settings(index.backend, vectors, stored, k, values)), k, len(vectors), asked, stored,
-            len(index), read_catalog(Path(folder)).kind,
-        )  # fmt: skip
+            tuple(measure_settings(index.backend, vectors, stored, k, values)),
+            k,
+            len(vectors),
+            asked,
+            stored,
+            len(index),
+            read_catalog(Path(folder)).kind,
+        )
     if out is not None:
         draw(found, out)
         write_json(Path(out).with_suffix(".json"), found.to_dict())

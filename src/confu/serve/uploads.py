@@ -80,10 +80,12 @@ def _audio(name: str, content: bytes, settings: ServeSettings) -> None:
         raise RequestError(413, "audio_too_long", f"{name}: {_time(seconds)} of sound; send {most:g} s at most", name)
     if info.frames * info.channels > most * _RATE * _CHANNELS:
         raise RequestError(
-            413, "audio_too_long",
+            413,
+            "audio_too_long",
             f"{name}: {info.channels} channels of {info.samplerate} Hz are too many samples; send "
-            f"{_CHANNELS} channels of {_RATE} Hz at most", name,
-        )  # fmt: skip
+            f"{_CHANNELS} channels of {_RATE} Hz at most",
+            name,
+        )
 
 
 def _video(name: str, content: bytes, settings: ServeSettings) -> None:

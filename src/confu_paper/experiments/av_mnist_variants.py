@@ -82,8 +82,10 @@ def gap_run(data: Path, share: float, way: str = "masks", seed: int = 0, budget:
 
 def _with_gaps(complete: Callable[[], Splits], share: float, way: str, seed: int) -> Splits:
     splits = complete()
-    parts = [_holed(part, share, way, (seed, i)) for i, part in enumerate((splits.train, splits.validation))]
-    return Splits(*parts, splits.test)
+    train, validation = (
+        _holed(part, share, way, (seed, i)) for i, part in enumerate((splits.train, splits.validation))
+    )
+    return Splits(train, validation, splits.test)
 
 
 def _holed(dataset: Dataset, share: float, way: str, seed: Sequence[int]) -> Dataset:

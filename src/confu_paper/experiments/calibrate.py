@@ -134,7 +134,8 @@ def calibrate(
 
     def measure(level: float) -> float:
         data = out / f"build{level:g}dB"
-        build_av_mnist(**sources, out=data, snr_db=level, progress=request.progress)
+        folders = sources["mnist"], sources["speech"], sources["noise"]
+        build_av_mnist(*folders, data, level, progress=request.progress)
         accuracies = []
         for seed in request.seeds:
             run = supervised_run("-audio", data, seed, request.budget, name=f"calibrate{level:g}dB")

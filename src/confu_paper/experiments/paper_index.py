@@ -84,8 +84,8 @@ def index() -> tuple[Entry, ...]:
     content = tomllib.loads(Path(__file__).with_name("paper_index.toml").read_text(encoding="utf-8"))
     entries = []
     for name, fields in content["entries"].items():
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-        entries.append(Entry(name, **fields))
+        lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        entries.append(Entry(name, **{**fields, **lists}))
     return tuple(entries)
 
 

@@ -25,7 +25,7 @@ _LATEX_MARKS = r"""
     ; | \textbar{} ; < $<$ ; > $>$ ; -> $\rightarrow$ ; → $\rightarrow$ ; ± $\pm$ ; × $\times$ ; ≤ $\leq$ ; ≥ $\geq$
     ; − $-$ ; λ $\lambda$ ; τ $\tau$ ; σ $\sigma$ ; Δ $\Delta$ ; … \ldots{} ; -- -{}-
 """
-_LATEX = dict(pair.split() for pair in _LATEX_MARKS.split(";"))
+_LATEX = {pair[0]: pair[1] for pair in map(str.split, _LATEX_MARKS.split(";"))}
 # The longest first, so that an arrow is not read as a minus and a greater-than.
 _TO_ESCAPE = re.compile("|".join(re.escape(mark) for mark in sorted(_LATEX, key=len, reverse=True)) + r"|-(?=\d)")
 

@@ -30,11 +30,11 @@ def reproduce_few_shot(
             has no row left for are left out.
     """
     outcome = Outcome(benchmark.size)
-    shots = benchmark.shots if shots is None else shots
-    settings = {"shots": list(shots), "repeats": REPEATS}
+    requested = tuple(benchmark.shots if shots is None else shots)
+    settings = {"shots": list(requested), "repeats": REPEATS}
 
     def report(method: str, seed: int, run: Run) -> list[Report]:
-        measure = partial(_measure, benchmark, method, seed, shots)
+        measure = partial(_measure, benchmark, method, seed, requested)
         few = benchmark.measure(run, request, "few-shot", settings, measure)
         return [few, accuracies(benchmark, request, method, seed, run)]
 
@@ -42,11 +42,11 @@ def reproduce_few_shot(
     for method, summaries in summaries_by_method(benchmark, request, outcome, report):
         features = dict.fromkeys(summary.query for summary in summaries if summary.metric.endswith("-shot accuracy"))
         for feature in features:
-            cells = {f"{n} shots": percent(summaries, method, feature, metric=f"{n}-shot accuracy") for n in shots}
+            cells = {f"{n} shots": percent(summaries, method, feature, metric=f"{n}-shot accuracy") for n in requested}
             zero = percent(summaries, method, feature, target=str(benchmark.target))
             rows[f"{method} ({benchmark.letter(feature)})"] = without_gaps({"zero-shot": zero, **cells})
-    left_out = [n for n in shots if not any(f"{n} shots" in cells for cells in rows.values())]
-    shots = [n for n in shots if n not in left_out]
+    left_out = [n for n in requested if not any(f"{n} shots" in cells for cells in rows.values())]
+    used = [n for n in requested if n not in left_out]
     drawn = (
         "the validation rows, which every method shares; measured on all test rows"
         if benchmark.rows is None
@@ -55,7 +55,7 @@ def reproduce_few_shot(
     notes = [f"{request.seeds_note}; the mean over {REPEATS} draws of labelled rows from {drawn}"]
     if left_out:
         notes.append(f"left out, as the smallest class has too few rows: {', '.join(map(str, left_out))} shots")
-    columns = [f"{n} shots" for n in shots]
+    columns = [f"{n} shots" for n in used]
     title = f"{benchmark.name}: few-shot accuracy (%)"
     outcome.add(name, ResultTable(title, ("zero-shot", *columns), rows, (*notes, *benchmark.notes)))
     for query in benchmark.queries:
@@ -67,9 +67,7 @@ def reproduce_few_shot(
             series |= {label: rows[label] for label in labels[:1]}
         stars = {label: cells["zero-shot"].mean for label, cells in series.items() if "zero-shot" in cells}
         if series:
-            figure = lines(
-                list(shots), bands(series, columns), x_label="labelled rows a class", log_x=True, stars=stars
-            )
+            figure = lines(used, bands(series, columns), x_label="labelled rows a class", log_x=True, stars=stars)
             outcome.figures[f"{name}-{'-'.join(query)}"] = figure
     return outcome
 

@@ -14,9 +14,14 @@ from confu.nn.layers import check_positive
 FEATURES = 1280
 # Repeats, kernel, stride of the first, expansion, channels out; stem and head are those of the smallest EfficientNet.
 STAGES = (
-    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
-)  # fmt: skip
+)
 
 
 class EfficientNetLite0Encoder(PretrainedEncoder):
