@@ -53,3 +53,8 @@ def test_training_on_arrays_imports_only_what_it_needs(tmp_path):
 
 def test_methods_and_settings_are_imported_without_torch():
     assert imported(METHODS, "torch", "numpy", "accelerate", "transformers", "scipy") == []
+
+
+def test_public_names_are_there_and_loaded_when_used():
+    listed = imported("import sys, confu; print(*dir(confu), *(name for name in sys.modules if name == 'torch'))")
+    assert "torch" not in listed and {"fit", "Plan", "ConFuLoss", "load", "Index"} <= set(listed)

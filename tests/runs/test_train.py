@@ -249,3 +249,10 @@ def test_sweep_trains_the_grid_and_reads_it_the_second_time(clips):
         sweep(clips / "run.yaml", {"train.lr": [1e-3, -1]}, progress=False)
     with pytest.raises(ValueError, match="each with its values"):
         sweep(clips / "run.yaml", {"train.lr": []}, progress=False)
+
+
+def test_a_finished_run_has_its_fingerprint(clips):
+    parts = confu.load(clips / "runs" / "clips").parts
+    recorded = dict(parts._fingerprints)  # loading has read it, and hashed no weights
+    parts._fingerprints.clear()
+    assert list(recorded.values()) == [parts.fingerprint()]

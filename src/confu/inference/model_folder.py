@@ -145,6 +145,15 @@ def write_parts(parts: ModelParts, folder: Path | str, licence: str | None = Non
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def record_fingerprint(run: Path) -> None:
+    """Write the fingerprint of a run's best weights into its `inputs.json`, so that a search need not hash them."""
+    inputs = load_inputs(run)
+    checked = _sample_digest(run / "best" / WEIGHTS, inputs["readers"])
+    if inputs.get("checked") != checked:
+        parts = read_parts(run, allow_custom=True)  # it was trained here with these functions
+        write_json(run / INPUTS, {**inputs, "fingerprint": parts.fingerprint(), "checked": checked})
+
+
 def save_inputs(
     folder: Path,
     readers: Mapping[str, Reader],

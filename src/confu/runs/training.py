@@ -17,7 +17,7 @@ from torch import nn
 from confu.data.coverage import coverage
 from confu.data.manifest import Manifest
 from confu.distributed import rank, wait
-from confu.inference.model_folder import save_inputs
+from confu.inference.model_folder import record_fingerprint, save_inputs
 from confu.methods import METHODS, make_objective
 from confu.runs.prepare import RUN, Prepared, open_manifest, prepare, prepare_again
 from confu.runs.rows import PARTS
@@ -77,6 +77,8 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
             objective = build_run_objective(run, prepared.encoders)
             splits = prepared.splits()
         result = fit(objective, splits.train, splits.validation, train_settings, folder, described, progress=progress)
+        if rank() == 0:
+            record_fingerprint(folder)
     console.print(
         f"Trained in {result.seconds:.0f} s; the lowest validation loss, {result.best_loss:.3f}, was in epoch "
         f"{result.best_epoch} of {train_settings.epochs}. The run is in {folder}"
