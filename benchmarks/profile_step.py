@@ -101,10 +101,13 @@ def table(found: dict[str, Any]) -> Table:
     return made
 
 
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm", "aten::baddbmm_")
+
+
 def check_equal() -> None:
     """Fail unless the products of a loss are seen by the profiler as often as they must be."""
     found = profiled("loss, N = 64", loss_step("confu", 64, *three_modalities()), 2)
-    calls = sum(row["calls"] for row in found["operators"] if row["operator"] in ("aten::mm", "aten::addmm"))
+    calls = sum(row["calls"] for row in found["operators"] if row["operator"] in PRODUCTS)
     if not calls >= 9:  # three stacks: scores, and the gradients of both sides
         raise RuntimeError(f"a step of the loss shows {calls} products, fewer than it needs")
     print(f"a step of the loss: {found['calls']:.0f} calls of operators, {calls:.0f} of them products")

@@ -1,6 +1,7 @@
 """The benchmarks' peers compute what confu computes, and the table of goals says what was measured."""
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,6 @@ SAYS = {
     "step": ("loss and gradient within", 10),
     "many_modalities": ("together = one by one", 6),
     "search": ("the same 10 rows", 2),
-    "probe": ("the objective of scikit-learn", 2),
     "supply": ("the same batches", 3),
     "av_mnist_small": ("loss and gradient within", 1),
     "profile_step": ("calls of operators", 1),
@@ -25,13 +25,21 @@ SAYS = {
 
 @pytest.fixture(scope="module")
 def quick():
-    pytest.importorskip("sklearn")
     command = [sys.executable, FOLDER / "run_all.py", "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return {part.partition("\n")[0]: part for part in done.stdout.split("== ")[1:]}
 
 
+@pytest.mark.parametrize("name", ["loss_ways", "methods"])
+def test_the_losses_peers_compute_the_same(monkeypatch, capsys, name):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    importlib.import_module(name).check_equal()
+    says, least = SAYS[name]
+    assert capsys.readouterr().out.count(says) >= least
+
+
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", SAYS)
 def test_every_peer_computes_the_same(quick, name):
     says, least = SAYS[name]
@@ -68,10 +76,6 @@ def test_goals_are_read_from_each_part_and_judged_by_the_worse_thread(benchmarks
         write_part(tmp_path, "loss", threads, rows=rows, missing=["a peer: not installed"])
     supply = {"kind": "bytes in memory", "supply": "DataLoader, 2 workers", "ms a batch": 20.0}
     write_part(tmp_path, "supply", rows=[supply | {"confu's ratio": shares(0.07)}])
-    write_part(tmp_path, "probe", rows=[
-        {"cs": [1.0], "contender": "confu", **spread(1.0)},
-        {"cs": [1.0], "contender": "scikit-learn, tol 1e-06", **spread(4.0), **shares(0.26)},
-    ])  # fmt: skip
     write_part(tmp_path, "cached-gradients", rows=[
         {"way": "plain step", **spread(100.0), **shares(1.0)}, {"way": "in parts of 64", **spread(1), **shares(1.37)},
     ])  # fmt: skip
@@ -87,7 +91,6 @@ def test_goals_are_read_from_each_part_and_judged_by_the_worse_thread(benchmarks
     assert {what: standing(row) for what, row in rows.items() if standing(row) != "not measured"} == {
         "loss / released code's way, N = 256": "missed",  # with two threads
         "batch supply, bytes in memory / DataLoader, 2 workers": "ambitious",
-        "probe, 1 C / scikit-learn, tol 1e-06": "missed",
         "cached gradients, 4 parts / plain step": "first",
         "peak memory at N = 16384": "first",
         "GPU loss / cuBLAS bf16, four products, N = 4096": "ambitious",

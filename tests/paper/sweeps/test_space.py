@@ -2,8 +2,7 @@
 
 import pytest
 
-from confu import methods
-from confu.methods import DOMAINS, check_tweaks
+from confu.methods import DOMAINS, check_tweaks, tweaks
 from confu_paper.sweeps.space import Choices, Range, grid_points, parse_grid, parse_space
 
 
@@ -108,4 +107,4 @@ def test_tweaks_are_checked_by_name_and_number():
 
 
 def test_every_setting_that_a_recipe_takes_has_a_domain():
-    assert {*methods.MODEL_TWEAKS, *methods.TRAIN_TWEAKS, *methods.FUSION_TWEAKS, "temperature"} == set(DOMAINS)
+    assert {*tweaks.MODEL_TWEAKS, *tweaks.TRAIN_TWEAKS, *tweaks.FUSION_TWEAKS, "temperature"} == set(DOMAINS)

@@ -92,6 +92,7 @@ def test_a_key_is_asked_for_and_sent(open_page, guarded):
 def test_a_busy_server_is_asked_again(open_page):
     page = open_page()
     expect(page.locator(".start").first).to_be_visible()
+    page.clock.install()
     times = []
 
     def busy(route):
@@ -100,11 +101,14 @@ def test_a_busy_server_is_asked_again(open_page):
             route.continue_()
             return
         error = {"error": {"code": "busy", "message": "the queue is full", "field": None}}
-        route.fulfill(status=503, headers={"Retry-After": "1"}, content_type="application/json", body=json.dumps(error))
+        route.fulfill(
+            status=503, headers={"Retry-After": "300"}, content_type="application/json", body=json.dumps(error)
+        )
 
     page.route("**/v1/search", busy)
     page.get_by_role("button", name="Ask with ").first.click()
-    expect(page.get_by_role("alert")).to_contain_text("The server is busy; asking again in 1 s")
+    expect(page.get_by_role("alert")).to_contain_text("The server is busy; asking again in 10 s")
+    page.clock.fast_forward(10_000)
     found(page)
     expect(page.get_by_role("alert")).to_be_hidden()
 
