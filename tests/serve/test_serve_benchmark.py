@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from search.tiny_collection import write_collection
 
 
+@pytest.mark.heavy
 def test_both_ways_find_the_same(tmp_path):
     script = Path(__file__).parents[2] / "benchmarks" / "serve.py"
     command = [sys.executable, script, "--index", write_collection(tmp_path, rounds=1), "--quick"]

@@ -40,6 +40,7 @@ def test_xor_writes_its_table_and_reuses_finished_runs(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("state.pt")} == states
 
 
+@pytest.mark.heavy  # an example trains XOR too, and is run
 def test_the_bilinear_variant_solves_xor_where_pairs_do_not(tmp_path):
     """The claim of the paper at its smallest: ten epochs of a quarter of the data at dimension 16."""
     accuracies = {}
