@@ -68,7 +68,7 @@ def write_part(folder, name, threads=1, arguments=(), **results):
     (folder / f"{name}-{threads}t.json").write_text(json.dumps(content))
 
 
-def test_goals_are_read_from_each_part_and_judged_by_the_worse_thread(benchmarks, tmp_path):
+def test_goals_are_judged_by_the_worse_thread_count(benchmarks, tmp_path):
     ways = {"released code's way": 1.0, "confu": 0.55}
     for threads, more in ((1, 0.0), (2, 0.1)):
         rows = [{"what": "N = 256", "n": 256, "way": way, "ms": 10.0, **shares(ratio + more)}

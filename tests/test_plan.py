@@ -104,7 +104,7 @@ def test_subsets_are_in_the_plans_order_singles_first():
     assert str(plan.subset("audio+image")) == "image+audio"
 
 
-def test_a_modality_that_is_only_fused_has_no_embedding_of_its_own():
+def test_an_only_fused_modality_has_no_embedding():
     plan = Plan.parse(["text ~ audio+image", "image ~ text"])
     assert {str(subset) for subset in plan.subsets} == {"text", "image", "audio+image"}
 

@@ -56,7 +56,7 @@ def test_hits_say_what_is_known_of_them(index):
         index.get("nobody")
 
 
-def test_queries_may_be_one_vector_many_or_what_an_embedder_gives(index):
+def test_queries_may_be_vectors_or_encoded_items(index):
     class Encoded:
         vectors = queries()
 
@@ -126,7 +126,7 @@ def test_several_read_what_one_writes(tmp_path):
     Index.open(tmp_path / "index", writable=True).close()
 
 
-def test_columns_may_come_later_and_whole_numbers_may_become_floats(tmp_path):
+def test_columns_may_be_added_and_integers_become_floats(tmp_path):
     index = made(tmp_path / "index", items(3))
     table = items(2, start=10).table
     index.add(Items(table, pa.table({"year": [1.5, 2.5], "seen": [datetime(2024, 5, 1, 12), None]})))

@@ -173,7 +173,7 @@ def test_wrong_settings_are_refused(as_users_run):
         TRIANGLELoss(NAMES, formula="realeased")
 
 
-def test_symiles_shuffles_follow_the_seed_in_training_and_are_fixed_in_evaluation():
+def test_symile_shuffles_are_fixed_in_evaluation():
     z, loss = embeddings(), SymileLoss(NAMES)
 
     def under(seed):
@@ -202,7 +202,7 @@ def test_only_symile_of_few_negatives_draws_random_numbers(make):
 
 
 @joint
-def test_without_a_temperature_it_is_learned_and_its_gradient_is_right(make):
+def test_the_default_temperature_is_learned(make):
     assert len(list(make().parameters())) == 1
     assert not list(make(temperature=0.2).parameters())
     step = 1e-2

@@ -109,7 +109,7 @@ def by_rows(z, term, complete):
 
 
 @pytest.mark.parametrize("weighting", ["paper", "released"])
-def test_each_term_is_the_mean_over_its_complete_rows_with_every_row_as_a_negative(weighting):
+def test_terms_average_complete_rows_against_all_rows(weighting):
     plan = confu_plan(NAMES, 0.3)
     z = embeddings(present=MASKS)
     out = ConFuLoss(plan, weighting=weighting)(z)
@@ -123,7 +123,7 @@ def test_each_term_is_the_mean_over_its_complete_rows_with_every_row_as_a_negati
     torch.testing.assert_close(out.total, expected / (1 if weighting == "paper" else 6))
 
 
-def test_rows_without_a_modality_get_no_gradient_and_their_numbers_do_not_matter():
+def test_missing_rows_get_no_gradient():
     plan = confu_plan(NAMES)
     z = embeddings(present=MASKS)
     clean = ConFuLoss(plan)(z).total
@@ -184,7 +184,7 @@ def test_the_logged_bound_is_that_of_the_terms():
     assert "total_correlation_bound" in CLIPLoss(("image", "text"))(z).metrics
 
 
-def test_collapsed_embeddings_cost_log_n_a_term_and_bound_nothing():
+def test_collapsed_embeddings_bound_nothing():
     same = {Subset.parse(name): normalize(torch.ones(16, 4), dim=1) for name in SUBSETS}
     out = ConFuLoss(confu_plan(NAMES))(Embeddings(same))
     assert out.total.item() == pytest.approx(3 * math.log(16), abs=1e-4)  # six terms at a half
@@ -199,7 +199,7 @@ def test_the_order_of_the_rows_does_not_matter(loss):
 
 
 @pytest.mark.parametrize("make", [lambda t: ConFuLoss(confu_plan(NAMES), t), lambda t: CLIPLoss(NAMES, t)])
-def test_a_learned_temperature_is_one_parameter_and_gets_the_gradient_of_every_term(make):
+def test_learned_temperature_gets_every_terms_gradient(make):
     loss = make(Temperature(0.2, learned=True))
     assert [tuple(parameter.shape) for parameter in loss.parameters()] == [()]
     out = loss(embeddings())

@@ -42,7 +42,7 @@ def one_at_a_time(oracle, queries, targets):
 
 @pytest.mark.parametrize("unit", [True, False], ids=["unit", "any length"])
 @pytest.mark.parametrize("split", SPLITS, ids=str)
-def test_multilinear_products_and_volumes_are_those_of_the_definition(split, unit):
+def test_products_and_volumes_follow_the_definition(split, unit):
     sides = two_sides(split, unit=unit)
     expected = one_at_a_time(lambda *all: multilinear_oracle(all), *sides)
     torch.testing.assert_close(multilinear_scores(*sides), expected, atol=1e-12, rtol=1e-12)
@@ -100,7 +100,7 @@ def test_rows_and_roles_may_change_places(score):
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.__name__)
-def test_a_rotation_changes_the_multilinear_product_of_three_alone(score):
+def test_rotation_changes_only_the_multilinear_product(score):
     rotation, _ = torch.linalg.qr(vectors(1, 7)[0])
     for split in splits_of(score):
         queries, targets = two_sides(split)

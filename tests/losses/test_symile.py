@@ -122,7 +122,7 @@ def test_with_one_other_all_negatives_are_those_of_info_nce():
     torch.testing.assert_close(symile_contrast(anchor, [other], 0.2, negatives="n_squared"), expected)
 
 
-def test_the_order_of_rows_and_of_the_others_does_not_matter_to_all_negatives():
+def test_all_negatives_ignore_the_order_of_rows():
     anchor, *others = leaves(4)
     value = symile_contrast(anchor, others, negatives="n_squared")
     order = torch.tensor([2, 0, 3, 1])
@@ -134,7 +134,7 @@ def test_the_order_of_rows_and_of_the_others_does_not_matter_to_all_negatives():
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)
-def test_coordinates_may_be_reordered_and_two_signs_flipped_but_not_rotated(negatives):
+def test_symile_symmetries_exclude_rotation(negatives):
     anchor, *others = leaves(3)
 
     def contrast(anchor, others):

@@ -54,7 +54,7 @@ def test_three_modalities_are_equation_13_with_each_term_once():
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_any_number_of_modalities_is_the_chain_rule_over_every_order(count):
+def test_bound_is_the_chain_rule_in_every_order(count):
     modalities = "abcde"[:count]
     for seed in range(3):
         losses = random_losses(modalities, seed)
@@ -62,7 +62,7 @@ def test_any_number_of_modalities_is_the_chain_rule_over_every_order(count):
         assert bound == pytest.approx(chain_rule(losses, modalities), abs=1e-10)
 
 
-def test_neither_order_of_sides_nor_of_modalities_matters_and_more_terms_do_not_either():
+def test_the_order_of_sides_and_terms_does_not_matter():
     losses = random_losses("abcd")
     bound = total_correlation_bound(losses, "abcd")
     turned = {(Subset(*reversed(right.names)), left): value for (left, right), value in losses.items()}

@@ -130,7 +130,7 @@ def test_large_tests_are_ranked_on_a_sample_that_is_told(run, tmp_path, monkeypa
     assert sampled(16, 10).tolist() == sorted(set(sampled(16, 10).tolist()))
 
 
-def test_a_run_without_texts_is_classified_by_centroids_and_labels_may_be_missing(tmp_path, monkeypatch):
+def test_without_texts_classes_are_centroids(tmp_path, monkeypatch):
     rows = make_rows(tmp_path, 60)
     for row in rows[::9]:
         row["label"] = ""

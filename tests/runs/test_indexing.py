@@ -87,7 +87,7 @@ def test_every_row_is_found_by_every_subset_that_it_has(run, tmp_path):
     assert not (tmp_path / "index" / ".embedding").exists()
 
 
-def test_files_stay_where_they_are_and_stored_pictures_get_a_file(run, tmp_path):
+def test_files_stay_and_stored_pictures_get_one(run, tmp_path):
     write_manifest(tmp_path, sensor=None, n=3)
     np.save(tmp_path / "a.npy", np.ones(6, np.float32))
     manifest = write_manifest(tmp_path, n=3, sensor=["a.npy", "a.npy", None])

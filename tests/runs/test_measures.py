@@ -67,7 +67,7 @@ def test_the_gain_is_the_difference_on_the_same_rows():
     assert gain.low <= gain.value <= gain.high
 
 
-def test_the_main_query_is_the_largest_one_for_the_preferred_target():
+def test_the_main_query_is_the_largest_of_the_target():
     table = make_table(30, 4)
     assert measure_retrieval(table, preferred=("text",)).main == (Subset("image", "audio", "depth"), TEXT)
     assert measure_retrieval(make_table(30)).main == (Subset("image", "audio"), TEXT)
@@ -118,7 +118,7 @@ def test_a_modality_that_no_row_has_leaves_the_others():
     assert any(text.startswith("audio -> text: fewer than two rows") for text in found.refused)
 
 
-def test_zero_shot_is_that_of_the_metric_and_unknown_classes_are_left_out():
+def test_zero_shot_leaves_unknown_classes_out():
     table = make_table(30, gaps=0.2)
     labels = torch.where(torch.arange(30) < 5, -1, table.labels)
     found = measure_zero_shot(table, labels, CLASSES, PROMPTS)

@@ -38,7 +38,7 @@ def broken(tmp_path):
     return tmp_path
 
 
-def test_broken_rows_stop_the_run_and_are_named_with_row_and_column(broken):
+def test_broken_rows_stop_the_run_with_row_and_column(broken):
     with pytest.raises(ValueError) as caught:
         train(write_run(broken), progress=False)
     message = str(caught.value)
@@ -54,7 +54,7 @@ def test_broken_rows_stop_the_run_and_are_named_with_row_and_column(broken):
     assert not (broken / "runs" / "clips" / "settings.json").exists()
 
 
-def test_broken_rows_are_set_aside_on_request_counted_and_never_replaced(broken, capsys):
+def test_broken_rows_are_skipped_and_counted_on_request(broken, capsys):
     folder = train(write_run(broken), ["data.on_error=skip"])
     assert "5 of 60 rows are set aside" in capsys.readouterr().err
     opened = open_run(folder)
@@ -75,7 +75,7 @@ def test_an_empty_column_is_named_and_cannot_be_skipped(tmp_path):
             train(write_run(tmp_path), [f"data.on_error={on_error}"], progress=False)
 
 
-def test_duplicate_ids_and_unknown_splits_are_rows_that_cannot_be_used(tmp_path):
+def test_duplicate_ids_and_unknown_splits_are_problems(tmp_path):
     rows = [{**row, "split": "train"} for row in make_rows(tmp_path)]
     for number in range(0, 60, 6):
         rows[number]["split"] = "val"
@@ -157,7 +157,7 @@ train: {epochs: 1, batch_size: 8}
         (["data.gaps=drop", "train.batch_size=48"], r"that have every modality \(data.gaps: drop\)"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_the_table_is_an_error_before_the_files_are_opened(tmp_path, sets, message):
+def test_settings_are_checked_before_files_are_opened(tmp_path, sets, message):
     write_table(tmp_path, make_rows(tmp_path))
     with pytest.raises(ValueError, match=message):
         train(write_run(tmp_path), sets, progress=False)
@@ -175,7 +175,7 @@ def test_a_term_that_no_row_completes_is_named(tmp_path):
     train(tmp_path / "run.yaml", sets, progress=False)
 
 
-def test_check_lists_what_is_broken_in_a_manifest_and_in_a_run_file(broken):
+def test_check_lists_problems_of_manifest_and_run_file(broken):
     for address in (broken / "clips.csv", write_run(broken)):
         found = check(address, broken / "out", progress=False)
         assert not found.sound

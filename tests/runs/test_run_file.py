@@ -15,7 +15,7 @@ def mistakes(folder, text, sets=()):
     return str(caught.value)
 
 
-def test_run_file_paths_start_at_its_folder_and_what_is_left_out_is_default(tmp_path):
+def test_run_file_paths_are_relative_to_its_folder(tmp_path):
     run = read_run_file(write_run(tmp_path))
     assert run.manifest == str(tmp_path / "clips.csv")
     assert run.out == str(tmp_path / "runs" / "clips")
@@ -23,7 +23,7 @@ def test_run_file_paths_start_at_its_folder_and_what_is_left_out_is_default(tmp_
     assert run.data.gaps == "mask"
 
 
-def test_run_file_says_all_its_mistakes_at_once_with_lines_and_nearest_keys(tmp_path):
+def test_run_file_reports_all_mistakes_with_lines(tmp_path):
     text = """manifest: clips.csv
 out: runs/clips
 modalities:
@@ -61,7 +61,7 @@ data: {shares: [0.5, 0.5], cache: true, workers: "3"}
         assert line in found, line
 
 
-def test_run_file_without_a_column_or_modalities_says_what_is_missing(tmp_path):
+def test_run_file_without_columns_says_what_is_missing(tmp_path):
     text = "manifest: a.csv\nout: runs\nmodalities:\n  image:\n    kind: image\n    encoder: conv\n"
     found = mistakes(tmp_path, text)
     assert "line 4, modalities.image.column: is missing" in found
@@ -150,7 +150,7 @@ def test_run_files_that_are_no_run_files_are_told_apart(tmp_path):
         (("a", "b", "c"), {"terms": {"a ~ b": 1.0, "a+b ~ c": 0.5}}, 2),
     ],
 )
-def test_plan_of_a_run_is_confu_for_three_and_pairs_of_subsets_for_more(names, changes, terms):
+def test_default_plans_by_number_of_modalities(names, changes, terms):
     modality = {"column": "x", "kind": "vector", "encoder": "mlp"}
     run = RunFile.model_validate(
         {"manifest": "m", "out": "o", "modalities": dict.fromkeys(names, modality), "plan": changes}

@@ -102,7 +102,7 @@ def test_train_that_was_stopped_goes_on_to_the_same_weights(clips, monkeypatch):
     assert equal(weights(clips / "runs" / "clips"), weights(clips / "runs" / "stopped"))
 
 
-def test_train_refuses_a_folder_with_another_run_before_it_opens_a_file(clips, monkeypatch):
+def test_train_refuses_the_folder_of_another_run(clips, monkeypatch):
     monkeypatch.setattr("confu.runs.prepare.build_inputs", None)  # whoever calls it fails
     with pytest.raises(ValueError, match=r"holds a run with other settings: train.lr is 0.001 there and 0.01 here"):
         train(clips / "run.yaml", ["train.lr=0.01"], progress=False)
@@ -132,7 +132,7 @@ def test_every_method_trains_on_a_table(clips, method):
     )
 
 
-def test_gaps_drop_and_zeros_are_baselines_of_the_training_rows_only(clips):
+def test_gap_baselines_change_training_rows_only(clips):
     def parts(gaps):
         folder = train(clips / "run.yaml", [f"data.gaps={gaps}", f"out=runs/{gaps}", "train.epochs=1"], progress=False)
         return open_run(folder).splits

@@ -58,7 +58,7 @@ def test_yaml_that_is_not_a_run_file_is_refused_with_its_line(text, message):
         parse_yaml(text, "run.yaml")
 
 
-def test_set_value_makes_what_is_not_there_and_refuses_to_look_into_a_number():
+def test_set_value_creates_keys_but_not_in_a_number():
     data = {"train": {"lr": 1}}
     set_value(data, ("data", "gaps"), "drop")
     set_value(data, ("train", "lr"), 2)

@@ -191,7 +191,7 @@ def test_health_metrics_and_docs(client):
     refused(client.put("/v1/search"), 405, "method_not_allowed")
 
 
-def test_a_key_is_asked_of_everything_but_health_and_the_empty_page(collection, monkeypatch):
+def test_api_key_guards_all_but_health_and_page(collection, monkeypatch):
     monkeypatch.setenv("CONFU_API_KEY", "ünsaid")
     settings = ServeSettings()
     assert "ünsaid" not in repr(settings)

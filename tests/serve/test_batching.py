@@ -58,7 +58,7 @@ def test_a_failure_is_raised_to_who_asked_and_to_nobody_else(work):
     batcher.stop()
 
 
-def test_a_crash_of_a_batch_is_told_to_all_and_the_next_is_answered():
+def test_a_failed_batch_fails_its_jobs_only():
     def crashing(jobs):
         if None in jobs:
             raise RuntimeError("broken")

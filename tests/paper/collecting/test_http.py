@@ -25,7 +25,7 @@ def files(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_file_is_written_whole_with_the_suffix_that_its_bytes_tell(server, client, tmp_path):
+def test_a_file_gets_the_suffix_of_its_content(server, client, tmp_path):
     got = client.download(photo(server), tmp_path / "a" / "7", PICTURE)
     assert got.file == tmp_path / "a" / "7.jpg" and got.file.read_bytes() == picture(7) and got.bytes == len(picture(7))
     counts = client.counts["127.0.0.1"]

@@ -44,7 +44,7 @@ def test_the_choice_is_that_of_the_seed(server, tmp_path):
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_a_finished_run_asks_nothing_and_a_larger_one_only_for_the_rest(server, tmp_path):
+def test_a_finished_run_requests_only_what_is_new(server, tmp_path):
     first = {record["key"] for record in collect(server, tmp_path)}
     asked = len(server.asked)
     collect(server, tmp_path)
@@ -112,7 +112,7 @@ def test_faults_are_survived_or_named(server, tmp_path):
     assert len(names) == 8 and all(name.endswith(".jpg") and name[0] != "." for name in names)
 
 
-def test_one_broken_photo_is_lost_and_a_broken_host_stops_the_run(server, tmp_path):
+def test_a_broken_photo_is_skipped_a_broken_host_stops(server, tmp_path):
     server.fail("/photos/", *["500"] * 6)
     log = collect(server, tmp_path)
     assert log.counts == {"kept": 8, "lost: 6 tries failed, the last by HTTP 500": 1}

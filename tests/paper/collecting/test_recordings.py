@@ -37,7 +37,7 @@ def test_as_many_recordings_as_give_the_clips(server, tmp_path):
     assert collect(server, tmp_path, clips_per_species=5).counts == {"kept": 6} and len(server.asked) == asked + 2
 
 
-def test_withheld_long_and_differently_licensed_recordings_are_passed_over(server, tmp_path):
+def test_withheld_and_long_recordings_are_skipped(server, tmp_path):
     withheld, long, other, good = server.recordings["ardea alba"]
     withheld["file"], long["length"], other["lic"] = "", "1:00:01", "all rights reserved"
     log = collect(server, tmp_path, TAXA[:1])

@@ -98,7 +98,7 @@ def test_a_label_outside_the_known_set_is_named_and_counted(name, value, message
     assert not list((tmp_path / "out").glob("*"))  # nothing is left behind
 
 
-def test_minus_infinity_is_the_least_of_its_feature_in_training_and_counted(tmp_path):
+def test_minus_infinity_becomes_the_training_minimum(tmp_path):
     content = affect_content("mosi")
     train = content["train"]["audio"]
     train[0, 3, 2] = -1e6  # before the first word: no part of the data
@@ -120,7 +120,7 @@ def test_minus_infinity_is_the_least_of_its_feature_in_training_and_counted(tmp_
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_nan_and_plus_infinity_make_the_modality_missing_never_zero(value, tmp_path):
+def test_nan_and_infinity_make_a_modality_missing(value, tmp_path):
     content = affect_content(infinite=False)
     content["train"]["audio"] = content["train"]["audio"].astype(np.float64)
     content["train"]["audio"][5, -1, 0] = value
@@ -141,7 +141,7 @@ def test_nan_before_the_first_word_is_no_part_of_the_row(tmp_path):
     assert load_affect(built(tmp_path, content)).train.present["audio"].all()
 
 
-def test_rows_without_text_and_rows_without_anything_are_left_out_and_counted(tmp_path, capsys):
+def test_rows_without_text_are_left_out_and_counted(tmp_path, capsys):
     content = affect_content(infinite=False)
     content["train"]["text"][3] = 0
     for modality in NAMES:
@@ -211,7 +211,7 @@ def test_ids_that_repeat_get_their_split_and_row(tmp_path):
     assert load_affect(built(tmp_path, content, "mustard")).validation.ids[2] == "validation-2"
 
 
-def test_limits_take_rows_at_even_distances_and_only_asked_modalities(tmp_path):
+def test_limits_take_evenly_spaced_rows(tmp_path):
     file = built(tmp_path)
     splits = load_affect(file, ("text", "vision"), limits=(12, None, 100))
     assert splits.train.modalities == ("text", "vision")

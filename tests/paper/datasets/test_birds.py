@@ -36,7 +36,7 @@ def copied(whole, tmp_path):
     return copy
 
 
-def test_ssw60_videos_have_their_own_sound_or_a_recording_of_the_same_name(whole):
+def test_ssw60_videos_have_a_sound_or_a_recording(whole):
     rows = read_ssw60(whole / "ssw60")
     assert rows.ids == ["483821", "483326", "476723", "476000"]
     assert rows.class_names == SPECIES
@@ -175,7 +175,7 @@ def test_bird_mml_as_released(whole):
     assert read_bird_mml(whole / "bird-mml/bird-mml.csv").ids == rows.ids
 
 
-def test_bird_mml_paths_of_another_machine_are_found_by_their_ends(tmp_path):
+def test_paths_of_another_machine_are_found_by_suffix(tmp_path):
     root = write_bird_mml(tmp_path / "bird-mml", prefix="/home/someone/data/")
     rows = read_bird_mml(root)
     assert len(rows) == 4 and rows.problems == []

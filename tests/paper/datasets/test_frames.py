@@ -67,7 +67,7 @@ def test_the_middle_frames_of_each_video_are_its_rows(frames):
     assert batch.ids == list(frames.ids) and torch.equal(batch.labels, frames.labels)
 
 
-def test_a_clip_without_sound_lacks_audio_and_the_others_share_theirs(frames):
+def test_a_clip_without_sound_lacks_audio(frames):
     assert frames.silent == 1 and frames.problems == []
     assert frames.present["audio"].tolist() == [True] * 8 + [False] * 4
     assert frames.present["image"].all()
@@ -187,7 +187,7 @@ def test_broken_videos_are_named_and_left_out_never_black(tmp_path, capsys):
         frame_dataset(rows.select([0]), IMAGE, MEL, tmp_path / "cache", progress=False)
 
 
-def test_sounds_that_are_too_short_or_broken_are_named_and_missing(tmp_path):
+def test_short_or_broken_sounds_are_named_and_missing(tmp_path):
     video = write_video(tmp_path / "a.mp4", 10)
     short = write_sound(tmp_path / "short.wav", seconds=0.05)
     (tmp_path / "noise.mp3").write_bytes(b"no sound at all")

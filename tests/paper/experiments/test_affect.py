@@ -52,7 +52,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "smoke", replace(scale, encoder=encoder, dim=8))
 
 
-def test_table2_holds_what_each_method_can_answer_beside_the_papers(data, runs):
+def test_table2_stands_beside_the_published_numbers(data, runs):
     request = request_of(data, runs, seeds=(0, 1))
     outcome = reproduce_retrieval(affect_benchmark("mosi", request), request)
     rows = outcome.tables["retrieval"].rows
@@ -68,7 +68,7 @@ def test_table2_holds_what_each_method_can_answer_beside_the_papers(data, runs):
     assert rows["confu"]["mean 1 -> 1"].mean == pytest.approx(mean)
 
 
-def test_table3_probes_all_three_and_confu_its_fused_embeddings_too(data, runs):
+def test_table3_probes_fused_embeddings_too(data, runs):
     request = request_of(data, runs, seeds=(0, 1))
     outcome = reproduce_linear_probe(affect_benchmark("mosi", request), request)
     rows = outcome.tables["linear-probe"].rows
@@ -80,7 +80,7 @@ def test_table3_probes_all_three_and_confu_its_fused_embeddings_too(data, runs):
     assert not list(runs.rglob("linear-probe.json"))  # the runs' own reports hold the probe
 
 
-def test_table7_chooses_on_validation_rows_and_stands_beside_the_papers(data, runs):
+def test_table7_chooses_on_validation_rows(data, runs):
     request = request_of(data, runs)
     outcome = reproduce_lambda(affect_benchmark("mosi", request), request, lambdas=(0.1, 0.5))
     table = outcome.tables["lambda"]

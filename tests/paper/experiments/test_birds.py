@@ -103,7 +103,7 @@ def test_photos_have_no_sound_and_names_that_were_never_trained(root, runs):
     assert set(probes.figures) == {"fig13-image"}
 
 
-def test_what_was_learned_is_found_though_the_labels_are_in_another_order(tmp_path, monkeypatch):
+def test_learned_classes_are_found_in_any_label_order(tmp_path, monkeypatch):
     write_bird_mml(tmp_path / "bird-mml", rows=16)
     write_ssw60(tmp_path / "ssw60", clips=3, own_sounds=True)
     scale = birds_data.SCALES["smoke"]
@@ -113,7 +113,7 @@ def test_what_was_learned_is_found_though_the_labels_are_in_another_order(tmp_pa
     assert outcome.tables["zero-shot"].rows["confu"]["A"].mean == 100
 
 
-def test_eight_frames_are_one_embedding_as_a_loop_over_frames_makes_it(root, runs):
+def test_eight_frames_embed_as_a_loop_over_frames(root, runs):
     benchmark = bench(root, "ssw60")
     for method in ("confu", "triangle"):
         (run,) = benchmark.runs(method, 0, {})
@@ -191,7 +191,7 @@ def test_noise_of_tables_6_and_9_stands_beside_the_papers(root, runs):
     assert all(only.rows[label]["image noise 0.05"].mean == rows[label]["image noise 0.05"].mean for label in same)
 
 
-def test_noise_is_on_pixels_before_they_are_normalised_and_once_a_sound(root, runs):
+def test_noise_is_added_before_normalisation(root, runs):
     benchmark = bench(root, "ssw60")
     views = benchmark.rows.views
     model = load_model(runs / benchmark.runs("tri-clip", 0, {})[0].name / "last")
@@ -245,7 +245,7 @@ def test_overlap_adds_up_over_all_and_in_each_species(root, runs):
     assert set(outcome.figures) == {"fig5", "fig5-tri-clip", "fig5-gram", "fig5-confu"}
 
 
-def test_what_is_finished_is_read_and_other_rows_are_measured_again(root, runs):
+def test_finished_measurements_are_reused(root, runs):
     before = stored(runs)
     measure(reproduce_zero_shot, root, "ssw60")
     assert stored(runs) == before

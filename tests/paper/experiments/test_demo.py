@@ -75,7 +75,7 @@ def test_a_finished_demo_is_read_not_made_again(outcome, runs):
     assert len([path for path in before if path.name == "state.pt"]) == 2 and states() == before
 
 
-def test_it_ends_by_naming_the_page_and_a_search_whose_files_are_there(outcome, runs):
+def test_demo_ends_with_commands_that_work(outcome, runs):
     serve, search = (shlex.split(line, comments=True) for line in outcome[2][:2])
     assert serve == ["confu", "serve", str(runs / "demo" / "index")]
     assert search[:3] == ["confu", "search", str(runs / "demo" / "index")]
@@ -98,7 +98,7 @@ def test_the_model_takes_files_as_it_took_the_data(model, runs, data):
     torch.testing.assert_close(tokens, digit_vocabulary().encode(texts))
 
 
-def test_a_picture_through_the_reader_is_what_the_encoder_was_trained_on(model, runs, data):
+def test_the_reader_gives_the_images_of_training(model, runs, data):
     _, sources = data
     trained = load_model(runs / "demo" / "confu-s0")
     ink = sources.images[:5]

@@ -17,7 +17,7 @@ def smooth_noise(seconds: float, seed: int) -> np.ndarray:
     return (0.1 * noise * np.hanning(len(noise))).astype(np.float32)
 
 
-def test_the_coefficients_of_a_made_sound_are_those_asked_for_but_for_loudness():
+def test_a_made_sound_has_the_requested_mfcc():
     wanted = [coefficients(smooth_noise(seconds, seed)) for seed, seconds in enumerate((0.4, 0.7, 0.3))]
     for sound, one in zip(spoken(wanted), wanted):
         found = coefficients(sound)
@@ -34,7 +34,7 @@ def test_a_seed_gives_the_same_sound_and_another_one_another():
     assert not np.array_equal(spoken(wanted, 1)[0], spoken(wanted, 2)[0])
 
 
-def test_noise_has_the_power_that_is_asked_for_and_stays_in_scale():
+def test_noise_has_the_requested_power():
     sound = 0.3 * np.sin(np.arange(20000) / 5).astype(np.float32)
     noise = weakened([sound], 14)[0] - sound
     assert abs(10 * np.log10(np.mean(sound**2) / np.mean(noise**2)) - 14) < 0.2

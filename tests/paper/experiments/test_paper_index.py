@@ -33,7 +33,7 @@ def test_an_entry_is_complete_or_is_not_an_experiment(one):
     assert {number.data for number in (*one.values, *statements)} <= set(one.data)
 
 
-def test_every_published_number_belongs_to_an_entry_with_its_data():
+def test_published_numbers_belong_to_entries():
     assert sum(len(one.values) for one in index()) == len(VALUES)
     assert {statement.source for statement in STATEMENTS} <= {one.name for one in index()}
     for one in index():

@@ -45,7 +45,7 @@ def test_table2_answers_what_each_method_can(trained):
     assert tables["table2-paper"]["rows"]["confu, mosi"]["vision+audio -> text, recall@10"]["mean"] == 20.5
 
 
-def test_noise_changes_only_the_queries_that_read_the_disturbed_modality(trained):
+def test_noise_changes_only_queries_of_its_modality(trained):
     rows = trained[0]("table9", "--snr", "0,-20")["table9"]["rows"]
     assert set(rows["confu (A)"]) == {"clean", "image 0 dB", "image -20 dB", "audio 0 dB", "audio -20 dB"}
     assert rows["confu (A)"]["image -20 dB"] == rows["confu (A)"]["clean"]
@@ -66,7 +66,7 @@ def test_finished_measurements_are_read_and_not_made_again(trained):
     assert len(changed) == 2 * 2
 
 
-def test_corruptions_measure_what_is_there_where_a_modality_is_missing(trained):
+def test_corruptions_with_a_missing_modality(trained):
     rows = trained[0]("corruptions")["corruptions"]["rows"]
     assert {"half of image missing", "half of audio missing"} == set(rows["confu (what is there)"])
     assert "symile (what is there)" not in rows  # it has no answer from one modality
@@ -82,14 +82,14 @@ def test_overlap_adds_up(trained):
         assert sum(cell["mean"] for cell in cells.values()) == pytest.approx(100)
 
 
-def test_linear_probe_reads_every_embedding_and_concatenations_but_not_the_label(trained):
+def test_linear_probe_reads_all_embeddings_but_the_label(trained):
     rows = trained[0]("table3")["table3"]["rows"]
     assert set(rows["confu"]) == {"V", "A", "A+V", "concat(image, audio)", "concat(image, audio, image+audio)"}
     assert set(rows["symile"]) == {"V", "A", "concat(image, audio)"}
     assert set(rows["clip"]) == {"V", "A"}
 
 
-def test_few_shot_asks_for_rows_that_there_are_not_with_a_clear_error(trained):
+def test_few_shot_with_too_few_rows_is_an_error(trained):
     # The generated set has fewer validation rows of a digit than 16.
     with pytest.raises(ValueError, match="16 shots"):
         trained[0]("fig4")

@@ -91,7 +91,7 @@ def test_every_variant_names_methods_that_exist():
     assert len(VARIANTS["as_released"]) == len(FAIR)
 
 
-def test_sweep_of_two_settings_draws_the_front_and_the_differences(tmp_path):
+def test_a_sweep_of_two_settings_draws_its_front(tmp_path):
     output = invoke(
         "sweep", "xor", "--size", "smoke", "--set", "fused_weight=0.3,0.7", "--set", "mask_ratio=0,0.3",
         "--set", "dim=8", "--runs", tmp_path, "--no-progress",

@@ -92,7 +92,7 @@ def test_a_dash_where_there_is_no_cell():
     assert "| gram | - | -0.5 ± 0.1 | - |" in table().to_markdown()
 
 
-def test_markdown_has_as_many_columns_in_every_row_and_bold_only_if_asked():
+def test_markdown_rows_have_equal_columns():
     lines = [line for line in table().to_markdown().splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {5}
     assert "**3" not in table().to_markdown()

@@ -49,7 +49,7 @@ def test_pareto_front_is_what_no_pair_comparison_removes():
     assert set(figures.pareto_front(points[::-1])) == {39 - i for i in slow}
 
 
-def test_figures_of_sweeps_are_reproducible_and_name_their_numbers():
+def test_sweep_figures_are_reproducible():
     for draw, names in (
         (lambda: figures.boxes({"1 → 1": [1.0, 2.0, NAN, 4.0], "2 → 1": [NAN]}), ("1 → 1", "n = 3", "n = 0")),
         (lambda: figures.pareto([(1, 5), (2, 6), (NAN, 9)], ["0.1", "0.2", "0.4"]), ("Pareto front", "0.1", "0.2")),

@@ -128,7 +128,7 @@ def test_an_unfinished_sweep_does_not_choose(tmp_path):
         replace(result, measured=result.measured[:2]).best("loss")
 
 
-def test_a_setting_that_the_recipe_does_not_use_is_refused_before_training(tmp_path):
+def test_an_unused_setting_is_refused_before_training(tmp_path):
     recipe = FakeRecipe(knows=("mask_ratio",))
     with pytest.raises(
         ValueError, match=r"\(fused_weight=0.1 mask_ratio=0, seed 0\) and \(fused_weight=0.5 .* are one run"

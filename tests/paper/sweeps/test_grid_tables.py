@@ -112,7 +112,7 @@ def test_nothing_to_compare_is_refused(grid, at, message):
         mask_view(result, ["accuracy a"], at)
 
 
-def test_curves_over_one_setting_have_a_line_for_each_of_the_others():
+def test_curves_have_a_line_per_other_setting():
     grid = {"dim": (2, 16, 64), "fusion_depth": (1, 2), "fusion_dim": (128,)}
     result = result_of(
         grid, lambda tweaks, seed: {"accuracy a": tweaks["dim"] / 100 + 0.1 * tweaks["fusion_depth"] + 0.02 * seed}

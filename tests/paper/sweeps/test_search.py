@@ -52,7 +52,7 @@ def test_the_trial_is_chosen_by_validation_and_not_by_test(tmp_path):
 
 
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_killed_search_finishes_the_running_trial_and_goes_on_as_if_unbroken(at, tmp_path):
+def test_a_killed_search_resumes_its_trial(at, tmp_path):
     unbroken = run(FakeRecipe(peak), tmp_path / "unbroken", trials=4)
     recipe = FakeRecipe(peak)
     recipe.stop_in_run(at, KeyboardInterrupt())
@@ -67,7 +67,7 @@ def test_a_killed_search_finishes_the_running_trial_and_goes_on_as_if_unbroken(a
     assert result.trials == unbroken.trials
 
 
-def test_killed_between_the_end_of_a_run_and_its_record_it_is_counted_once(tmp_path, monkeypatch):
+def test_a_trial_killed_before_its_record_counts_once(tmp_path, monkeypatch):
     recipe = FakeRecipe(peak)
 
     def killed(*_args, **_more):
@@ -121,7 +121,7 @@ def test_another_search_does_not_go_on_in_the_same_folder(change, message, tmp_p
     assert recipe.started == []
 
 
-def test_another_size_of_the_recipe_does_not_go_on_in_the_same_folder(tmp_path):
+def test_another_size_does_not_resume_in_the_folder(tmp_path):
     run(FakeRecipe(peak), tmp_path, trials=1)
 
     def larger(tweaks, seed):
@@ -200,7 +200,7 @@ def test_without_optuna_it_says_what_to_install(monkeypatch):
         load_optuna()
 
 
-def test_table_and_files_show_test_numbers_of_the_best_trial_only(tmp_path):
+def test_test_numbers_are_of_the_best_trial_only(tmp_path):
     result = run(FakeRecipe(peak), tmp_path, trials=4)
     table = search_table(result, top=3)
     shown = [label for label, cells in table.rows.items() if f"test {OBJECTIVE}" in cells]

@@ -17,7 +17,7 @@ def test_the_page_and_all_that_it_names_are_there(client):
 
 
 @pytest.mark.parametrize("file", sorted(PAGE.iterdir()), ids=lambda file: file.name)
-def test_a_file_names_no_other_host_and_imports_only_what_is_there(client, file):
+def test_page_files_load_nothing_from_other_hosts(client, file):
     answer = client.get(f"/page/{file.name}")
     assert answer.status_code == 200 and answer.headers["x-content-type-options"] == "nosniff"
     text = file.read_text()
