@@ -3,8 +3,9 @@
 import json
 import os
 import sys
+import warnings
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -50,8 +51,17 @@ def _root(
     pass
 
 
+def _format_warning(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+    """A warning for users is its text alone; others say where in the code they are from."""
+    return f"warning: {message}\n" if category is UserWarning else _with_source(message, category, *where, **line)
+
+
+_with_source = warnings.formatwarning
+
+
 def main() -> None:
     """The entry point: a wrong input ends with one clear line, and with exit code 2, not with a traceback."""
+    warnings.formatwarning = _format_warning
     try:
         app()
     except (ValueError, ImportError, OSError) as error:
