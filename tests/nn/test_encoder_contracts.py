@@ -83,6 +83,8 @@ CASES = [
         sequences,
     ),
     EncoderCase("sequence-no-mask", SEQUENCE, lambda batch: sequences(batch)["values"]),
+    EncoderCase("recurrent", {"kind": "recurrent", "in_dim": 5, "width": 6, "dropout": 0.1, "out_dim": 7}, sequences),
+    EncoderCase("recurrent-patches", {"kind": "recurrent", "in_dim": 5, "patch": 2, "out_dim": 7}, sequences),
     EncoderCase("tokens", TOKENS, tokens),
     EncoderCase("tokens-out", {**TOKENS, "out_dim": 5, "dropout": 0.1, "hidden_dim": 9}, tokens),
     EncoderCase("resnet", {"kind": "resnet", "config": RESNET, "out_dim": 6}, images),

@@ -19,7 +19,13 @@ from confu.nn.encoders import (
 from confu.nn.encoders.registry import ENCODERS, KINDS, MINILM
 
 # What only the data can say.
-ADDED = {"mlp": {"in_dim": 5}, "sequence": {"in_dim": 5}, "tokens": {"vocab_size": 9}, "number": {}}
+ADDED = {
+    "mlp": {"in_dim": 5},
+    "sequence": {"in_dim": 5},
+    "recurrent": {"in_dim": 5},
+    "tokens": {"vocab_size": 9},
+    "number": {},
+}
 NEEDS_WEIGHTS = ("efficientnet-lite0", "speech", "minilm")
 
 

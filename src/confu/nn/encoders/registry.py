@@ -111,8 +111,14 @@ _ROWS = (
         "confu.nn.encoders.transformer:SequenceEncoder",
         reads={"sequence": {}},
         sized_by="steps",
-        proposed={"sequence": {"width": 64, "heads": 4, "layers": 2, "hidden_dim": 128}},
-        note="a small transformer over the steps",
+    ),
+    EncoderRow(
+        "recurrent",
+        "confu.nn.encoders.recurrent:RecurrentEncoder",
+        reads={"sequence": {}},
+        sized_by="steps",
+        proposed={"sequence": {"width": 64, "segments": 4, "dropout": 0.2}},
+        note="a GRU both ways and its means over equal parts of a sequence; sequence: a transformer",
     ),
     EncoderRow(
         "tokens",
