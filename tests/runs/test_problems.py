@@ -187,3 +187,12 @@ def test_check_lists_problems_of_manifest_and_run_file(broken):
     found = check(write_table(broken / "sound", rows), broken / "sound", progress=False)
     assert found.sound
     assert found.listed is None
+
+
+def test_addresses_that_may_not_be_followed_are_listed(tmp_path):
+    """No cell of the column can be opened, which is no reason to leave it out."""
+    table = {"photo": [f"https://example.org/{i}.jpg?w=200" for i in range(30)], "say": [f"a {i}" for i in range(30)]}
+    pq.write_table(pa.table(table), tmp_path / "clips.parquet")
+    found = check(tmp_path / "clips.parquet", tmp_path, progress=False)
+    assert not found.sound and {one.column for one in found.problems.broken} == {"photo"}
+    assert len(found.problems.broken) == 30 and "names a file system of its own" in found.problems.broken[0].what

@@ -6,7 +6,7 @@ from pathlib import Path
 from confu.data.coverage import Coverage, coverage
 from confu.data.manifest import Manifest, read_manifest
 from confu.data.readers import build_reader
-from confu.runs.columns import proposed_reader, readable_sources
+from confu.runs.columns import proposed_reader, read_sources, readable_sources
 from confu.runs.prepare import open_manifest, prepare
 from confu.runs.problems import Problems
 from confu.runs.proposal import guess_modalities
@@ -59,7 +59,7 @@ def check(
     Raises:
         ValueError: for a manifest that cannot be read, or a run file with mistakes.
     """
-    readers = None
+    readers, refused = None, []
     if str(address).endswith((".yaml", ".yml")):
         run = read_run_file(address)
         manifest = open_manifest(run)
@@ -72,10 +72,14 @@ def check(
             for name, modality in run.modalities.items()
             if (sources := readable_sources(manifest, modality.column, modality.kind, training))
         }
+        # Where no cell can be followed, none is opened that would say so.
+        for modality in (one for name, one in run.modalities.items() if name not in readers):
+            refused += read_sources(manifest, modality.column, modality.kind, range(len(manifest)))[1]
     data = run.data.model_copy(update={"workers": workers or run.data.workers})
     prepared = prepare(run.model_copy(update={"data": data}), manifest, readers, progress)
-    listed = prepared.problems.save(Path(out)) if prepared.problems.all else None
-    return Checked(manifest, prepared.problems, coverage(prepared.rows.present), listed)
+    problems = prepared.problems.with_broken(refused)
+    listed = problems.save(Path(out)) if problems.all else None
+    return Checked(manifest, problems, coverage(prepared.rows.present), listed)
 
 
 def _guessed_run(manifest: Manifest, allow_outside: bool) -> RunFile:

@@ -1,7 +1,6 @@
 """What the columns of a manifest hold: sources for readers, and the readers that fit them. No torch."""
 
 import hashlib
-import io
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from confu.data.manifest import ROLES, Manifest, Problem
 from confu.data.manifest.address import FileResolver
 from confu.data.manifest.cells import cells, source_of
 from confu.data.manifest.checking import described
+from confu.data.readers.source import opened
 from confu.runs.run_file import is_taken
 
 _MOST_OPENED = 24  # files of a column that are opened to propose a reader
@@ -207,8 +207,8 @@ def _sound_headers(sources: Sequence[Any]) -> Iterator[tuple[int, float]]:
 
 
 def _opened(source: Any) -> Any:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    import fsspec
+    if isinstance(source, str) and "://" in source:  # its start alone, where `opened` would fetch the whole file
+        import fsspec
 
-    return fsspec.open(str(source), "rb")
+        return fsspec.open(source, "rb")
+    return opened(source)

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from starlette.responses import FileResponse, Response
 
-from confu.data.media import format_of
-from confu.data.readers.image import FORMATS
+from confu.data.media import HEAD, format_of
+from confu.data.readers.image import readable_formats
 from confu.serve.errors import RequestError
 
 HEADERS = {
@@ -54,7 +54,7 @@ def file_response(path: Path) -> Response:
     """
     try:
         with path.open("rb") as file:
-            known = format_of(file.read(16))
+            known = format_of(file.read(HEAD))
         # What a browser could run is no known format.
         kind = known.content_type if known else "application/octet-stream"
         return FileResponse(path, media_type=kind, headers=HEADERS, stat_result=path.stat())
@@ -101,8 +101,7 @@ def thumbnail(path: Path, size: int, max_pixels: int) -> Response:
 @lru_cache(maxsize=512)
 def _thumbnail(path: Path, size: int, max_pixels: int, changed: int) -> tuple[bytes, str]:
     try:
-        Image.init()
-        with Image.open(path, formats=[one for one in FORMATS if one in Image.OPEN]) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             if image.width * image.height > max_pixels:
                 raise ValueError
             image.draft("RGB", (size, size))

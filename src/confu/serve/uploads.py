@@ -11,8 +11,9 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from confu.data.media import why_unreadable
 from confu.data.readers import Reader
-from confu.data.readers.image import FORMATS
+from confu.data.readers.image import readable_formats
 from confu.serve.errors import RequestError
 from confu.serve.settings import ServeSettings
 
@@ -58,13 +59,12 @@ def _image(name: str, content: bytes, settings: ServeSettings) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is our own
-            Image.init()
-            with Image.open(io.BytesIO(content), formats=[one for one in FORMATS if one in Image.OPEN]) as image:
+            with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
                 width, height = image.size
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(name, "far more", settings) from error
     except Exception as error:  # a damaged header raises whatever its bytes lead to
-        raise _wrong(name, "image", "the file is none, or it is damaged", "not_an_image") from error
+        raise _undecodable(name, "image", content, "not_an_image") from error
     if width * height > settings.max_pixels:
         raise _too_many_pixels(name, f"{width} x {height}", settings)
 
@@ -73,7 +73,7 @@ def _audio(name: str, content: bytes, settings: ServeSettings) -> None:
     try:
         info = soundfile.info(io.BytesIO(content))
     except Exception as error:
-        raise _wrong(name, "audio", "the file is none, or it is damaged", "not_a_sound") from error
+        raise _undecodable(name, "audio", content, "not_a_sound") from error
     seconds = info.frames / max(1, info.samplerate)
     most = settings.max_seconds_audio
     if seconds > most:
@@ -101,7 +101,7 @@ def _video(name: str, content: bytes, settings: ServeSettings) -> None:
             width, height = stream.width, stream.height
             seconds = float(container.duration or 0) / 1e6
     except Exception as error:
-        raise _wrong(name, "video", "the file is none, or it is damaged", "not_a_video") from error
+        raise _undecodable(name, "video", content, "not_a_video") from error
     if seconds > settings.max_seconds_video:
         most = settings.max_seconds_video
         raise RequestError(413, "video_too_long", f"{name}: {_time(seconds)} of video; send {most:g} s at most", name)
@@ -182,6 +182,10 @@ _FILES: dict[str, Callable[[str, bytes, ServeSettings], None]] = {"image": _imag
 
 def _wrong(name: str, kind: str, why: str, code: str | None = None) -> RequestError:
     return RequestError(422, code or f"bad_{kind}", f"{name}: {why}; send {_HOW[kind]}", name)
+
+
+def _undecodable(name: str, kind: str, content: bytes, code: str) -> RequestError:
+    return _wrong(name, kind, f"the file {why_unreadable(kind, content) or 'is none, or it is damaged'}", code)
 
 
 def _too_many_pixels(name: str, info: str, settings: ServeSettings) -> RequestError:

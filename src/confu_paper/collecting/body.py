@@ -6,28 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from confu.data.media import HEAD, format_of
 from confu.files import written_whole
 
 Kind = Literal["image", "audio"]
-_HEAD = 16  # bytes that are enough to tell a file's format
-# By kind: offset, magic bytes and suffix of each format.
-_MAGIC: dict[Kind, tuple[tuple[int, bytes, str], ...]] = {
-    "image": (
-        (0, b"\xff\xd8\xff", ".jpg"),
-        (0, b"\x89PNG\r\n\x1a\n", ".png"),
-        (0, b"GIF8", ".gif"),
-        (8, b"WEBP", ".webp"),
-    ),
-    "audio": (
-        (8, b"WAVE", ".wav"),
-        (0, b"ID3", ".mp3"),
-        (0, b"fLaC", ".flac"),
-        (0, b"OggS", ".ogg"),
-        (4, b"ftyp", ".m4a"),
-        (8, b"AIFF", ".aiff"),
-        (8, b"AIFC", ".aiff"),
-    ),
-}
 # Content types of any kind (S3 uses them for objects that nobody described), and further ones of sounds.
 _UNSPECIFIC = ("", "application/octet-stream", "binary/octet-stream")
 _AUDIO_TYPES = ("application/ogg", "video/ogg", "video/mp4", "application/x-flac")
@@ -94,17 +76,15 @@ class FileLimits:
 
 
 def suffix_of(head: bytes, kind: Kind) -> str | None:
-    """The suffix of the file that begins with these 16 bytes; None if it is not of this kind.
+    """The suffix of the file that begins with these bytes; None if it is not of this kind.
 
     >>> suffix_of(b"RIFF....WAVEfmt ", "audio"), suffix_of(b"<!DOCTYPE html><", "audio")
     ('.wav', None)
     """
-    for start, magic, suffix in _MAGIC[kind]:
-        if head[start : start + len(magic)] == magic:
-            return suffix
-    # An MP3 without a tag begins with a frame: eleven bits set, then a version and a layer that exist.
-    frame = kind == "audio" and len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    return ".mp3" if frame and head[1] & 0x18 != 0x08 and head[1] & 0x06 == 0x02 else None
+    known = format_of(head)
+    if known is not None and kind == "audio" and known.suffix == ".mp4":
+        return ".m4a"  # of a sound: many programs write the mark of films into it
+    return known.suffix if known is not None and known.kind == kind else None
 
 
 def media_type(response: Any) -> str:
@@ -140,7 +120,7 @@ def save_body(response: Any, chunks: Iterator[bytes], stem: Path, limits: FileLi
     head = b""
     for chunk in body:
         head += chunk
-        if len(head) >= _HEAD:
+        if len(head) >= HEAD:
             break
     named, kind = media_type(response), limits.kind
     # An error page comes with any status, and often passes.
@@ -148,7 +128,7 @@ def save_body(response: Any, chunks: Iterator[bytes], stem: Path, limits: FileLi
         raise TryAgain(f"{named or 'a page'} where {kind} was asked for")
     if not (named in _UNSPECIFIC or named.startswith(f"{kind}/") or (kind == "audio" and named in _AUDIO_TYPES)):
         raise Refused(f"content type {named}, not {kind}", where)
-    suffix = suffix_of(head[:_HEAD], kind)
+    suffix = suffix_of(head[:HEAD], kind)
     if suffix is None:
         raise Refused(f"its bytes are no {kind}", where)
     file, digest, size = stem.with_name(stem.name + suffix), hashlib.sha256(head), len(head)

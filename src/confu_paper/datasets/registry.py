@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from confu.checks import check_known
+from confu.data.media import HEAD, format_of, format_of_name
 
 if TYPE_CHECKING:
     from confu_paper.datasets.birds import BirdRows
@@ -30,16 +31,9 @@ MODULES = ("xor_task", "av_mnist", "affect", "bird_mml", "ssw60", "vb100", "cub2
 NOT_PUBLISHED = "not published"
 MAX_NAMED = 5  # of the files that are gone
 SAMPLE = 50  # media files of each kind whose beginnings are looked at, spread over all
-# The first bytes of a file with this ending, from which offset; other endings are only checked not to be empty.
-_MAGIC: dict[str, tuple[int, tuple[bytes, ...]]] = {
-    ".gz": (0, (b"\x1f\x8b",)),
-    ".tgz": (0, (b"\x1f\x8b",)),
-    ".pkl": (0, (b"\x80",)),
-    ".jpg": (0, (b"\xff\xd8",)),
-    ".jpeg": (0, (b"\xff\xd8",)),
-    ".wav": (0, (b"RIFF", b"RF64")),
-    ".mp4": (4, (b"ftyp",)),
-}
+# The first bytes of a file with this ending; other endings are only checked not to be empty.
+_MAGIC = {".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".pkl": b"\x80"}
+_MEDIA = (".jpg", ".jpeg", ".wav", ".mp4")
 
 
 @dataclass(frozen=True)
@@ -239,10 +233,12 @@ def _problem_of(path: Path) -> str | None:
             with path.open(encoding="utf-8-sig") as file:
                 file.readline(2**16)
         else:
-            offset, known = _MAGIC.get(path.suffix.lower(), (0, ()))
+            suffix = path.suffix.lower()
             with path.open("rb") as file:
-                start = file.read(offset + 8)[offset:]
-            if known and not start.startswith(known):
+                start = file.read(HEAD)
+            if not start.startswith(_MAGIC.get(suffix, b"")) or (
+                suffix in _MEDIA and format_of(start) != format_of_name(path.name)
+            ):
                 return f"{path.name}: does not begin as a {path.suffix} file does; fetch it again"
     except (ValueError, OSError, EOFError) as error:  # what Arrow raises is one of these too
         return f"{path.name}: cannot be read ({error}); fetch it again"

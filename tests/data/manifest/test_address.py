@@ -1,5 +1,6 @@
 import pytest
 
+from confu.data.manifest import read_manifest
 from confu.data.manifest.address import FileResolver, full_address, joined, parent_of
 
 
@@ -73,3 +74,14 @@ def test_local_addresses_become_absolute(tmp_path, monkeypatch):
 def test_joining_undoes_the_parent(address):
     name = "a.csv"
     assert joined(parent_of(address), name) == address
+
+
+def test_double_colons_are_a_name_on_this_machine(tmp_path):
+    """Of a remote folder fsspec would open what follows them, which may be any file."""
+    folder = tmp_path / "a::b"
+    folder.mkdir()
+    (folder / "clips.csv").write_text("photo,say\n1::2.png,a cat\n")
+    manifest = read_manifest(folder / "clips.csv")
+    assert manifest.sources("photo", "image") == [str(folder / "1::2.png")]
+    with pytest.raises(ValueError, match="a file system of its own"):
+        FileResolver("memory://data")("a::/etc/hostname")

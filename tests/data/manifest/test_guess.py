@@ -1,3 +1,4 @@
+import base64
 import datetime
 
 import numpy as np
@@ -105,6 +106,39 @@ def test_a_few_broken_cells_do_not_change_what_a_column_is():
 def test_every_filled_cell_is_counted():
     assert guess(["a.png", ""] * 1000).filled == 1000
     assert guess([None, None]).filled == 0
+
+
+def test_content_decides_where_there_is_a_file(tmp_path):
+    for i in range(3):
+        for name in (f"{i}", f"{i}.dat", f"{i}.wav", f"a::{i}.png"):
+            write(tmp_path / name, png(i))
+        write(tmp_path / f"{i}.jpg", "<!DOCTYPE html>")  # damaged: the suffix still tells what it should be
+        write(tmp_path / f"{i}.mp4", b"\0\0\0 ftypM4A ")  # a sound in a container of films, or not: the suffix tells
+    kinds = {
+        form: guess([form.format(i) for i in range(3)], tmp_path).kind
+        for form in ("{}", "{}.dat", "{}.wav", "a::{}.png", "{}.jpg", "{}.mp4", "thing {}")
+    }
+    assert kinds == {
+        **dict.fromkeys(["{}", "{}.dat", "{}.wav", "a::{}.png", "{}.jpg"], "image"),
+        "{}.mp4": "video",
+        "thing {}": "text",
+    }
+    assert guess(["0", *"abcdefgh"], tmp_path).kind == "text"  # one word that happens to be a file's name
+
+
+def test_files_in_base64_are_no_texts():
+    plain = [base64.b64encode(png(i)).decode() for i in range(3)]
+    assert guess(plain).kind == guess([f"data:image/png;base64,{one}" for one in plain]).kind == "image"
+    assert "in base64 or as data: URIs" in guess(plain).why
+
+
+def test_addresses_without_a_suffix_are_no_texts():
+    assert "no suffix tells what they hold" in guess([f"https://a.org/{i}" for i in range(3)])
+    assert guess([f"https://a.org/{i}.jpg?w=200" for i in range(3)]).kind == "image"
+
+
+def test_a_format_that_is_not_read_is_said_at_once():
+    assert guess(["a.wma", "b.wma"]).why.endswith(".wma is not read: convert it: ffmpeg -i a.wma a.flac")
 
 
 def test_roles_are_no_modalities():

@@ -19,8 +19,8 @@ def full_address(address: str | Path) -> str:
 
 
 def is_local(address: str) -> bool:
-    """Whether a full address is a path of this machine."""
-    return "://" not in address and "::" not in address
+    """Whether a full address is a path of this machine; `::` in one is part of a name."""
+    return "://" not in address
 
 
 def file_system(address: str) -> tuple[Any, str]:
@@ -32,7 +32,7 @@ def file_system(address: str) -> tuple[Any, str]:
     import fsspec
 
     try:
-        return fsspec.url_to_fs(address)
+        return (fsspec.filesystem("file"), address) if is_local(address) else fsspec.url_to_fs(address)
     except (ValueError, ImportError) as error:
         raise ValueError(f"{address}: cannot be reached ({error})") from error
 
@@ -58,6 +58,8 @@ def joined(base: str, path: str) -> str:
 
 
 def _parts(address: str) -> tuple[str, str, str]:
+    if is_local(address):
+        return "", address, ""
     head, chain, rest = address.partition("::")
     protocol, mark, path = head.rpartition("://")
     return protocol + mark, path, chain + rest
@@ -90,7 +92,7 @@ class FileResolver:
         """
         if "\0" in path:
             raise ValueError("no path: it holds a zero byte")
-        if "://" in path or "::" in path:
+        if "://" in path or ("::" in path and self._real_base is None):  # fsspec would open what follows ::
             return self._outside(path, "it names a file system of its own")
         if posixpath.isabs(path) or (self._real_base is not None and os.path.isabs(path)):  # noqa: PTH117
             return self._outside(path, "it is absolute")

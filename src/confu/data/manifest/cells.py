@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from confu.data.media import inline_content
 from confu.data.readers.source import Source
 
 
@@ -86,7 +87,8 @@ def source_of(cell: Any, kind: str, resolve: Callable[[str], str]) -> Source | N
     if kind == "number":
         return _number(cell)
     if isinstance(cell, str):
-        return resolve(cell)
+        content = inline_content(cell)
+        return resolve(cell) if content is None else content
     if kind == "sequence" and isinstance(cell, np.ndarray) and cell.ndim == 1:
         return cell[:, None]
     return cell

@@ -64,6 +64,7 @@ def described(source: Any, whole: bool = False) -> str:
     if isinstance(source, list):
         return f"a list of {len(source)}"
     text = str(source)
+    whole = whole and not text.startswith("data:")
     return text if whole or len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

@@ -1,22 +1,35 @@
 """What each column of a manifest seems to be, guessed from its type and a few of its cells."""
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from confu.data.manifest.address import FileResolver
+from confu.data.manifest.address import FileResolver, is_local
 from confu.data.manifest.cells import cells, filled, is_list, is_stored_file
 from confu.data.manifest.manifest import Manifest
-from confu.data.media import ARRAY, kind_of_bytes, kind_of_name, suffix_of
-from confu.data.readers.source import array_of
+from confu.data.media import (
+    ARRAY,
+    FILE_KINDS,
+    HEAD,
+    format_of,
+    format_of_name,
+    inline_content,
+    kind_of_bytes,
+    kind_of_name,
+    suffix_of,
+)
+from confu.data.readers.source import array_of, opened
 
 _PEEKED = 200  # cells of a column that are looked at, spread over all rows
 _OPENED = 16  # files of a column that are opened
 _MOST = 0.9  # a share of the cells that decides: a few broken rows do not change what a column is
 _MOST_LENGTHS = 0.75  # of lists: fewer files are opened than cells looked at, so one that is broken weighs more
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]*://\S+")
 _DOCUMENTS = (".txt", ".md", ".json", ".html", ".xml", ".pdf")
 
 
@@ -42,9 +55,10 @@ class ColumnGuess:
 def guess_columns(manifest: Manifest) -> dict[str, ColumnGuess]:
     """What each column seems to be; those that fit no kind are in `unread_columns` instead.
 
-    Strings with a file's suffix are files of its kind, other strings text; `.npy` and `.npz` files are opened to tell
-    vectors from sequences. Lists of one length are vectors, nested lists sequences. A column that is all empty is
-    said to be text, with `filled` 0.
+    Strings are files of the kind that their first bytes tell, where some can be opened; else of the kind of their
+    suffix. `data:` URIs and base64 are what they hold, and other strings are text, but for addresses without a suffix,
+    which fit no kind. `.npy` and `.npz` files are opened to tell vectors from sequences. Lists of one length are
+    vectors, nested lists sequences. A column that is all empty is said to be text, with `filled` 0.
 
     Example:
         >>> clips = Manifest("/data/clips.csv", "/data", pa.table({"photo": ["1.png", ""], "say": ["a cat", "a dog"]}))
@@ -88,18 +102,63 @@ def _guess(manifest: Manifest, name: str) -> ColumnGuess | str:
 
 
 def _of_strings(peeked: list[str], resolve: FileResolver) -> Guess | str:
-    kind, share = _most_frequent([kind_of_name(cell) for cell in peeked])
+    inline = [_inline_kind(cell) for cell in peeked]
+    kind, share = _most_frequent(inline)
+    if kind is not None and share >= _MOST and kind != "text":
+        contents = [cell for cell, one in zip(peeked, inline) if one == kind]
+        why = f"its cells hold {kind} files, in base64 or as data: URIs"
+        return _of_array_files(contents, resolve, why) if kind == ARRAY else (kind, None, why)
+    held = _kinds_of_files(peeked, resolve)
+    kinds = [held.get(suffix_of(cell)) or kind_of_name(cell) for cell in peeked]
+    kind, share = _most_frequent(kinds)
     if kind is None or share < _MOST:
         why = f"its cells are texts, such as {peeked[0][:30]!r}"
         if kind is not None:
             why += f", though {share:.0%} of {len(peeked)} looked at end like {kind} files"
+        elif sum(_ADDRESS.fullmatch(cell) is not None for cell in peeked) >= _MOST * len(peeked):
+            return (
+                f"its cells are addresses, such as {peeked[0][:60]!r}, and no suffix tells what they hold; if they are "
+                "files to read, add the column to the run file with its kind"
+            )
         elif suffix_of(peeked[0]) in _DOCUMENTS and " " not in peeked[0]:
             why += "; if that is a file, its name and not its content would be read: put the text itself in the cells"
         return "text", None, why
-    fitting = [cell for cell in peeked if kind_of_name(cell) == kind]
-    suffixes = ", ".join(sorted(set(map(suffix_of, fitting))))
+    fitting = [cell for cell, one in zip(peeked, kinds) if one == kind]
+    suffixes = ", ".join(sorted({suffix_of(cell) or "no suffix" for cell in fitting}))
     why = f"its cells end in {suffixes}" if share == 1 else f"{share:.0%} of {len(peeked)} looked at end in {suffixes}"
+    if any(kind_of_name(cell) != kind for cell in fitting):
+        why += f", and these files begin as {kind} files do"
+    for known in {format_of_name(cell): None for cell in fitting}:
+        why += f"; {known.suffix} is not read: {known.help}" if known is not None and known.help else ""
     return _of_array_files(fitting, resolve, why) if kind == ARRAY else (kind, None, why)
+
+
+def _inline_kind(cell: str) -> str | None:
+    try:
+        content = inline_content(cell)
+    except ValueError:  # `check_manifest` lists what cannot be decoded
+        return None
+    return None if content is None else kind_of_bytes(content)
+
+
+def _kinds_of_files(peeked: list[str], resolve: FileResolver) -> dict[str, str]:
+    """Suffix -> the kind that most files with it begin as, of a few that lie on this machine."""
+    kinds: defaultdict[str, list[str | None]] = defaultdict(list)
+    for cell in _some(peeked) if is_local(resolve.base) else ():
+        try:
+            with opened(Path(resolve(cell))) as file:
+                known = format_of(file.read(HEAD))
+        except ValueError:  # no file, or none that may be followed
+            known = None
+        # A container of films may hold a sound alone, and the other way round: there the suffix tells.
+        sure = known is not None and known.kind in FILE_KINDS and {known.kind, kind_of_name(cell)} != {"audio", "video"}
+        kinds[suffix_of(cell)].append(known.kind if known is not None and sure else None)
+    frequent = {suffix: _most_frequent(several) for suffix, several in kinds.items()}
+    return {suffix: kind for suffix, (kind, share) in frequent.items() if kind is not None and share > 0.5}
+
+
+def _some(peeked: list[Any]) -> list[Any]:
+    return peeked[:: max(1, len(peeked) // _OPENED)][:_OPENED]
 
 
 def _of_files(peeked: list[bytes | str], resolve: FileResolver) -> Guess | str:
@@ -112,7 +171,7 @@ def _of_files(peeked: list[bytes | str], resolve: FileResolver) -> Guess | str:
 
 
 def _of_array_files(peeked: list[Any], resolve: FileResolver, why: str) -> Guess | str:
-    chosen = peeked[:: max(1, len(peeked) // _OPENED)][:_OPENED]
+    chosen = _some(peeked)
     shapes = []
     for cell in chosen:
         try:

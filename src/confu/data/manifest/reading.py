@@ -49,7 +49,7 @@ def read_manifest(address: str | Path, allow_outside: bool = False) -> Manifest:
         elif not files.isfile(path):
             raise ValueError(f"{address}: no such file or folder")
         else:
-            suffix = suffix_of(address.partition("::")[0])
+            suffix = suffix_of(address)
             if suffix not in _READERS:
                 raise ValueError(
                     f"{address}: expected a manifest, {', '.join(_READERS)}, or a folder of class folders; "

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.source import Source, array_of, is_file, name_of, opened, padded, stacked
 from confu.nn.mel import mel_filters, mel_power, scaled_decibels
 
@@ -160,9 +161,9 @@ def decode_sound(
             expected = int(min(sound.frames, limit))
             samples = sound.read(expected, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(
-            f"{name}: not readable as sound ({error}); WAV, FLAC, OGG and MP3 are, convert other files"
-        ) from error
+        file.seek(0)
+        known = f"not readable as sound ({error}); WAV, FLAC, OGG and MP3 are, convert other files"
+        raise ValueError(f"{name}: {why_unreadable('audio', file.read(HEAD)) or known}") from error
     if len(samples) < expected:
         raise ValueError(f"{name}: cut short: {expected} samples expected, found {len(samples)}; fetch the file again")
     waveform = _mono(samples, file_rate, name, rate, seconds)

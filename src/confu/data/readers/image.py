@@ -1,8 +1,10 @@
 """Images: any file that Pillow reads safely, an array of pixels, or a Pillow image; to pixels of one size."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.source import Source, is_file, name_of, opened, stacked
 
 # Not all that Pillow opens: EPS would start Ghostscript, and rare formats are rarely tried against hostile files.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -132,11 +135,13 @@ def open_image(source: Source, least: int) -> Image.Image:
     name = name_of(source)
     with opened(source) as file:
         try:
-            image = Image.open(file, formats=_formats())
+            image = Image.open(file, formats=readable_formats())
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ValueError(f"{name}: {error}") from error
         except Image.UnidentifiedImageError as error:
-            raise ValueError(f"{name}: not an image of a known format, or damaged ({', '.join(_formats())})") from error
+            file.seek(0)
+            known = f"not an image of a known format, or damaged ({', '.join(readable_formats())})"
+            raise ValueError(f"{name}: {why_unreadable('image', file.read(HEAD)) or known}") from error
         except Exception as error:
             raise _unreadable(name, error) from error
         return _decoded(image, name, least)
@@ -170,8 +175,11 @@ def _unreadable(name: str, error: Exception) -> ValueError:
 
 
 @cache
-def _formats() -> list[str]:
+def readable_formats() -> list[str]:
+    """Those of `FORMATS` that are there: HEIF needs the package pillow-heif, AVIF a Pillow that was built with it."""
     Image.init()
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
     return [name for name in FORMATS if name in Image.OPEN]
 
 

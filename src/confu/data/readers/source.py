@@ -1,8 +1,8 @@
 """What one cell of a table may hold, its name in messages, and how its bytes or its numbers are reached.
 
 A source is a file's address (a local path, or any that fsspec knows, such as "s3://bucket/a.png"), the bytes of a
-file, an array, tensor or list of numbers, a number, a picture, or a text. Each reader says which of them it takes.
-Tables are looked at without torch, so it is imported here only where tensors are made.
+file, or these in base64, an array, tensor or list of numbers, a number, a picture, or a text. Each reader says which
+of them it takes. Tables are looked at without torch, so it is imported here only where tensors are made.
 """
 
 import hashlib
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
+
+from confu.data.media import inline_content
 
 Source: TypeAlias = Any
 _IN_MEMORY = 32 * 2**20  # a longer file is read a second time rather than kept between hashing and decoding
@@ -83,7 +85,10 @@ def opened(source: str | Path | bytes | Content) -> Iterator[BufferedReader | By
     if isinstance(source, bytes | Content):
         yield BytesIO(source if isinstance(source, bytes) else source.data)
         return
-    if isinstance(source, str) and ("://" in source or "::" in source):
+    if isinstance(source, str) and (content := inline_content(source)) is not None:
+        yield BytesIO(content)
+        return
+    if isinstance(source, str) and "://" in source:
         yield BytesIO(_fetch(source))
         return
     path = Path(source)

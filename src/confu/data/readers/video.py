@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.image import Fill, Picture, normalised, picture_from_array, pixels_of
 from confu.data.readers.source import Source, is_file, name_of, opened, stacked
 
@@ -142,6 +143,9 @@ def open_container(file: Any, name: str) -> Any:
     try:
         return av.open(file, mode="r")
     except Exception as error:
+        file.seek(0)
+        if why := why_unreadable("video", file.read(HEAD)):
+            raise ValueError(f"{name}: {why}") from error
         raise unreadable(name, error) from error
 
 
