@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from confu.embeddings import EmbeddingTable
-from confu.index import Index, Items
-from confu.index.conditions import checked, parse_condition
+from confu.index import Condition, Index, Items
 from index.conftest import ABOUT, SUBSETS
 
 STORES = {
@@ -277,7 +276,10 @@ def test_values_of_conditions_are_no_statements(maker, queries):
     index, items = maker.create(), make_items(names(30))
     index.add(items)
     for value in ("'; DROP TABLE items; --", "%s %(query)s {}", '"', "robin' OR 'a' = 'a"):
-        where = checked([parse_condition(f"species == {value}")], index.schema)
-        assert index.search(queries, "image", 3, where) == [[]] * 5
+        quoted = '"' + value.replace('"', '""') + '"'
+        assert (
+            index.search(queries, "image", 3, f"species == {quoted} or a.b [c]%s > 9 and id in ({quoted})") == [[]] * 5
+        )
+        assert index.search(queries, "image", 3, Condition("species", "in", (value,))) == [[]] * 5
     assert len(index) == 30
     assert ABOUT.dim == index.dim

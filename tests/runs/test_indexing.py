@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from datetime import datetime
+from datetime import datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_every_row_is_found_by_every_subset_that_it_has(run, tmp_path):
     done = made(run, write_manifest(tmp_path), tmp_path / "index")
     model, sources = load(run), without(items(N), LACKING)
     assert (done.added, done.replaced, done.skipped, done.empty, done.items) == (N - 1, 0, 0, 1, N - 1)
-    assert done.subsets == model.subsets and done.metadata == ("label", "split", "year", "site", "when")
+    assert done.subsets == model.subsets and done.metadata == ("label", "split", "year", "site", "when", "boxes")
     with Index.open(tmp_path / "index") as index:
         assert index.verify() == [] and list(index.ids()) == [f"row{row}" for row in range(N) if row != 5]
         assert index.about.fingerprint == model.parts.fingerprint() and index.about.model == str(run)
@@ -75,7 +76,8 @@ def test_every_row_is_found_by_every_subset_that_it_has(run, tmp_path):
         assert not bool(index.fetch(["row4"]).table.complete[model.subsets[1]][0])
         item = index.get("row8")
         assert item.metadata == {
-            "label": None, "split": "train", "year": 2008, "site": "north", "when": datetime(2024, 1, 9)
+            "label": None, "split": "train", "year": 2008, "site": "north", "when": datetime(2024, 1, 9),
+            "boxes": [1, 2],
         }  # fmt: skip
         assert index.get("row7").metadata["year"] is None and index.get("row7").metadata["site"] is None
         assert item.media["text"] == sources["text"][8]
@@ -144,7 +146,7 @@ def test_an_index_of_another_model_is_refused(run, tmp_path):
     ("options", "message"),
     [
         ({"metadata": ["yaer"]}, "metadata column 'yaer' is not known; did you mean 'year'"),
-        ({"metadata": ["boxes"]}, "'boxes' holds large_list<.*>; expected one text, number, boolean or time a row"),
+        ({"metadata": ["steps"]}, "'steps' holds .*list<.*>; expected one text, number, boolean, date, time or"),
         ({"subsets": ["smell"]}, "the model does not embed smell"),
         ({"columns": {"text": "words"}}, "column 'words' is not known"),
         ({"backend": "fais"}, "backend 'fais' is not known; did you mean 'faiss'"),
@@ -154,6 +156,44 @@ def test_wrong_wishes_are_refused_before_anything_is_embedded(run, tmp_path, opt
     with pytest.raises(ValueError, match=message):
         made(run, write_manifest(tmp_path), tmp_path / "index", **options)
     assert not (tmp_path / "index").exists()
+
+
+def test_metadata_of_every_type_is_kept_or_named(run, tmp_path):
+    """Refused is what cannot be kept before anything is embedded."""
+    some = {
+        "clock": pa.array([time(12, 30), None, time(1)]),
+        "lasts": pa.array([timedelta(seconds=90), timedelta(milliseconds=1), None]),
+        "price": pa.array([Decimal("0.10"), Decimal("12345678.25"), None]),
+        "place": [{"lat": 1.5, "name": "here"}, None, {"lat": None, "name": "there"}],
+        "kind": pa.array(["bird", None, "bat"]).dictionary_encode(),
+        "serial": pa.array([2**63 - 1, 0, None], pa.uint64()),
+        "half": pa.array(np.array([0.5, 1, np.nan], np.float16)),
+        "boxes": [["red", "big"], [], None],
+    }
+    manifest = write_manifest(tmp_path, n=3, raw=[b"a", b"b", b"c"], **some)
+    with pytest.warns(
+        UserWarning, match=r"clips.parquet: raw \(.*binary\): not in the index, whose metadata is one text"
+    ):
+        done = made(run, manifest, tmp_path / "index")
+    assert {"clock", "place.lat", "place.name"} < set(done.metadata) and "raw" not in done.metadata
+    with Index.open(tmp_path / "index") as index:
+        kept = index.get("row0").metadata
+        expected = {
+            "clock": time(12, 30), "lasts": 90.0, "price": 0.1, "place.lat": 1.5, "place.name": "here", "kind": "bird",
+            "serial": 2**63 - 1, "half": 0.5, "boxes": ["red", "big"],
+        }  # fmt: skip
+        assert {name: kept[name] for name in expected} == expected
+        assert {index.get("row2").metadata[name] for name in expected} == {time(1), "there", "bat", None}
+        where = "clock < 02:00 or place.lat = 1.5 and boxes contains red and serial >= 9223372036854775807"
+        found = index.search(torch.ones(index.dim), "sensor", 9, where)[0]
+        assert {hit.id for hit in found} <= {"row0", "row2"} and found
+    manifest = write_manifest(tmp_path, n=3, serial=pa.array([2**63, 0, 1], pa.uint64()))
+    with pytest.raises(
+        ValueError, match=r"clips.parquet: metadata column 'serial' of uint64 cannot be stored .*a column"
+    ):
+        made(run, manifest, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    assert made(run, manifest, tmp_path / "other", metadata=["year"]).metadata == ("year",)
 
 
 def test_rows_that_cannot_be_read_stop_it_or_are_listed(run, tmp_path):

@@ -87,6 +87,21 @@ def test_conditions_and_exclusions_leave_k(collection):
     assert answer.hits[0].media["text"].startswith("a ") and answer.hits[0].metadata["hertz"] >= 300
 
 
+def test_hits_of_equal_content_are_folded(collection):
+    """Every caption stands three times."""
+    plain = collection.ask(asked(), "text", k=48).hits
+    captions = list(dict.fromkeys(hit.media["text"] for hit in plain))
+    for k in (1, 5, 16, 40):
+        hits = collection.ask(asked(), "text", k=k, fold_equal=True).hits
+        assert [hit.media["text"] for hit in hits] == captions[:k] and {hit.equal for hit in hits} == {3}
+    first = next(hit for hit in plain if hit.media["text"] == captions[1])
+    more = {"fold_equal": True, "exclude": [first.id], "where": "label is not null"}
+    hits = collection.ask(asked(), "text", k=2, **more).hits
+    assert [(hit.media["text"], hit.equal) for hit in hits] == [(captions[0], 3), (captions[1], 2)]
+    assert {hit.equal for hit in collection.ask({"text": captions[0]}, "image", k=40, fold_equal=True).hits} == {1}
+    assert {hit.equal for hit in plain} == {1}
+
+
 def test_weights_blend_the_embeddings(collection):
     sources = asked()
     parts = collection.embed(sources), collection.embed(sources, "image"), collection.embed(sources, "audio")

@@ -135,7 +135,11 @@ def search(
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many, at most.")] = 10,
     where: Annotated[
-        list[str] | None, typer.Option(help='A condition: "year >= 2020", "species in robin,wren". May be repeated.')
+        list[str] | None,
+        typer.Option(
+            help="A filter on metadata: \"year >= 2020 and (species in (robin, wren) or note contains 'at dusk')\". "
+            "Of several all must hold."
+        ),
     ] = None,
     like: Annotated[
         str | None, typer.Option(help="Ask with an item of the index, by its id.", show_default=False)
@@ -152,6 +156,9 @@ def search(
         typer.Option(help="A modality whose name is an option here: --give weight=3.5.", show_default=False),
     ] = None,
     singles: Annotated[bool, typer.Option("--singles", help="Show too what each input alone would find.")] = False,
+    fold_equal: Annotated[
+        bool, typer.Option("--fold-equal", help="Show items of equal content once, with their number.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
     run: MODEL = None,
     option: OPTION = None,
@@ -176,6 +183,7 @@ def search(
         kinds = {name: reader.modality_kind for name, reader in collection.embedder.readers.items()}
         sources = read_sources([*(asked or []), *(f"--{one}" for one in give or [])], kinds)
         wish = {"target": target, "k": k, "where": where or (), "weights": shares, "singles": singles}
+        wish["fold_equal"] = fold_equal
         if like is None:
             if by is not None:
                 raise ValueError("--by says which modalities of an item ask; name the item with --like ID")

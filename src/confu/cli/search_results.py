@@ -69,7 +69,8 @@ def as_dict(answer: "SearchResult") -> dict[str, Any]:
 
 
 def _hit(hit: "Hit") -> dict[str, Any]:
-    return {"id": hit.id, "score": hit.score, "metadata": hit.metadata, "media": hit.media}
+    equal = {"equal": hit.equal} if hit.equal > 1 else {}
+    return {"id": hit.id, "score": hit.score, **equal, "metadata": hit.metadata, "media": hit.media}
 
 
 def tables_of(answer: "SearchResult") -> list[Table]:
@@ -84,12 +85,14 @@ def tables_of(answer: "SearchResult") -> list[Table]:
 
 def _table(title: str, hits: "Sequence[Hit]", shown: Sequence[str]) -> Table:
     columns = list(dict.fromkeys(name for hit in hits for name, value in hit.metadata.items() if value is not None))
-    names = map(escape, ["", "score", "id", *shown, *columns])
+    folded = any(hit.equal > 1 for hit in hits)
+    names = map(escape, ["", "score", *["equal"] * folded, "id", *shown, *columns])
     table = Table(*names, title=escape(title), title_justify="left")
     for place, hit in enumerate(hits, start=1):
         cells = [hit.media.get(name) for name in shown] + [hit.metadata.get(name) for name in columns]
+        equal = [str(hit.equal)] * folded
         # As Text: what stands in a manifest is no markup.
-        table.add_row(str(place), f"{hit.score:.3f}", Text(hit.id), *(Text(_short(cell)) for cell in cells))
+        table.add_row(str(place), f"{hit.score:.3f}", *equal, Text(hit.id), *(Text(_short(cell)) for cell in cells))
     return table
 
 

@@ -1,12 +1,13 @@
 from .about import About
 from .backend import BACKENDS, Backend, Change
-from .conditions import Condition, parse_condition
+from .conditions import And, Condition, Not, Or, parse_condition
 from .index import Index
 from .items import Hit, Item, Items
 
 __all__ = [
     "BACKENDS",
     "About",
+    "And",
     "Backend",
     "Change",
     "Condition",
@@ -14,5 +15,7 @@ __all__ = [
     "Index",
     "Item",
     "Items",
+    "Not",
+    "Or",
     "parse_condition",
 ]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from confu.checks import check_known
-from confu.index.conditions import Condition
+from confu.index.conditions import Filter
 from confu.index.items import Items
 from confu.plan import Subset
 
@@ -85,7 +85,7 @@ class Backend(Protocol):
         ...
 
     def search(
-        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Condition] = ()
+        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Filter] = ()
     ) -> list[Ranking]:
         """The k items nearest to each query by their vector of `target`, among those that have it and fit `where`."""
         ...

@@ -1,62 +1,94 @@
-"""Columns of metadata: the few types that are stored, and the rows that fit conditions."""
+"""Columns of metadata: the few types that are stored."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions when it is imported, where pyright cannot see them.
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from confu.index.conditions import Condition
-
 _TIMES = (pa.timestamp("us"), pa.timestamp("us", tz="UTC"))
 _TYPES = {str(kind): kind for kind in (pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.date32(), *_TIMES)}
-_COMPARE = {
-    "==": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
-# Types of values in stores that know neither dates nor times: days and microseconds since 1970.
-_NUMBERS = {pa.date32(): pa.int32(), **dict.fromkeys(_TIMES, pa.int64())}
+_TYPES |= {"time": pa.time64("us"), "list of texts": pa.list_(pa.string()), "list of integers": pa.list_(pa.int64())}
+_NAMES = {kind: name for name, kind in _TYPES.items()}
+# Types of values in stores that know neither dates nor times: days, and microseconds since 1970 or midnight.
+_NUMBERS = {pa.date32(): pa.int32(), **dict.fromkeys((*_TIMES, pa.time64("us")), pa.int64())}
+KEPT = "one text, number, boolean, date, time or duration a row, or a list of texts or whole numbers"
+
+
+def stored_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type that a column of this type is stored in; None for one that is no metadata.
+
+    >>> stored_type(pa.dictionary(pa.int8(), pa.string())), stored_type(pa.uint8()), stored_type(pa.binary())
+    (DataType(string), DataType(int64), None)
+    """
+    types = pa.types
+    if types.is_dictionary(kind):
+        return stored_type(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = stored_type(kind.value_type)
+        return pa.list_(inner) if inner in (pa.string(), pa.int64()) else None
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_integer(kind) or (types.is_decimal(kind) and kind.scale <= 0):
+        return pa.int64()
+    if types.is_floating(kind) or types.is_decimal(kind) or types.is_duration(kind):
+        return pa.float64()
+    for test, stored in (
+        (types.is_boolean, pa.bool_()),
+        (types.is_date, pa.date32()),
+        (types.is_time, pa.time64("us")),
+    ):
+        if test(kind):
+            return stored
+    return _TIMES[kind.tz is not None] if types.is_timestamp(kind) else None
+
+
+def flat_columns(table: pa.Table) -> pa.Table:
+    """The same table, a column `geo.lat` for each field of a column `geo` of records."""
+    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
+    return table
 
 
 def plain_columns(table: pa.Table) -> pa.Table:
     """The same columns in the types that are stored: texts, int64, float64, booleans, dates, times in microseconds.
 
-    NaN becomes null: the value is not known, and fits no condition.
+    Durations become seconds, decimal fractions floats, records a column a field. NaN and empty lists become null: the
+    value is not known, and fits no condition.
 
     Raises:
-        ValueError: if a number does not fit into 64 bits with a sign, or a column is repeated.
+        ValueError: if a number does not fit into 64 bits with a sign, a column is repeated, or it is no metadata.
 
     >>> plain_columns(pa.table({"year": pa.array([2020], pa.int16())})).schema.field("year").type
     DataType(int64)
     """
+    table, columns = flat_columns(table), {}
     if len(set(table.column_names)) != table.num_columns:
         raise ValueError(f"metadata must have columns of different names; got {', '.join(table.column_names)}")
-    types, columns = pa.types, {}
     for name in table.column_names:
-        column, kind = table[name], pa.string()
-        if types.is_integer(column.type):
-            kind = pa.int64()
-        elif types.is_floating(column.type):
-            kind = pa.float64()
-            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        elif types.is_boolean(column.type):
-            kind = pa.bool_()
-        elif types.is_date(column.type):
-            kind = pa.date32()
-        elif types.is_timestamp(column.type):
-            kind = _TIMES[column.type.tz is not None]
+        column = table[name]
+        kind = stored_type(column.type)
+        if kind is None:
+            raise ValueError(f"metadata column {name!r} must hold {KEPT}; got {column.type}. Leave it out")
         try:
-            columns[name] = column.cast(kind, safe=kind not in _TIMES)  # nanoseconds are cut to microseconds
+            if pa.types.is_duration(column.type):
+                column = pc.divide(column.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
+            # Nanoseconds are cut to microseconds, and a decimal fraction is the float that is nearest.
+            column = column.cast(kind, safe=not pa.types.is_temporal(kind))
         except pa.ArrowInvalid as error:
-            raise ValueError(f"metadata column {name!r} of {column.type} cannot be stored ({error})") from error
+            raise ValueError(
+                f"metadata column {name!r} of {column.type} cannot be stored ({error}); make it a column of texts, or "
+                "leave it out"
+            ) from error
+        if kind == pa.float64():
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+        elif pa.types.is_list(kind):
+            column = pc.if_else(pc.equal(pc.list_value_length(column), 0), pa.scalar(None, kind), column)
+        columns[name] = column
     return pa.table(columns)
 
 
@@ -91,7 +123,7 @@ def cast_columns(table: pa.Table, schema: pa.Schema, rows: int) -> pa.Table:
 
 def schema_to_json(schema: pa.Schema) -> list[list[str]]:
     """Names and types."""
-    return [[field.name, str(field.type)] for field in schema]
+    return [[field.name, _NAMES[field.type]] for field in schema]
 
 
 def schema_from_json(content: Sequence[Sequence[str]]) -> pa.Schema:
@@ -99,38 +131,15 @@ def schema_from_json(content: Sequence[Sequence[str]]) -> pa.Schema:
     return pa.schema([(name, _TYPES[kind]) for name, kind in content])
 
 
-def to_numbers(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column, dates as days and times as microseconds since 1970."""
+def to_numbers(column: pa.ChunkedArray | pa.Array) -> list[Any]:
+    """The values of a column, dates as days and times as microseconds since 1970 or midnight."""
     return column.cast(_NUMBERS.get(column.type, column.type)).to_pylist()
 
 
-def from_numbers(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """The reverse of `to_numbers`; booleans may be 0 and 1."""
+def from_numbers(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
+    """The reverse of `to_numbers`; booleans may be 0 and 1, lists JSON."""
     if kind == pa.bool_():
-        return pa.array([None if value is None else bool(value) for value in values], kind)
-    return pa.array(values, _NUMBERS.get(kind, kind)).cast(kind)
-
-
-def fitting(
-    column: Callable[[str], pa.ChunkedArray], conditions: Sequence[Condition], schema: pa.Schema
-) -> np.ndarray | None:
-    """(n,) bool: the rows that fit all conditions; None without conditions.
-
-    Args:
-        column: gives a column by name.
-        conditions: with values of the columns' types, see `checked`.
-        schema: of the columns.
-    """
-    fits = None
-    for condition in conditions:
-        kind, values = schema.field(condition.column).type, column(condition.column)
-        if condition.operator == "in":
-            mask = pc.and_(pc.is_valid(values), pc.is_in(values, pa.array(condition.value, kind)))
-        else:
-            # A float among whole numbers is compared as one: year < 2020.5.
-            whole = pa.types.is_integer(kind) and isinstance(condition.value, float)
-            value = pa.scalar(condition.value, pa.float64() if whole else kind)
-            mask = pc.fill_null(_COMPARE[condition.operator](values, value), False)
-        mask = mask.to_numpy()
-        fits = mask if fits is None else fits & mask
-    return fits
+        values = [None if value is None else bool(value) for value in values]
+    elif pa.types.is_list(kind):
+        values = [json.loads(value) if isinstance(value, str) else value for value in values]
+    return pa.array(list(values), _NUMBERS.get(kind, kind)).cast(kind)

@@ -27,7 +27,7 @@ from confu.files import write_json, written_whole
 from confu.index import exact
 from confu.index.about import About
 from confu.index.backend import Change, Ranking, number_options
-from confu.index.conditions import Condition
+from confu.index.conditions import Filter
 from confu.index.items import Items
 from confu.index.scan import Nearest, merge, nearest
 from confu.plan import Subset
@@ -222,7 +222,7 @@ class FaissStore:
         self.exact.close()
 
     def search(
-        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Condition] = ()
+        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Filter] = ()
     ) -> list[Ranking]:
         """The k nearest of all that fit, nearly all of them."""
         number = self.exact.about.subsets.index(target)

@@ -14,7 +14,7 @@ from confu.index import exact, migrate
 from confu.index.about import About
 from confu.index.backend import Backend, Change, load_backend
 from confu.index.catalog import FILE, Catalog, read_catalog
-from confu.index.conditions import Condition, checked, parse_condition
+from confu.index.conditions import Where, checked
 from confu.index.items import Hit, Item, Items, items_by_id, unit_items, unit_queries
 from confu.plan import Subset
 
@@ -167,16 +167,15 @@ class Index:
         """Forget items and return how many; ids that are not there are left out of the count."""
         return self.backend.delete(_texts("ids", ids))
 
-    def search(
-        self, queries: Any, target: Subset | str, k: int = 10, where: Sequence[Condition | str] = ()
-    ) -> list[list[Hit]]:
+    def search(self, queries: Any, target: Subset | str, k: int = 10, where: Where = ()) -> list[list[Hit]]:
         """The k items nearest to each query by their vector of `target`, among those that fit.
 
         Args:
             queries: (n, dim) or (dim,) vectors, or what `Embedder.encode` gives.
             target: one of the subsets that are stored.
             k: at most so many.
-            where: conditions such as `"year >= 2020"`, all of which must hold.
+            where: a filter such as `"year >= 2020 and species in (robin, wren)"`, or several that must all hold; see
+                `confu.index.conditions`.
 
         Returns:
             for each query its hits, best first; fewer than k where fewer items fit.
@@ -188,8 +187,7 @@ class Index:
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ValueError(f"k must be a whole number of at least 1; got {k!r}")
         vectors = unit_queries(queries, self.dim)
-        conditions = [parse_condition(one) if isinstance(one, str) else one for one in where]
-        rankings = self.backend.search(vectors, target, k, checked(conditions, self.schema))
+        rankings = self.backend.search(vectors, target, k, checked(where, self.schema))
         items = self._items(list({id: None for ranking in rankings for id, _ in ranking}))
         return [
             # An item that was deleted after the search is no hit.

@@ -12,6 +12,7 @@ from torch import Tensor
 from confu.checks import check_finite
 from confu.embeddings import EmbeddingTable
 from confu.index.about import About
+from confu.index.columns import KEPT, flat_columns, stored_type
 from confu.plan import Subset
 
 _UNIT = 1e-5  # a length this near to 1 is left as it is, so that what was stored is bitwise what was given
@@ -23,12 +24,13 @@ class Items:
 
     Attributes:
         table: ids, and the vectors of the subsets that each item has.
-        metadata: one row an item, in the table's order: columns of texts, whole numbers, floats, booleans or times.
+        metadata: one row an item, in the table's order: columns of texts, numbers, booleans, dates, times, durations,
+            lists of texts or whole numbers, and records of these.
         media: modality -> one entry an item: the address of its file, the text itself where the modality is a text, and
             None where the item has none.
 
     Raises:
-        ValueError: if the parts are not of one length, or a column holds something else than one value a row.
+        ValueError: if the parts are not of one length, or a column holds something else.
     """
 
     table: EmbeddingTable
@@ -42,12 +44,9 @@ class Items:
         for name, column in self.media.items():
             if len(column) != n:
                 raise ValueError(f"media[{name!r}] must have an entry an item; got {len(column)} for {n} items")
-        for column in self.metadata.schema:
-            if not is_scalar(column.type):
-                raise ValueError(
-                    f"metadata column {column.name!r} must hold one text, number, boolean or time a row; got "
-                    f"{column.type}. Leave it out"
-                )
+        for column in flat_columns(self.metadata).schema:
+            if stored_type(column.type) is None:
+                raise ValueError(f"metadata column {column.name!r} must hold {KEPT}; got {column.type}. Leave it out")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -89,12 +88,14 @@ class Hit:
         score: cosine of the query with the item's vector of the target subset.
         metadata: column -> value; None where it is not known.
         media: modality -> the address of its file, or its text; what it lacks is left out.
+        equal: number of items with this content, if a search folds them into one hit; else 1.
     """
 
     id: str
     score: float
     metadata: dict[str, Any] = field(default_factory=dict)
     media: dict[str, str] = field(default_factory=dict)
+    equal: int = 1
 
 
 def items_by_id(items: Items) -> dict[str, Item]:
@@ -116,13 +117,6 @@ def stack_vectors(ids: Sequence[str], vectors: Mapping[Subset, Sequence[Tensor |
         if held := [row for row in rows if row is not None]:
             stacked[subset][complete[subset]] = torch.stack(held)
     return EmbeddingTable(tuple(ids), stacked, complete)
-
-
-def is_scalar(kind: pa.DataType) -> bool:
-    """Whether a column of this type can be metadata: one text, number, boolean or time a row."""
-    types = pa.types
-    tests = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
-    return any(test(kind) for test in (*tests, types.is_timestamp, types.is_date))
 
 
 def unit_queries(queries: Any, dim: int) -> Float[Tensor, "queries dim"]:

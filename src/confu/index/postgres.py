@@ -20,7 +20,7 @@ from confu.checks import check_known
 from confu.index.about import About
 from confu.index.backend import Change, NewIds, Ranking, number_options
 from confu.index.columns import cast_columns, merged_schema, plain_columns
-from confu.index.conditions import Condition, checked
+from confu.index.conditions import Filter, checked
 from confu.index.items import Items, stack_vectors
 from confu.index.postgres_connection import Connection, driver, without_password
 from confu.index.postgres_table import SQL_TYPES, Layout, column_name, where_clause
@@ -167,7 +167,7 @@ class PostgresStore:
         return self._write(lambda cursor: self._sql(cursor, statement, values=[list(ids)]).rowcount)
 
     def search(
-        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Condition] = ()
+        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Filter] = ()
     ) -> list[Ranking]:
         """The k nearest of each query, all of one state of the table."""
         return self.connection.read(lambda cursor: self._search(cursor, queries, target, k, where))
@@ -292,7 +292,7 @@ class PostgresStore:
                 names[name] = column_name(name, [*before.vectors.values(), *names.values()])
         layout = replace(before, schema=merged_schema(before.schema, schema), columns=names)
         for field in layout.schema:
-            kind, column = SQL_TYPES.get(str(field.type), "text"), names[field.name]
+            kind, column = SQL_TYPES[field.type], names[field.name]
             if field.name not in before.columns:
                 self._sql(cursor, "ALTER TABLE {} ADD COLUMN {} " + kind, column)
             elif before.schema.field(field.name).type != field.type:
@@ -306,7 +306,7 @@ class PostgresStore:
         from psycopg.types.json import Jsonb
 
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(self.table), layout.names)
-        kinds = [SQL_TYPES.get(str(kind), "text") for kind in layout.schema.types]
+        kinds = [SQL_TYPES[kind] for kind in layout.schema.types]
         vectors = []
         for subset in layout.vectors:
             mask = items.table.complete[subset].tolist() if subset in items.table else None
@@ -328,15 +328,15 @@ class PostgresStore:
                     held = [one[0][row] if one is not None and one[1][row] else None for one in vectors]
                     copy.write_row([id, Jsonb(media), *held, *known])
 
-    def _search(
-        self, cursor: Any, queries: Tensor, target: Subset, k: int, where: Sequence[Condition]
-    ) -> list[Ranking]:
+    def _search(self, cursor: Any, queries: Tensor, target: Subset, k: int, where: Sequence[Filter]) -> list[Ranking]:
+        from psycopg import sql
+
         layout = self._layout(cursor)
         clause, values = where_clause(checked(where, layout.schema), layout)
         # pgvector gives the inner product with its sign turned, for the smallest comes first. With `+ 0` it is no
         # expression that the graph knows: every row is compared.
         text = "SELECT id, -({1} <#> %(query)s) FROM {0} WHERE {1} IS NOT NULL AND {2} ORDER BY ({1} <#> %(query)s)"
-        names = layout.vectors[target], clause
+        names = layout.vectors[target], sql.SQL(clause)  # pyright: ignore[reportArgumentType]
         parameters = [{**values, "query": query, "k": k} for query in queries.cpu().numpy()]
 
         def every(chosen: Sequence[dict[str, Any]], order: str) -> list[Ranking]:

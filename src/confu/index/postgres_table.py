@@ -9,18 +9,22 @@ from typing import Any
 import pyarrow as pa
 
 from confu.index.columns import schema_from_json, schema_to_json
-from confu.index.conditions import Condition
+from confu.index.conditions import Condition, Filter, translate
 from confu.plan import Subset
 
 FORMAT, VERSION = "confu.index.postgres", 1
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ +.-]{0,55}$")  # what needs no care in a statement, within 63 bytes
 SQL_TYPES = {
-    "int64": "bigint",
-    "double": "double precision",
-    "bool": "boolean",
-    "date32[day]": "date",
-    "timestamp[us]": "timestamp",
-    "timestamp[us, tz=UTC]": "timestamptz",
+    pa.string(): "text",
+    pa.int64(): "bigint",
+    pa.float64(): "double precision",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp",
+    pa.timestamp("us", tz="UTC"): "timestamptz",
+    pa.time64("us"): "time",
+    pa.list_(pa.string()): "text[]",
+    pa.list_(pa.int64()): "bigint[]",
 }
 
 
@@ -92,24 +96,28 @@ def column_name(name: str, taken: Iterable[str]) -> str:
     return next(free for n in range(1, len(taken) + 2) if (free := f"column {n}") not in taken)
 
 
-def where_clause(conditions: Sequence[Condition], layout: Layout) -> tuple[Any, dict[str, Any]]:
-    """The conditions as a statement to stand behind WHERE, and its parameters; they must have been `checked`."""
-    from psycopg import sql
+def where_clause(where: Sequence[Filter], layout: Layout) -> tuple[str, dict[str, Any]]:
+    """The filters, which must have been `checked`, as a statement to stand behind WHERE, and its parameters."""
+    parameters: dict[str, Any] = {}
 
-    parts: list[Any] = [sql.SQL("TRUE")]
-    values: dict[str, Any] = {}
-    for number, condition in enumerate(conditions):
-        several = condition.operator == "in"
-        kind, name = layout.schema.field(condition.column).type, f"value{number}"
-        values[name] = list(condition.value) if several else condition.value
-        numbers = values[name] if several else [condition.value]
-        type_ = SQL_TYPES.get(str(kind), "text")
-        # A float, or a whole number of more than 64 bits, is compared with whole numbers too.
-        if type_ == "bigint" and not all(isinstance(one, int) and abs(one) < 2**63 for one in numbers):
-            type_ = "numeric"
+    def leaf(condition: Condition) -> str:
+        kind, operator, value = layout.schema.field(condition.column).type, condition.operator, condition.value
+        column = f'"{layout.columns[condition.column]}"'  # which has no quotes in its name, see `column_name`
+        if operator.endswith("null"):
+            return f"{column} {operator}"
+        if any(isinstance(one, str) and "\0" in one for one in (value if isinstance(value, tuple) else [value])):
+            raise ValueError(f"{condition}: PostgreSQL holds no text with a zero byte, so none can be asked for")
+        name = f"value{len(parameters)}"
+        parameters[name] = list(value) if isinstance(value, tuple) else value
+        type_ = SQL_TYPES[kind]
+        negation = "NOT " if operator.startswith("not") else ""
+        if operator.endswith("in"):
+            return f"{negation}{column} = ANY(%({name})s::{type_}[])"
+        if pa.types.is_list(kind):
+            return f"{negation}{column} @> ARRAY[%({name})s]::{type_}"
+        if operator.endswith("contains"):
+            return f"{negation}position(%({name})s::text in {column}) > 0"
         order = ' COLLATE "C"' if type_ == "text" else ""  # by bytes, as in the other stores
-        operator = {"==": "=", "!=": "<>", "in": "= ANY("}.get(condition.operator, condition.operator)
-        text = f"{{}}{order} {operator}{{}}::{type_}" + ("[])" if several else "")
-        names = sql.Identifier(layout.columns[condition.column]), sql.Placeholder(name)
-        parts.append(sql.SQL(text).format(*names))  # pyright: ignore[reportArgumentType]
-    return sql.SQL(" AND ").join(parts), values
+        return f"{column}{order} { {'==': '=', '!=': '<>'}.get(operator, operator) } %({name})s::{type_}"
+
+    return translate(where, leaf, lambda kind, parts: f"({f' {kind.__name__} '.join(parts) or 'TRUE'})"), parameters

@@ -28,7 +28,7 @@ from confu.index import columns
 from confu.index.about import About
 from confu.index.backend import Change, NewIds, Ranking, number_options
 from confu.index.catalog import WriterLock
-from confu.index.conditions import Condition
+from confu.index.conditions import And, Condition, Filter, translate
 from confu.index.items import Items, stack_vectors
 from confu.index.qdrant_connection import Connection
 from confu.plan import Subset
@@ -170,7 +170,7 @@ class QdrantStore:
         return len(existing)
 
     def search(
-        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Condition] = ()
+        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Filter] = ()
     ) -> list[Ranking]:
         """The k nearest of each query among those that fit."""
         from qdrant_client import models
@@ -358,40 +358,46 @@ def _with_ids(ids: Sequence[str]) -> Any:
     return models.Filter(must=[models.FieldCondition(key="id", match=models.MatchAny(any=list(ids)))])
 
 
-def _filter(conditions: Sequence[Condition] = (), schema: pa.Schema | None = None) -> Any:
-    """A filter of the points of complete writes that fit all conditions, which must have been `checked`.
+def _filter(where: Sequence[Filter] = (), schema: pa.Schema | None = None) -> Any:
+    """A filter of the points of complete writes that fit, by filters that must have been `checked`.
 
     Raises:
-        ValueError: for the order of texts or of booleans, which Qdrant does not know.
+        ValueError: for the order of texts or of large whole numbers, or parts of texts, which Qdrant does not know.
     """
     from qdrant_client import models
 
-    def equal(key: str, value: Any) -> Any:
-        if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 1 << 63):
-            return models.FieldCondition(key=key, range=models.Range(gte=float(value), lte=float(value)))
-        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-
-    must: list[Any] = [models.IsEmptyCondition(is_empty=models.PayloadField(key="pending"))]
-    must_not: list[Any] = []
-    for condition in conditions:
+    def leaf(condition: Condition) -> Any:
         assert schema is not None
         kind, operator = schema.field(condition.column).type, condition.operator
         key = f"metadata.c{schema.get_field_index(condition.column)}"
-        values = list(condition.value) if operator == "in" else [condition.value]
-        if pa.types.is_temporal(kind):
-            values = columns.to_numbers(pa.chunked_array([pa.array(values, kind)]))
-        if operator in ("==", "in", "!="):
-            any_of = models.Filter(should=[equal(key, value) for value in values])
-            (must_not if operator == "!=" else must).append(any_of)
-        elif pa.types.is_string(kind) or pa.types.is_boolean(kind):
-            what = "texts" if pa.types.is_string(kind) else "truth values"
-            raise ValueError(
-                f"{condition}: Qdrant knows no order of {what}; ask with ==, != or in, or use another store"
-            )
-        elif pa.types.is_integer(kind) and isinstance(values[0], int) and abs(values[0]) > _EXACT:
-            raise ValueError(f"{condition}: Qdrant orders whole numbers up to {_EXACT} only; ask with ==, != or in")
-        else:
+        unknown: Any = models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
+        if operator.endswith("null"):
+            return models.Filter(must=[unknown]) if operator == "is null" else models.Filter(must_not=[unknown])
+        inner = kind.value_type if pa.types.is_list(kind) else kind
+        values = condition.value if isinstance(condition.value, tuple) else [condition.value]
+        values, fits = columns.to_numbers(pa.array(values, inner)), list[Any]()
+        if operator in ("<", "<=", ">", ">="):
+            if pa.types.is_string(kind):
+                raise ValueError(
+                    f"{condition}: Qdrant knows no order of texts; ask with ==, != or in, or use another store"
+                )
+            if pa.types.is_integer(kind) and abs(values[0]) > _EXACT:
+                raise ValueError(f"{condition}: Qdrant orders whole numbers up to {_EXACT} only; ask with ==, != or in")
             side = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}[operator]
-            must.append(models.FieldCondition(key=key, range=models.Range(**{side: float(values[0])})))
-        must_not.append(models.IsEmptyCondition(is_empty=models.PayloadField(key=key)))
-    return models.Filter(must=must, must_not=must_not)
+            fits = [models.FieldCondition(key=key, range=models.Range(**{side: float(values[0])}))]
+        elif operator.endswith("contains") and inner == kind:
+            raise ValueError(f"{condition}: Qdrant finds whole words only; ask with == or in, or use another store")
+        elif pa.types.is_floating(kind):
+            fits = [models.FieldCondition(key=key, range=models.Range(gte=one, lte=one)) for one in values]
+        else:
+            fits = [models.FieldCondition(key=key, match=models.MatchValue(value=one)) for one in values]
+        if operator.startswith("not") or operator == "!=":
+            return models.Filter(must_not=[*fits, unknown])
+        return models.Filter(should=[*fits])
+
+    def join(kind: type, parts: list[Any]) -> Any:
+        return models.Filter(must=parts) if kind is And else models.Filter(should=parts)
+
+    chosen = translate(where, leaf, join)
+    pending = models.IsEmptyCondition(is_empty=models.PayloadField(key="pending"))
+    return models.Filter(must=[pending, chosen] if where else [pending])

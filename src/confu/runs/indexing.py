@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +28,8 @@ from confu.embeddings import EmbeddingTable
 from confu.index import About, Index
 from confu.index.backend import load_backend
 from confu.index.catalog import FILE, Catalog, WriterLock, read_catalog
-from confu.index.items import Items, is_scalar
+from confu.index.columns import KEPT, flat_columns, plain_columns, stored_type
+from confu.index.items import Items
 from confu.inference.embedder import Embedder, load
 from confu.inference.shards import missing_shards, read_settings, shard_name, shard_range
 from confu.plan import Subset
@@ -43,7 +45,7 @@ class IndexOptions:
     """What of a manifest is stored, and where.
 
     Attributes:
-        metadata: the columns to store beside the vectors; by default all of one value a row that are no modality.
+        metadata: the columns to store beside the vectors; by default all that can be and are no modality.
         backend: exact, faiss, postgres or qdrant; exact by default. That of an index that is there stays.
         options: of the backend.
         replace: rows whose id is in the index take the place of what is there; else they are an error.
@@ -121,6 +123,7 @@ def index_manifest(
     columns, subsets = choose_columns(embedder, table, embed)
     embed = replace(embed, columns=columns, subsets=subsets)
     metadata = _metadata_columns(table, list(columns.values()), opts.metadata)
+    stored_metadata = _metadata_table(table, metadata)  # what cannot be stored is refused before hours of work
     kinds = {name: reader.modality_kind for name, reader in embedder.readers.items()}
     model = full_address(run) if Path(run).exists() else str(run)
     about = About(model, embedder.parts.fingerprint(), embedder.dim, subsets, kinds)
@@ -149,7 +152,7 @@ def index_manifest(
         (work / _ADDING).touch()
         try:
             items = items_of_shards(
-                work, folder, table, {name: (columns[name], kinds[name]) for name in columns}, metadata
+                work, folder, table, {name: (columns[name], kinds[name]) for name in columns}, stored_metadata
             )
             change = index.add_parts(items, opts.replace or again, {"manifests": [*entries, entry]})
         except Exception:
@@ -161,7 +164,17 @@ def index_manifest(
     shutil.rmtree(folder / WORK)
     empty = len(table) - skipped - change.added - change.replaced
     without = tuple(name for name in embedder.modalities if name not in columns)
-    return Indexed(folder, change.added, change.replaced, skipped, empty, subsets, tuple(metadata), without, count)
+    return Indexed(
+        folder,
+        change.added,
+        change.replaced,
+        skipped,
+        empty,
+        subsets,
+        tuple(stored_metadata.column_names),
+        without,
+        count,
+    )
 
 
 def remove_items(folder: Path | str, ids: Sequence[str], **options: Any) -> int:
@@ -216,7 +229,7 @@ def check_fresh(folder: Path | str, allow_custom: bool = False, **options: Any) 
 
 
 def items_of_shards(
-    folder: Path, index: Path, manifest: Manifest, columns: Mapping[str, tuple[str, str]], metadata: Sequence[str]
+    folder: Path, index: Path, manifest: Manifest, columns: Mapping[str, tuple[str, str]], metadata: pa.Table
 ) -> Iterator[Items]:
     """The items of a folder of shards, a shard at a time; rows of which nothing could be embedded are left out.
 
@@ -225,12 +238,11 @@ def items_of_shards(
         index: where files that the manifest itself holds are written to, as `media/SHA256.png`.
         manifest: that the shards were made of.
         columns: modality -> its column and kind.
-        metadata: names of columns.
+        metadata: a row for each of the manifest.
     """
     settings = read_settings(folder)
     if missing_shards(folder, settings["shards"]):
         raise AssertionError("the shards are not complete")
-    stored_metadata = _metadata_table(manifest, metadata)
     wrote_media = False
     for shard in range(settings["shards"]):
         rows = shard_range(shard, len(manifest), settings["shard_rows"])
@@ -249,7 +261,7 @@ def items_of_shards(
             media[name] = [None if cell is None else media_text(cell, kind, index) for cell in texts]
             wrote_media |= any(text is not None and text.startswith(f"{MEDIA}/") for text in media[name])
         kept = table.select(has_any)
-        values = stored_metadata.take(pa.array(chosen, pa.int64())) if stored_metadata.num_columns else stored_metadata
+        values = metadata.take(pa.array(chosen, pa.int64())) if metadata.num_columns else metadata
         yield Items(EmbeddingTable(kept.ids, kept.vectors, kept.complete), values, media)
     if wrote_media:
         os.sync()  # once for all: to wait for each of a million pictures would take hours
@@ -360,29 +372,45 @@ def _keep_skipped(work: Path, folder: Path) -> None:
 
 
 def _metadata_columns(manifest: Manifest, modalities: Sequence[str], requested: Sequence[str] | None) -> list[str]:
-    """The columns that become metadata: those requested, or all of one value a row that are no modality."""
+    """The columns that become metadata: those requested, or all that can be stored and are no modality."""
     table = manifest.table
-    scalar = [one.name for one in table.schema if one.name != "id" and is_scalar(one.type)]
-    if requested is None:
-        return [name for name in scalar if name not in modalities]
-    for name in requested:
-        check_known(f"{manifest.address}: metadata column", name, [one for one in table.column_names if one != "id"])
-        if name not in scalar:
+    others = {one.name: one.type for one in table.schema if one.name != "id"}
+    unfit = {
+        name: kind
+        for name, kind in others.items()
+        if None in map(stored_type, flat_columns(pa.schema([(name, kind)]).empty_table()).schema.types)
+    }
+    for name in requested or ():
+        check_known(f"{manifest.address}: metadata column", name, others)
+        if name in unfit:
             raise ValueError(
-                f"{manifest.address}: metadata column {name!r} holds {table.schema.field(name).type}; expected one "
-                "text, number, boolean or time a row. Leave it out"
+                f"{manifest.address}: metadata column {name!r} holds {unfit[name]}; expected {KEPT}. Leave it out"
             )
-    return list(dict.fromkeys(requested))
+    if requested is not None:
+        return list(dict.fromkeys(requested))
+    if left_out := [f"{name} ({kind})" for name, kind in unfit.items() if name not in modalities]:
+        warnings.warn(
+            f"{manifest.address}: {', '.join(left_out)}: not in the index, whose metadata is {KEPT}",
+            stacklevel=3,
+        )
+    return [name for name in others if name not in (*modalities, *unfit)]
 
 
 def _metadata_table(manifest: Manifest, names: Sequence[str]) -> pa.Table:
-    """These columns of all rows, null where a cell is missing; label, split and group as texts."""
+    """These columns of all rows as they are stored, null where a cell is missing; label, split and group as texts.
+
+    Raises:
+        ValueError: naming the column, if a value cannot be stored.
+    """
     roles = {"label": manifest.labels, "split": manifest.splits, "group": manifest.groups}
     columns = {}
     for name in names:
-        if name in ROLES:
+        column = manifest.column(name)
+        if name in ROLES and not pa.types.is_nested(column.type):
             columns[name] = pa.array(roles[name], pa.string())
         else:
-            column = manifest.column(name)
             columns[name] = pc.if_else(pa.array(filled(column)), column, pa.scalar(None, column.type))
-    return pa.table(columns)
+    try:
+        return plain_columns(pa.table(columns))
+    except ValueError as error:
+        raise ValueError(f"{manifest.address}: {error} (--metadata names those to keep)") from error

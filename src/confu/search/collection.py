@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from confu.index import Index
-from confu.index.conditions import Condition
+from confu.index.conditions import Where
 from confu.index.items import Hit
 from confu.inference import Embedder
 from confu.inference.embedder import class_means
@@ -40,6 +40,8 @@ from confu.types import Batch
 
 RankedLabels = list[tuple[str, float, float | None]]
 _CACHED_LABELS = 4096
+_FOLDED = 16_384  # hits are looked at, at most, to fold those of equal content
+_EQUAL = 1e-6  # the components of two vectors of one content differ by less
 _LOG_TAIL = 1 << 16  # bytes
 
 
@@ -107,7 +109,7 @@ class Collection:
         sources: Mapping[str, Any],
         target: Subset | str | None = None,
         k: int = 10,
-        where: Sequence[Condition | str] = (),
+        where: Where = (),
         **options: Any,
     ) -> SearchResult:
         """The items whose embeddings of `target` are nearest to the inputs.
@@ -116,8 +118,8 @@ class Collection:
             sources: modality -> a file's path, bytes, an array, a PIL image; for a text modality the text.
             target: the subset to search; None if only one makes sense.
             k: number of hits, at most 1000.
-            where: conditions on metadata, e.g. `"year >= 2020"`.
-            options: weights, singles and exclude of `SearchOptions`.
+            where: a filter on metadata, e.g. `"year >= 2020 and site != north"`, or several that must all hold.
+            options: weights, singles, exclude and fold_equal of `SearchOptions`.
 
         Raises:
             QueryError: a ValueError that says what to change.
@@ -130,7 +132,7 @@ class Collection:
         subset: Subset | str,
         target: Subset | str | None = None,
         k: int = 10,
-        where: Sequence[Condition | str] = (),
+        where: Where = (),
         **options: Any,
     ) -> SearchResult:
         """As `ask`, by the stored embeddings of an item of the index.
@@ -269,15 +271,14 @@ class Collection:
         groups = defaultdict(list)
         for place, query in enumerate(queries):
             if query.target is not None:
-                groups[query.target, query.k + len(query.exclude), query.where].append(place)
+                groups[query.target, query.k + len(query.exclude), query.where, query.fold_equal].append(place)
         hits: dict[int, list[list[Hit]]] = {}
-        for (target, k, where), places in groups.items():
-            found = iter(self.index.search(torch.cat([sides[place] for place in places]), target, k, where))
+        for (target, k, where, fold), places in groups.items():
+            vectors = torch.cat([sides[place] for place in places])
+            owners = [queries[place] for place in places for _ in sides[place]]
+            lists = iter(self._hits(vectors, owners, target, k, where, fold))
             for place in places:
-                query = queries[place]
-                hits[place] = [
-                    [hit for hit in next(found) if hit.id not in query.exclude][: query.k] for _ in sides[place]
-                ]
+                hits[place] = [next(lists) for _ in sides[place]]
         results = []
         for place, query in enumerate(queries):
             fused, *others = hits.get(place, [[]])
@@ -285,6 +286,37 @@ class Collection:
             mean = others[len(singles)] if len(others) > len(singles) else []
             results.append(SearchResult(query.subset, query.target, sides[place][0], fused, singles, mean))
         return results
+
+    def _hits(
+        self, vectors: Tensor, owners: Sequence[Query], target: Subset, k: int, where: Where, fold: bool
+    ) -> list[list[Hit]]:
+        """The hits of each vector, without those that its query excludes."""
+        while True:
+            lists = self.index.search(vectors, target, k, where)
+            kept = [[hit for hit in hits if hit.id not in query.exclude] for hits, query in zip(lists, owners)]
+            if not fold:
+                return [hits[: query.k] for hits, query in zip(kept, owners)]
+            try:
+                folded = [self._folded(hits, target, query.k + 1) for hits, query in zip(kept, owners)]
+            except KeyError:  # one was deleted after the search
+                continue
+            # The last hit but one is counted to its end.
+            if k >= _FOLDED or all(
+                len(hits) < k or len(result) > query.k for hits, result, query in zip(lists, folded, owners)
+            ):
+                return [result[: query.k] for result, query in zip(folded, owners)]
+            k = min(4 * k, _FOLDED)
+
+    def _folded(self, hits: Sequence[Hit], target: Subset, most: int) -> list[Hit]:
+        """The first `most` hits of different vectors, each with the number of those that are equal to it."""
+        vectors, result = self.index.fetch([hit.id for hit in hits]).table[target], []
+        left = torch.arange(len(hits))
+        while len(left) and len(result) < most:
+            # Rows that were embedded in batches of different sizes may differ in their last bits.
+            equal = ((vectors[left] - vectors[left[0]]).abs() <= _EQUAL).all(dim=1)
+            result.append(replace(hits[int(left[0])], equal=int(equal.sum())))
+            left = left[~equal]
+        return result
 
     def _embed_labels(self, labels: Sequence[tuple[str, ...]]) -> Float[Tensor, "labels dim"]:
         """One unit vector a label, the re-normalised mean of its prompts; cached."""

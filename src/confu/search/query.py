@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from confu.index.conditions import Condition, checked, parse_condition
+from confu.index.conditions import Filter, Where, checked
 from confu.index.items import Hit
 from confu.plan import Subset
 
@@ -40,19 +40,22 @@ class SearchOptions:
     Attributes:
         target: the subset to search; None if only one makes sense.
         k: number of hits, at most 1000.
-        where: conditions on metadata, e.g. `"year >= 2020"`.
+        where: a filter on metadata, e.g. `"year >= 2020 and site != north"`, or several that must all hold.
         weights: subset -> its share of the query vector, e.g. `{"image": 0.2, "image+audio": 0.8}`; None for the
             embedding of all inputs together.
         singles: search by each single modality too, and by the mean of their embeddings.
         exclude: ids to leave out.
+        fold_equal: make one hit of items with equal content, which have equal vectors of `target`; the others are
+            counted in its `equal`.
     """
 
     target: Subset | str | None = None
     k: int = 10
-    where: Sequence[Condition | str] = ()
+    where: Where = ()
     weights: Mapping[str, float] | None = None
     singles: bool = False
     exclude: Sequence[str] = ()
+    fold_equal: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +75,10 @@ class Query:
     vectors: Mapping[Subset, Tensor] = field(default_factory=dict)
     target: Subset | None = None
     k: int = 10
-    where: tuple[Condition, ...] = ()
+    where: tuple[Filter, ...] = ()
     singles: tuple[Subset, ...] = ()
     exclude: frozenset[str] = frozenset()
+    fold_equal: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,21 +117,19 @@ def check_query(
     if isinstance(options.k, bool) or not isinstance(options.k, int) or not 1 <= options.k <= MAX_K:
         raise QueryError(f"k must be a whole number from 1 to {MAX_K}; got {options.k!r}", "k", "bad_k")
     for name, most in (("exclude", MAX_K), ("where", MAX_CONDITIONS)):
-        if (count := len(getattr(options, name))) > most:
-            raise QueryError(f"{name} has {count} entries; expected at most {most}", name, f"bad_{name}")
+        value = getattr(options, name)
+        if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > most:
+            raise QueryError(f"{name} has {len(value)} entries; expected at most {most}", name, f"bad_{name}")
     try:
-        where = checked([parse_condition(one) if isinstance(one, str) else one for one in options.where], schema)
-        for condition in where:
-            for value in condition.value if condition.operator == "in" else [condition.value]:
-                if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                    raise ValueError(f"{condition}: whole numbers have 64 bits")
+        where = checked(options.where, schema)
     except ValueError as error:
         raise QueryError(f"where: {error}", "where", "bad_where") from error
     weights = query_weights(query, options.weights, embeds)
     target = resolve_target(query, options.target, stored)
     singles = [one for one in map(Subset, query) if one in embeds] if options.singles and query.is_fused else []
     exclude = frozenset(options.exclude)
-    return Query(query, weights, target=target, k=options.k, where=where, singles=tuple(singles), exclude=exclude)
+    shared = {"target": target, "k": options.k, "where": where, "exclude": exclude, "fold_equal": options.fold_equal}
+    return Query(query, weights, singles=tuple(singles), **shared)
 
 
 def query_subset(names: Iterable[str], modalities: Sequence[str]) -> Subset:

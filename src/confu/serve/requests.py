@@ -62,7 +62,9 @@ class SearchFields(BaseModel):
 
     target: Annotated[OptionalText, Field(description="the subset to search, e.g. text")] = None
     k: Annotated[int, BeforeValidator(_no_boolean), Field(ge=1, description="number of hits")] = 10
-    where: Annotated[list[Text], Field(description='conditions on metadata, e.g. "year >= 2020"')] = []
+    where: Annotated[
+        list[Text], Field(description='filters on metadata, e.g. "year >= 2020 and site in (north, west)"')
+    ] = []
     weights: Weights = None
     singles: Annotated[
         bool,
@@ -70,6 +72,11 @@ class SearchFields(BaseModel):
         Field(description="search by each single input and by their mean too"),
     ] = False
     exclude: Annotated[list[Text], Field(description="ids to leave out")] = []
+    fold_equal: Annotated[
+        bool,
+        BeforeValidator(lambda value: value or False),
+        Field(description="make one hit of items with equal content; `equal` is their number"),
+    ] = False
     id: Annotated[OptionalText, Field(description="query by an item of the index instead of inputs")] = None
     subset: Annotated[OptionalText, Field(description="which modalities of the item make the query")] = None
 
@@ -95,6 +102,7 @@ class ClassifyFields(BaseModel):
 _EXPECTED = {
     "k": "a whole number from 1 to {max_k}",
     "singles": "true or false",
+    "fold_equal": "true or false",
     "weights": 'an object or its JSON, such as {{"image": 0.3, "image+audio": 0.7}}',
     "where": "texts of at most 1000 characters",
     "exclude": "texts of at most 1000 characters",

@@ -70,7 +70,7 @@ def query_routes(service: Service) -> APIRouter:
             if fields.id is not None and inputs:
                 raise RequestError(422, "bad_id", "id: query by an item or by inputs, not by both", "id")
             options = SearchOptions(
-                fields.target, fields.k, fields.where, fields.weights, fields.singles, fields.exclude
+                fields.target, fields.k, fields.where, fields.weights, fields.singles, fields.exclude, fields.fold_equal
             )
 
             def make_query(items: dict[str, Any]) -> SearchQuery:
@@ -178,6 +178,7 @@ def _search_out(service: Service, located: Located, start: float) -> SearchOut:
                 metadata=hit.metadata,
                 media=_media_links(hit.id, hit.media, service),
                 point=places.get(hit.id),
+                equal=hit.equal,
             )
             for hit in found
         ]
@@ -231,6 +232,8 @@ def _column_kind(kind: pa.DataType) -> str:
         ("number", types.is_floating),
         ("date", types.is_date),
         ("time", types.is_timestamp),
+        ("time of day", types.is_time),
+        ("list", types.is_list),
     ):
         if fits(kind):
             return name

@@ -16,6 +16,8 @@ class HitOut(BaseModel):
     media: dict[str, str]
     """modality -> the address of its file on this server, or the text itself"""
     point: Point | None = None
+    equal: int = 1
+    """number of items with this content, if the search folds them into one hit"""
 
 
 class SearchOut(BaseModel):
