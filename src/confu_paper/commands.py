@@ -170,7 +170,8 @@ def sweep(
     """Try settings: a grid with --set, or a search with --search; the choice is made on validation rows.
 
     Of a run file, with --set only: `confu sweep run.yaml --set train.lr=1e-3,1e-4`; the lowest validation loss is
-    marked, and losses of different temperatures or batch sizes cannot be compared.
+    marked, and losses of different temperatures or batch sizes cannot be compared. With `train.select: retrieval` the
+    highest mean reciprocal rank is marked, and they can.
 
     Settings of a recipe are fused_weight (λ), mask_ratio, dim, fusion_depth, fusion_dim, lr, temperature,
     temperature_lr, epochs, batch_size, weight_decay and warmup_steps. Finished runs are reused, and a killed sweep goes

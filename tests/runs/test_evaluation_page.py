@@ -48,13 +48,15 @@ def unpainted(monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **more: file.write("<svg ></svg>"))
 
 
-def log(folder):
+def log(folder, ranks=()):
     terms = {"image ~ text": 2.0, "image+audio ~ text": 1.5}
     records = [{"kind": "train", "step": step, "epoch": 1, "lr": 0.1, "total": 3.5, "terms": terms} for step in (1, 2)]
     records[0]["terms"] = {"image ~ text": 2.2}  # the other one had no complete row in this batch
     for epoch, total in ((1, 3.0), (2, 2.5), (3, 2.7)):
         records.append({"kind": "validation", "step": 2 * epoch, "epoch": epoch, "seconds": 4.2 * epoch, "total": total,
                         "terms": terms})  # fmt: skip
+    for record, rank in zip(records[2:], ranks):
+        record |= {"mrr": rank, "mrr_by_query": {"image -> text": rank}}
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
@@ -77,6 +79,16 @@ def test_every_kind_of_table_has_its_sections(tmp_path, settings, sections, unpa
     always = ["Training", "Retrieval", "The worst queries", "A map of the embeddings", "The data", "Settings"]
     assert set(headings(text)) == {*always, *sections}
     assert "The model is that of epoch 2" in text
+
+
+def test_the_ranks_that_chose_the_epoch_are_drawn(tmp_path, unpainted, monkeypatch):
+    curves = []
+    monkeypatch.setattr("confu.runs.page.training_curves", lambda *series, **labels: curves.append(series) or Figure())
+    log(tmp_path, ranks=(0.2, 0.3, 0.4))
+    text = rendered(make_evaluated(tmp_path, make_table(8, 2, labels=False)))
+    assert "epoch 3, whose validation mean reciprocal rank is highest" in text
+    series = [2, 4, 6], [0.2, 0.3, 0.4]
+    assert curves[1] == ({}, {"mean": series, "image -> text": series})
 
 
 def test_many_queries_are_folded(tmp_path, unpainted):

@@ -245,6 +245,10 @@ def test_sweep_trains_the_grid_and_reads_it_the_second_time(clips):
     again = sweep(clips / "run.yaml", grid, ["train.epochs=1", "out=runs/sweep"], progress=False)
     assert again == found
     assert found.to_rich().row_count == 2
+    ranked = sweep(clips / "run.yaml", grid, ["train.epochs=1", "out=runs/ranked", "train.select=retrieval"])
+    assert ranked.best.mrr == max(point.mrr for point in ranked.points) > 0
+    assert [point.loss for point in ranked.points] == [point.loss for point in found.points]
+    assert found.points[0].mrr is None
     with pytest.raises(ValueError, match=r"train\.lr: expected greater than 0"):
         sweep(clips / "run.yaml", {"train.lr": [1e-3, -1]}, progress=False)
     with pytest.raises(ValueError, match="each with its values"):

@@ -17,6 +17,7 @@ from confu.methods import build_objective
 from confu.nn import Temperature
 from confu.nn.encoders import build_encoder
 from confu.training import TrainSettings, fit
+from confu.training.log import read_log
 from confu.types import Batch, Inputs
 from training.cached_parts import NAMES, Normed
 
@@ -126,12 +127,39 @@ def train_layers(module, folder, rare=False, stop=None, monitor=None):
     return train(module, folder, data, monitor, sampling="uniform", checkpoint_every=3)
 
 
+def selected(method, folder, data=None, **changes):
+    """The mean reciprocal ranks of an epoch, on each process; so small a step that rounding moves no rank."""
+    settings = {"epochs": 1, "batch_size": ROWS, "lr": 2e-6, "select": "retrieval", "clip_grad": 0.1, **changes}
+    module = objective(method) if isinstance(method, str) else method
+    train_rows, validation = data or (rows(64, 1), rows(32, 2))
+    result = fit(module, train_rows, validation, TrainSettings(**settings), folder, progress=False)
+    (record,) = read_log(folder, "validation")
+    assert record["mrr"] == result.best_mrr
+    norm = read_log(folder, "train")[-1]["metrics"]["grad_norm"]
+    return every_rank({**record["mrr_by_query"], "clipped norm": norm})
+
+
+def selections(place, whole=True):
+    """Of gathered and of encoded in chunks, of fused pairs and of volumes; and of layers, which may be sharded."""
+    gapless = rows(64, 1, gaps=0), rows(32, 2, gaps=0)
+    if not whole:
+        return {"layers": selected(with_layers(), place / "layers", gapless)}
+    return {
+        "confu": selected("confu", place / "confu"),
+        "chunk": selected("confu", place / "chunk", chunk=3),
+        "gram": selected("gram", place / "gram"),
+        **selections(place, whole=False),
+    }
+
+
 def train_alone(place):
     """What one process trains: the reference."""
+    results = {"selections": selections(Path(place) / "selections")}
     for name in METHODS:
         train(objective(name), Path(place) / name)
     train_layers(with_layers(), Path(place) / "layers")
     train_layers(with_layers(), Path(place) / "rare", rare=True)
+    return results
 
 
 def train_together(place):
@@ -139,7 +167,7 @@ def train_together(place):
     place = Path(place)
     for folder, (method, changes) in WAYS[world_size()].items():
         train(objective(method), place / folder, **changes)
-    results = {"refusals": refusals(place / "refused")}
+    results = {"refusals": refusals(place / "refused"), "selections": selections(place / "selections")}
     if world_size() == 2:
         torch.manual_seed(0)
         norms = {name: Normed(norm=True) for name in NAMES}
@@ -176,6 +204,7 @@ def train_sharded(place):
     train_layers(with_layers(), place / "cut")
     os.environ.update(WRAP | {"FSDP_TRANSFORMER_CLS_TO_WRAP": "Layer"})
     results["wrapped"] = every_rank(share(train_layers(with_layers(), place / "wrapped")))
+    results["sharded selections"] = selections(place / "selections", whole=False)
     results["waits"] = error_of(train_layers, with_layers(), place / "waits", rare=True)
     os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = "Linear"
     results["outside"] = error_of(train_layers, with_layers(), place / "outside")

@@ -1,5 +1,7 @@
 """Several processes train what one trains: gathered, in a ring, in chunks and with sharded weights."""
 
+from itertools import chain
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -45,6 +47,18 @@ def assert_same_training(one, two):
 @pytest.mark.parametrize(("count", "way"), [(count, way) for count, ways in WAYS.items() for way in ways])
 def test_several_processes_train_what_one_trains(trained, count, way):
     assert_same_training(trained[1][0] / WAYS[count][way][0], trained[count][0] / way)
+
+
+@pytest.mark.parametrize("count", WAYS)
+def test_several_processes_rank_as_one(trained, count):
+    alone, together = trained[1][1][0]["selections"], trained[count][1]
+    for name, (reference,) in alone.items():
+        parts = [result["selections"][name] for result in together]
+        if count == 2 and name == "layers":
+            parts += [result["sharded selections"][name] for result in together]
+        for ranks in chain.from_iterable(parts):
+            assert ranks == pytest.approx(reference, rel=1e-3), name
+            assert ranks == parts[0][0] or name == "layers"
 
 
 def test_torchrun_starts_several_processes(trained, tmp_path):

@@ -196,6 +196,27 @@ def first_hit_credit(
     return torch.where(drawn > tied, 1.0, (1 - missed.exp()).clamp(0.0, 1.0))
 
 
+def first_hit_reciprocal(
+    better: Int[Tensor, " n"], tied: Int[Tensor, " n"], right: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """The expectation of 1 / rank of the first right target if ties are broken at random.
+
+        sum_{j=1}^{t+1} C(t + r - j, r - 1) / C(t + r, r) / (b + j)
+
+    where b wrong targets stand before the best right one, and t wrong and r right ones score the same as it.
+
+    Example:
+        >>> first_hit_reciprocal(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([1, 2]))
+        tensor([0.7500, 0.5000], dtype=torch.float64)
+    """
+    credit = 1.0 / (better + 1).double()
+    for row in (tied > 0).nonzero()[:, 0].tolist():
+        places, t, r = torch.arange(1, int(tied[row]) + 2), tied[row], right[row]
+        chance = (_log_choose(t + r - places, r - 1) - _log_choose(t + r, r)).exp()
+        credit[row] = (chance / (better[row] + places)).sum()
+    return credit
+
+
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:
     n, k = n.double(), k.double()
     return torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)

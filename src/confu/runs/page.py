@@ -27,7 +27,7 @@ from confu.runs.page_results import (
     percent,
     retrieval_section,
 )
-from confu.training.log import read_log
+from confu.training.log import best_record, read_log
 
 _MAX_CURVES = 12
 _MAX_POINTS = 1000  # of a map: each is an element of the page
@@ -142,16 +142,17 @@ def page_summary(evaluated: Evaluated) -> str:
 
 
 def training_facts(folder: Path) -> dict[str, Any]:
-    """Steps, epochs, the epoch with the lowest validation loss, and seconds; empty before the first validation."""
+    """Steps, epochs, the epoch that the validation rows chose, and seconds; empty before the first validation."""
     records = read_log(folder, "validation")
     if not records:
         return {}
-    best = min(records, key=lambda record: record["total"])
+    best = best_record(records)
     return {
         "steps": records[-1]["step"],
         "epochs": records[-1]["epoch"],
         "best_epoch": best["epoch"],
         "best_validation_loss": best["total"],
+        **({"best_validation_mrr": best["mrr"]} if "mrr" in best else {}),
         "train_seconds": round(records[-1].get("seconds", 0.0), 1),
     }
 
@@ -177,13 +178,25 @@ def _training_section(folder: Path) -> Group:
     caption = "The loss of each term in nats, on batches of the training rows and on the validation rows."
     if left:
         caption += f" {len(left)} further terms are not drawn; log.jsonl has them."
+    validations = read_log(folder, "validation")
+    figures = [Figure("", svg, f"Curves of {len(shown)} losses over training.", caption)]
+    ranked = [{"mean": record["mrr"], **record["mrr_by_query"]} for record in validations if "mrr" in record]
+    if ranked:
+        steps = [record["step"] for record in validations]
+        ranks = {name: (steps, [one[name] for one in ranked]) for name in list(ranked[0])[:_MAX_CURVES]}
+        svg = to_svg(training_curves({}, ranks, x_label="step", y_label="mean reciprocal rank"))
+        caption = (
+            "The mean reciprocal rank of each query among validation rows; the mean over queries chooses the epoch."
+        )
+        figures.append(Figure("", svg, f"Curves of {len(ranks)} mean reciprocal ranks over training.", caption))
     text, facts = "", training_facts(folder)
     if facts:
+        chosen = "mean reciprocal rank is highest" if "best_validation_mrr" in facts else "loss is lowest"
         text = (
             f"{facts['steps']:,} steps, {facts['epochs']} epochs, {facts['train_seconds']:.0f} s. The model is that of "
-            f"epoch {facts['best_epoch']}, whose validation loss is lowest."
+            f"epoch {facts['best_epoch']}, whose validation {chosen}."
         )
-    return Group("Training", [Figure("", svg, f"Curves of {len(shown)} losses over training.", caption)], text)
+    return Group("Training", figures, text)
 
 
 def _worst_section(evaluated: Evaluated) -> Group | None:

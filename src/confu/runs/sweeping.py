@@ -1,4 +1,4 @@
-"""A run file trained with every combination of some settings; the validation loss says which is best."""
+"""A run file trained with every combination of some settings; the validation rows say which is best."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rich.table import Table
 from confu.runs.run_file import RunFile
 from confu.runs.run_yaml import read_run_file, to_yaml, with_sets
 from confu.runs.training import train
-from confu.training.log import read_log
+from confu.training.log import best_record, read_log
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,17 @@ class SweepPoint:
     Attributes:
         settings: what was set, as text by name.
         folder: of the run.
-        epoch: with the lowest validation loss.
-        loss: that loss. Losses of other temperatures, batch sizes or plans are other quantities, not better or worse.
+        epoch: that the validation rows chose.
+        loss: its validation loss. Losses of other temperatures, batch sizes or plans are other quantities, not better
+            or worse.
+        mrr: its mean reciprocal rank of validation queries, which compares them all; None with `train.select: loss`.
     """
 
     settings: dict[str, str]
     folder: Path
     epoch: int
     loss: float
+    mrr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,20 @@ class Sweep:
 
     @property
     def best(self) -> SweepPoint:
-        """The run with the lowest validation loss."""
-        return min(self.points, key=lambda point: point.loss)
+        """The run with the highest mean reciprocal rank if all have one, else with the lowest validation loss."""
+        ranked = all(point.mrr is not None for point in self.points)
+        return min(self.points, key=lambda point: -(point.mrr or 0.0) if ranked else point.loss)
 
     def to_rich(self) -> Table:
         """A row a run; the best is marked."""
         names = list(self.points[0].settings)
-        table = Table(*names, "validation loss", "epoch", "run", box=None, pad_edge=False)
+        ranked = self.best.mrr is not None
+        measure = ["mean reciprocal rank"] if ranked else []
+        table = Table(*names, "validation loss", *measure, "epoch", "run", box=None, pad_edge=False)
         for point in self.points:
-            mark = " *" if point is self.best else ""
-            table.add_row(*point.settings.values(), f"{point.loss:.4f}{mark}", str(point.epoch), str(point.folder))
+            numbers = [f"{point.loss:.4f}", *(["-" if point.mrr is None else f"{point.mrr:.4f}"] if ranked else [])]
+            numbers[-1] += " *" if point is self.best else ""
+            table.add_row(*point.settings.values(), *numbers, str(point.epoch), str(point.folder))
         return table
 
 
@@ -82,9 +89,8 @@ def sweep(
         runs[out] = settings, changed.model_copy(update={"out": out})
     points = []
     for out, (settings, changed) in runs.items():
-        losses = [record["total"] for record in read_log(train(changed, progress=progress), "validation")]
-        best = min(range(len(losses)), key=losses.__getitem__)
-        points.append(SweepPoint(settings, Path(out), best + 1, losses[best]))
+        best = best_record(read_log(train(changed, progress=progress), "validation"))
+        points.append(SweepPoint(settings, Path(out), best["epoch"], best["total"], best.get("mrr")))
     return Sweep(tuple(points))
 
 

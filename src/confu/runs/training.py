@@ -79,9 +79,12 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
         result = fit(objective, splits.train, splits.validation, train_settings, folder, described, progress=progress)
         if rank() == 0:
             record_fingerprint(folder)
+    best = f"the lowest validation loss, {result.best_loss:.3f}"
+    if result.best_mrr is not None:
+        best = f"the highest mean reciprocal rank of validation queries, {result.best_mrr:.3f}"
     console.print(
-        f"Trained in {result.seconds:.0f} s; the lowest validation loss, {result.best_loss:.3f}, was in epoch "
-        f"{result.best_epoch} of {train_settings.epochs}. The run is in {folder}"
+        f"Trained in {result.seconds:.0f} s; {best}, was in epoch {result.best_epoch} of {train_settings.epochs}. "
+        f"The run is in {folder}"
     )
     if joined:
         wait()  # a process that ends while another still talks to it takes that one down

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,24 @@ def read_log(folder: Path | str, kind: str | None = None) -> list[dict[str, Any]
     return [record for record in records if kind is None or record["kind"] == kind]
 
 
+def best_record(validations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the records of validations, that of the epoch that is the model: the first of those that are best."""
+    if "mrr" in validations[0]:
+        return max(validations, key=lambda record: record["mrr"])
+    return min(validations, key=lambda record: record["total"])
+
+
 def _numbers(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _numbers(value, f"{prefix}/{name}")
         elif isinstance(value, int | float):
             yield f"{prefix}/{name}", float(value)
+
+
+def _shown(record: dict[str, Any]) -> dict[str, float]:
+    """The metrics of a record, and the mean reciprocal rank that chooses the epoch."""
+    return {**({"mrr": record["mrr"]} if "mrr" in record else {}), **record.get("metrics", {})}
 
 
 class Display:
@@ -136,7 +148,7 @@ class Display:
         if self._live is not None:
             self._refresh()
             return
-        metrics = "".join(f"  {name} {value:.3f}" for name, value in record["metrics"].items())
+        metrics = "".join(f"  {name} {value:.3f}" for name, value in _shown(record).items())
         self.note(
             f"epoch {epoch + 1}/{self._epochs}  train {self._train.get('total', float('nan')):.3f}  "
             f"validation {record['total']:.3f}{metrics}  {seconds:.0f} s"
@@ -148,7 +160,7 @@ class Display:
 
         table = Table("loss (nats)", "train", "validation", box=None, pad_edge=False)
         columns = [
-            {"total": record.get("total"), **record.get("terms", {}), **record.get("metrics", {})}
+            {"total": record.get("total"), **record.get("terms", {}), **_shown(record)}
             for record in (self._train, self._validation)
         ]
         for name in dict.fromkeys(name for column in columns for name in column):

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from confu.data import Dataset
 from confu.data.resident import resident
-from confu.data.sampling import BalancedBatches, Batches, Stretches, UniformBatches, UniqueBatches
-from confu.distributed import every_rank, largest, my_part, rank
+from confu.data.sampling import BalancedBatches, Batches, Order, Stretches, UniformBatches, UniqueBatches
+from confu.distributed import every_rank, largest, my_part, rank, world_size
 from confu.evaluation.report import versions
 from confu.files import write_json
 from confu.losses import LossOutput
@@ -28,9 +28,10 @@ from confu.plan import Plan, Subset
 from confu.training.cached_gradients import Autocast, cached_backward
 from confu.training.log import Display, RunLog
 from confu.training.objective import clamp_temperatures, compile_encoders, use_channels_last
-from confu.training.optimizer import build_optimizer, build_schedule
+from confu.training.optimizer import build_optimizer, build_schedule, clip_gradients
 from confu.training.precision import check_environment, choose_precision, legacy_precision
 from confu.training.processes import average_over_processes, begin_together, start_accelerator
+from confu.training.selection import ValidationRetrieval
 from confu.training.settings import TrainSettings
 from confu.training.state import claim_folder, load_state, local_shard, save_state
 from confu.types import Batch
@@ -44,11 +45,13 @@ class FitResult:
 
     Attributes:
         folder: the run folder; `best` and `last` in it hold the weights.
-        best_epoch: the epoch, from 1, whose validation loss was lowest.
-        best_loss: that loss.
+        best_epoch: the epoch, from 1, whose validation loss was lowest, or whose mean reciprocal rank was highest with
+            `select="retrieval"`; the earlier one of equals.
+        best_loss: the validation loss of that epoch.
         steps: optimizer steps in all.
         seconds: wall time of the training steps, over all the pieces of an interrupted run; repeated steps count twice.
         precision: that it was computed in, `"float32"` or `"bfloat16"`.
+        best_mrr: the mean reciprocal rank of the best epoch's validation queries, with `select="retrieval"`.
     """
 
     folder: Path
@@ -57,6 +60,7 @@ class FitResult:
     steps: int
     seconds: float
     precision: str
+    best_mrr: float | None = None
 
 
 def fit(
@@ -69,7 +73,7 @@ def fit(
     monitor: Callable[[], dict[str, float]] | None = None,
     progress: bool = True,
 ) -> FitResult:
-    """Train until the last epoch; the epoch with the lowest validation loss is the model.
+    """Train until the last epoch; the best one by the validation rows (`settings.select`) is the model.
 
     Called again with the same arguments it goes on from the last checkpoint, or returns at once if the run is done.
     The objective is left with its last weights; read the best from `folder/best`.
@@ -83,7 +87,8 @@ def fit(
             model with `save(folder)`.
         train: rows to learn from, in an order drawn anew each epoch.
         validation: rows that choose the epoch, in fixed batches of the training batch size (InfoNCE depends on it);
-            a last, smaller batch is left out. Rows that lack modalities are spread evenly over the batches.
+            a last, smaller batch is left out. Rows that lack modalities are spread evenly over the batches. With
+            `select="retrieval"` their queries are ranked too, in one gallery for the whole run.
         settings: how to train.
         folder: of the run, made if it is not there: `settings.json`, `versions.json`, `log.jsonl`, `state.pt`,
             `best/` and `last/`.
@@ -129,10 +134,15 @@ def fit(
         objective, optimizer = accelerator.prepare(objective, optimizer)
         save, whole_weights = accelerator.unwrap_model(objective).save, nullcontext
     own: Any = accelerator.unwrap_model(objective)
+    order = validation_order(validation, settings.batch_size)
+    ranking = None
+    if settings.select == "retrieval":
+        ranking = ValidationRetrieval(own, validation, order, settings.seed)
     at: dict[str, Any] = {"epoch": 0, "step": 0, "best_loss": float("inf"), "best_epoch": 0, "seconds": 0.0, "log": 0}
+    at["best_mrr"] = None
     if (checkpoint := load_state(folder, own, optimizer, schedule)) is not None:
-        at = {"precision": legacy_precision(requested_precision, accelerator.device), **checkpoint}
-    if at.setdefault("finished", False):
+        at |= {"precision": legacy_precision(requested_precision, accelerator.device), **checkpoint}
+    if _is_done(at, settings):
         return _result(folder, at, steps_per_epoch)
     with whole_weights():
         precision = choose_precision(at.get("precision", requested_precision), own, train, accelerator.device)
@@ -146,15 +156,15 @@ def fit(
             log.write("precision", 0, precision=precision.name, reason=precision.reason)
             display.note(f"precision: {precision.name} ({precision.reason})")
         at["precision"] = precision.name
-        while at["epoch"] < settings.epochs:
-            order = batches.epoch(settings.seed, at["epoch"])
+        while not _is_done(at, settings):
+            epoch_rows = batches.epoch(settings.seed, at["epoch"])
             objective.train()
             while at["step"] < steps_per_epoch:
                 started = time.perf_counter()
-                batch = train.batch(my_part(order[at["step"]]))
+                batch = train.batch(my_part(epoch_rows[at["step"]]))
                 lr = schedule.get_last_lr()[0]
                 with memory_hint(settings.batch_size, settings.chunk):
-                    out = _step(objective, batch, optimizer, accelerator, settings, autocast)
+                    out, norm = _step(objective, batch, optimizer, accelerator, settings, autocast)
                 clamp_temperatures(own)
                 schedule.step()
                 at["step"] += 1
@@ -163,6 +173,8 @@ def fit(
                 due = step % settings.checkpoint_every == 0
                 if step % settings.log_every == 0 or due or at["step"] == steps_per_epoch:
                     record = _numbers(out)
+                    if norm is not None:
+                        record["metrics"]["grad_norm"] = float(norm)
                     _check_loss(record, step, folder)
                     log.write("train", step, epoch=at["epoch"] + 1, lr=lr, **record)
                     display.step(at["epoch"], at["step"], record)
@@ -173,22 +185,32 @@ def fit(
             step = (at["epoch"] + 1) * steps_per_epoch
             _check_weights(own, step, folder)
             with memory_hint(settings.batch_size, settings.chunk):
-                record = _validate(objective, validation, accelerator, settings, autocast)
-            _check_loss(record, step, folder, "validation loss")
+                record = _validate(objective, validation, order, accelerator, settings, autocast, ranking)
+                _check_loss(record, step, folder, "validation loss")
+                if ranking is not None:
+                    piece = settings.chunk or max(1, settings.batch_size // world_size())
+                    with whole_weights():
+                        record |= ranking.measure(accelerator.device, autocast, piece)
             if monitor is not None:
                 with whole_weights():
                     record["metrics"] |= monitor()
             log.write("validation", step, epoch=at["epoch"] + 1, seconds=at["seconds"], **record)
             display.validation(at["epoch"], record, at["seconds"])
-            if record["total"] < at["best_loss"]:
+            if _is_better(record, at):
                 at["best_loss"], at["best_epoch"] = record["total"], at["epoch"] + 1
+                at["best_mrr"] = record.get("mrr")
                 if is_first or accelerator.is_fsdp2:  # shards are gathered by all
                     save(folder / BEST)
             at["epoch"], at["step"] = at["epoch"] + 1, 0
-            if at["epoch"] == settings.epochs:
+            if _is_done(at, settings):
+                if at["epoch"] < settings.epochs:
+                    what = "mean reciprocal rank" if ranking is not None else "validation loss"
+                    reason = f"the {what} of epoch {at['best_epoch']} was not improved in {settings.patience} epochs"
+                    log.write("stop", step, epoch=at["epoch"], reason=reason)
+                    display.note(f"stopped after epoch {at['epoch']} of {settings.epochs}: {reason}")
                 if is_first or accelerator.is_fsdp2:
                     save(folder / LAST)
-                at["finished"] = True
+            at["finished"] = _is_done(at, settings)
             at["log"] = log.position()
             save_state(folder, own, optimizer, schedule, at)
     return _result(folder, at, steps_per_epoch)
@@ -201,7 +223,8 @@ def _step(
     accelerator: Accelerator,
     settings: TrainSettings,
     autocast: Autocast,
-) -> LossOutput:
+) -> tuple[LossOutput, Tensor | None]:
+    """A step of the optimizer: the loss, and the norm of the gradient if it is clipped."""
     optimizer.zero_grad(set_to_none=True)
     out = _forward(objective, batch, accelerator, settings, autocast)
     if settings.chunk is not None:
@@ -212,8 +235,22 @@ def _step(
         sharded_backward(objective, out.total, accelerator)
     else:
         accelerator.backward(out.total)
+    norm = None if settings.clip_grad is None else clip_gradients(objective.parameters(), settings.clip_grad)
     optimizer.step()
-    return out
+    return out, norm
+
+
+def _is_better(record: dict[str, Any], at: dict[str, Any]) -> bool:
+    """Whether an epoch is better than the best before it; of equals the earlier one stays."""
+    if "mrr" in record:
+        return at["best_mrr"] is None or record["mrr"] > at["best_mrr"]
+    return record["total"] < at["best_loss"]
+
+
+def _is_done(at: dict[str, Any], settings: TrainSettings) -> bool:
+    """Whether all epochs are trained, or `patience` of them have not improved on the best."""
+    waited = at["epoch"] - at["best_epoch"]
+    return at["epoch"] >= settings.epochs or (settings.patience is not None and waited >= settings.patience)
 
 
 def _forward(
@@ -232,13 +269,19 @@ def _forward(
 
 
 def _validate(
-    objective: nn.Module, validation: Dataset, accelerator: Accelerator, settings: TrainSettings, autocast: Autocast
+    objective: nn.Module,
+    validation: Dataset,
+    order: Order,
+    accelerator: Accelerator,
+    settings: TrainSettings,
+    autocast: Autocast,
+    ranking: ValidationRetrieval | None,
 ) -> dict[str, Any]:
     objective.eval()
     records: list[dict[str, Any]] = []
-    for rows in validation_order(validation, settings.batch_size):
-        batch = validation.batch(my_part(rows))
-        with torch.no_grad():
+    for step, rows in enumerate(map(my_part, order)):
+        batch = validation.batch(rows)
+        with torch.no_grad(), nullcontext() if ranking is None else ranking.batch(step, rows, batch):
             records.append(_numbers(_forward(objective, batch, accelerator, settings, autocast)))
     mean: dict[str, Any] = {"total": sum(record["total"] for record in records) / len(records)}
     for kind in ("terms", "metrics"):
@@ -339,5 +382,11 @@ def _check_weights(module: nn.Module, step: int, folder: Path) -> None:
 
 def _result(folder: Path, at: dict[str, Any], steps_per_epoch: int) -> FitResult:
     return FitResult(
-        folder, at["best_epoch"], at["best_loss"], at["epoch"] * steps_per_epoch, at["seconds"], at["precision"]
+        folder,
+        at["best_epoch"],
+        at["best_loss"],
+        at["epoch"] * steps_per_epoch,
+        at["seconds"],
+        at["precision"],
+        at["best_mrr"],
     )

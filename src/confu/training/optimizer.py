@@ -1,8 +1,11 @@
 """The optimizer and its schedule: AdamW and a cosine, as the paper trains everything."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -25,6 +28,22 @@ def build_optimizer(objective: nn.Module, settings: TrainSettings) -> AdamW:
         {"params": learned, "weight_decay": 0.0, "lr": settings.temperature_lr or settings.lr},
     ]
     return AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=settings.fused_adamw)
+
+
+def clip_gradients(weights: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Scale all gradients down so that their norm together is at most `limit`; returns the norm that they had.
+
+    With sharded weights to be called by all processes.
+    """
+    kinds: dict[bool, list[Any]] = {}  # torch takes shards and whole weights together in no one call
+    for weight in weights:
+        if weight.grad is not None:
+            kinds.setdefault(hasattr(weight.grad, "full_tensor"), []).append(weight)
+    norms: list[Any] = [nn.utils.get_total_norm([weight.grad for weight in kind]) for kind in kinds.values()]
+    norm = torch.stack([norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms]).norm()
+    for kind in kinds.values():
+        nn.utils.clip_grads_with_norm_(kind, limit, norm)
+    return norm
 
 
 def build_schedule(optimizer: Optimizer, settings: TrainSettings, total_steps: int) -> LambdaLR:

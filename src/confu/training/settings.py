@@ -42,6 +42,17 @@ class TrainSettings(BaseModel):
     least_complete: float = Field(
         default=0.25, ge=0, le=1, description="share of a balanced batch that is complete for each term"
     )
+    select: Literal["loss", "retrieval"] = Field(
+        default="loss",
+        description="what chooses the epoch: the least validation loss, or the highest mean reciprocal rank of "
+        "validation queries",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after so many epochs in which what chooses has not improved"
+    )
+    clip_grad: float | None = Field(
+        default=None, gt=0, description="gradients whose norm over all weights is larger are scaled down to it"
+    )
     seed: int = Field(default=0, ge=0, description="of the rows' order and dropout; the caller seeds the weights")
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints: what a crash can cost")
     log_every: int = Field(default=10, ge=1, description="steps between two lines of the training log")

@@ -1,0 +1,181 @@
+"""Validation retrieval: the mean reciprocal rank of the plan's queries in one gallery of validation rows.
+
+Unlike the loss it does not depend on the batch size or the temperature, and it goes on rising where the loss of a model
+that grows too sure of itself rises again.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from confu.data import Dataset
+from confu.data.sampling import Order
+from confu.distributed import every_rank, gather_rows, my_part, rank
+from confu.evaluation.ranking import count_ranks, first_hit_reciprocal
+from confu.models import MultimodalModel
+from confu.plan import Plan, Subset
+from confu.training.cached_gradients import Autocast
+from confu.types import Batch, Embeddings, Inputs
+
+GALLERY = 2000
+"""Validation rows that are ranked, at most."""
+
+
+def plan_queries(plan: Plan, score: str = "cosine") -> list[tuple[Subset, Subset]]:
+    """The (query, target) pairs that are ranked.
+
+    For cosines both directions of every term, those with a single target where there are any; for other scores, which
+    compare all modalities at once, each modality sought with all others.
+
+    >>> from confu.plan import confu_plan
+    >>> [f"{query} -> {target}" for query, target in plan_queries(confu_plan(("x", "y", "z")))][4:]
+    ['y -> z', 'z -> y', 'x+y -> z', 'x+z -> y', 'y+z -> x']
+    """
+    if score != "cosine":
+        names = plan.modalities
+        return [(Subset(*(other for other in names if other != name)), Subset(name)) for name in names]
+    sides = [(plan.subset(term.left), plan.subset(term.right)) for term in plan.terms]
+    directions = list(dict.fromkeys(pair for left, right in sides for pair in ((left, right), (right, left))))
+    return [pair for pair in directions if not pair[1].is_fused] or directions
+
+
+class ValidationRetrieval:
+    """Ranks in a gallery of validation rows, of the embeddings that the validation loss is computed of.
+
+    The gallery is all rows, or `GALLERY` of them drawn by the seed: the same at every epoch and after a restart. Rows
+    whose inputs of the target are equal are right for one another; a row that lacks a modality of a query or of its
+    target is left out of that query.
+
+    Args:
+        objective: whose `model` is ranked; not wrapped.
+        validation: the rows.
+        order: the batches of the validation loss, in which not every row need stand.
+        seed: of the gallery.
+
+    Raises:
+        ValueError: if the objective has no multimodal model.
+    """
+
+    def __init__(self, objective: nn.Module, validation: Dataset, order: Order, seed: int) -> None:
+        model = getattr(objective, "model", None)
+        if not isinstance(model, MultimodalModel):
+            raise ValueError(
+                f"select 'retrieval' ranks the embeddings of a MultimodalModel, and {type(objective).__name__} has "
+                "none as its `model`; use select 'loss'"
+            )
+        self._model, self._validation, size = model, validation, len(validation)
+        drawn = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:GALLERY].sort().values
+        self._place = torch.full((size,), -1).index_copy_(0, drawn, torch.arange(len(drawn)))
+        self._size = len(drawn)
+        self._outside = drawn[~torch.isin(drawn, order)]
+        # A row of an incomplete set may stand in two batches: it is taken from the first.
+        first = torch.zeros(order.numel(), dtype=torch.bool)
+        first[torch.from_numpy(np.unique(order.numpy(), return_index=True)[1])] = True
+        self._taken = first.reshape(order.shape) & (self._place[order] >= 0)
+        self._keys: dict[str, Tensor] = {}
+        self._parts: list[dict[str, Tensor]] = []
+
+    @contextmanager
+    def batch(self, step: int, rows: Int[Tensor, " batch"], batch: Batch) -> Iterator[None]:
+        """Keep what the model makes of this process's part of a batch inside the block, whole or chunk by chunk."""
+        made: list[Embeddings] = []
+        hook = self._model.register_forward_hook(lambda _module, _inputs, output: made.append(cast(Embeddings, output)))
+        try:
+            yield
+        finally:
+            hook.remove()
+        self._parts.append(self._part(made, rows, batch, my_part(self._taken[step])))
+
+    def measure(self, device: torch.device, autocast: Autocast, piece: int) -> dict[str, Any]:
+        """The mean reciprocal rank, `mrr`, and that of each query, `mrr_by_query`; to be called by all processes.
+
+        Args:
+            device: of the model.
+            autocast: makes the context in which it runs.
+            piece: rows encoded at once of those that stand in no batch.
+
+        Raises:
+            ValueError: if no two rows of the gallery have what some query and its target need.
+        """
+        own = {name: gather_rows(torch.cat([part[name] for part in self._parts])) for name in self._parts[0]}
+        parts, self._parts = [own], []
+        for rows in self._outside.split(piece) if len(self._outside) else ():  # all on each: weights may be sharded
+            batch = self._validation.batch(rows)
+            with torch.no_grad(), autocast():
+                made = self._model(batch.to(device))
+            parts.append(self._part([made], rows, batch, torch.ones(len(rows), dtype=torch.bool)))
+        together = {name: torch.cat([part[name] for part in parts]) for name in own}
+        order = together.pop("place").argsort()
+        together = {name: values[order] for name, values in together.items()}
+        if not self._keys:
+            self._keys = {name: together[f"key {name}"].cpu() for name in self._model.plan.modalities}
+        numbers = every_rank(self._numbers(together) if rank() == 0 else None)[0]
+        if not numbers["mrr_by_query"]:
+            raise ValueError(
+                f"select 'retrieval' has no query: no two of {self._size} validation rows have all that a query and "
+                "its target need. Add validation rows, or use select 'loss'"
+            )
+        return numbers
+
+    def _part(self, made: list[Embeddings], rows: Tensor, batch: Batch, taken: Tensor) -> dict[str, Tensor]:
+        """Of the rows that are taken: places in the gallery, vectors, masks, and keys unless they are known."""
+        device = next(iter(made[0].vectors.values())).device
+        chosen = taken.to(device)
+        part = {"place": self._place[rows][taken].to(device)}
+        for subset in self._model.subsets:
+            vectors = torch.cat([one[subset] for one in made])
+            masks = [one.complete(subset) for one in made]
+            whole = [torch.ones(len(one[subset]), dtype=torch.bool, device=device) for one in made]
+            mask = torch.cat([full if mask is None else mask for full, mask in zip(whole, masks)])
+            part[f"vectors {subset}"], part[f"mask {subset}"] = vectors.detach()[chosen].float(), mask[chosen]
+        if not self._keys:
+            for name in self._model.plan.modalities:
+                part[f"key {name}"] = input_keys(batch.inputs[name])[taken].to(device)
+        return part
+
+    def _numbers(self, together: dict[str, Tensor]) -> dict[str, Any]:
+        score = self._model.score
+        by_query: dict[str, float] = {}
+        for query, target in plan_queries(self._model.plan, score):
+            sides = [[side] if score == "cosine" else [Subset(name) for name in side] for side in (query, target)]
+            masks = [together[f"mask {subset}"] for side in sides for subset in side]
+            rows = torch.stack(masks).all(dim=0).nonzero()[:, 0]
+            if len(rows) < 2:
+                continue
+            keys = torch.stack([self._keys[name][rows.cpu()] for name in target], dim=1)
+            _, same, members = keys.unique(dim=0, return_inverse=True, return_counts=True)
+            first = torch.full((len(members),), len(rows)).scatter_reduce_(0, same, torch.arange(len(rows)), "amin")
+            # Equal inputs have one vector, whatever batch they stood in, so that they tie with the query's own target.
+            queries = [together[f"vectors {subset}"][rows] for subset in sides[0]]
+            targets = [together[f"vectors {subset}"][rows[first[same]]] for subset in sides[1]]
+            better, tied, _, _ = count_ranks(queries, targets, torch.arange(len(rows)), score)
+            ranks = first_hit_reciprocal(better, (tied - members[same]).clamp_min(0), members[same])
+            by_query[f"{query} -> {target}"] = float(ranks.mean())
+        return {"mrr": sum(by_query.values()) / max(1, len(by_query)), "mrr_by_query": by_query}
+
+
+def input_keys(inputs: Inputs) -> Int[Tensor, " batch"]:
+    """A number for each row by the content of its input: equal inputs have equal numbers; -1 for a row without one.
+
+    >>> input_keys(Inputs(torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([0, 1, -1, 2]))).unique().shape
+    torch.Size([3])
+    """
+    given = inputs.values if isinstance(inputs.values, dict) else {"": inputs.values}
+    values = {name: value.detach().cpu() for name, value in sorted(given.items())}
+    mask = values.get("attention_mask", values.get("mask"))  # how long the padding is depends on the other rows
+    keys = []
+    for number in range(len(next(iter(values.values())))):
+        digest = hashlib.blake2b(digest_size=8)
+        for name, value in values.items():
+            padded = mask is not None and value.shape[:2] == mask.shape
+            row = value[number][mask[number].bool()] if mask is not None and padded else value[number]
+            digest.update(f"{name} {tuple(row.shape)}".encode())
+            digest.update(row.contiguous().numpy().tobytes())
+        keys.append(int.from_bytes(digest.digest(), "big", signed=True))
+    return torch.tensor([*keys, -1])[inputs.rows.cpu()]
