@@ -129,7 +129,6 @@ def test_default_sequence_encoder_has_the_sizes_of_multibench():
     ("options", "message"),
     [
         ({"width": 300, "heads": 7}, "multiple of heads; got width 300 with 7 heads: take width 294 or 301"),
-        ({"in_dim": 1}, "in_dim must be at least 2: LayerNorm"),
         ({"pooling": "max"}, "pooling 'max' is not known.*'mean', 'last'"),
         ({"layers": 0}, "layers must be a whole number"),
         ({"dropout": 1.0}, r"dropout is the share that is dropped and must be in \[0, 1\); got 1.0"),

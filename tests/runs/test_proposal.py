@@ -22,10 +22,9 @@ def test_from_a_table_to_a_trained_model_in_two_calls(tmp_path):
     assert {name: modality.kind for name, modality in found.run.modalities.items()} == {
         "image": "image", "audio": "audio", "text": "text"
     }  # fmt: skip
-    assert found.run.modalities["image"].reader == {
-        "kind": "image", "size": 12, "channels": 1, "mean": 0.5, "std": 0.5
-    }  # fmt: skip
-    assert found.run.modalities["audio"].reader["rate"] == 8000
+    assert found.run.modalities["image"].reader == {"kind": "image", "size": 12, "channels": 1, "scale": "standard"}
+    audio = found.run.modalities["audio"].reader
+    assert (audio["rate"], audio["scale"], audio["clip"]) == (8000, "standard", 5)
     assert found.coverage.complete("image+audio+text") == sum(bool(row["audio"] and row["text"]) for row in rows)
     assert len(found.plan.terms) == 6
     assert found.run.manifest == str(tmp_path / "data" / "clips.csv")

@@ -85,6 +85,8 @@ def check(
 
     checked = open_all(address, out, workers=workers, allow_outside=allow_outside, progress=progress)
     print_wide(checked.coverage.to_rich())
+    for note in checked.notes:
+        say(note)
     if checked.sound:
         say(f"All {len(checked.manifest)} rows can be read.")
         return

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from confu.data.coverage import Coverage, coverage
 from confu.data.manifest import Manifest, read_manifest
+from confu.data.media import FILE_KINDS
 from confu.data.readers import build_reader
-from confu.runs.columns import proposed_reader, read_sources, readable_sources
+from confu.runs.columns import SCALED, proposed_reader, read_sources, readable_sources
 from confu.runs.prepare import open_manifest, prepare
 from confu.runs.problems import Problems
 from confu.runs.proposal import guess_modalities
@@ -24,12 +26,14 @@ class Checked:
         problems: what is wrong with it; `problems.to_rich()` shows it.
         coverage: which rows have what.
         listed: the file with every problem; None if there are none.
+        notes: what to know of rows that can be used, e.g. features that are constant.
     """
 
     manifest: Manifest
     problems: Problems
     coverage: Coverage
     listed: Path | None
+    notes: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -68,7 +72,7 @@ def check(
         run = _guessed_run(manifest, allow_outside)
         training = assign_rows(run, manifest)[0].of("train")
         readers = {
-            name: build_reader(proposed_reader(modality.kind, sources))
+            name: build_reader({**proposed_reader(modality.kind, sources), **_scaled(modality.kind)})
             for name, modality in run.modalities.items()
             if (sources := readable_sources(manifest, modality.column, modality.kind, training))
         }
@@ -79,7 +83,12 @@ def check(
     prepared = prepare(run.model_copy(update={"data": data}), manifest, readers, progress)
     problems = prepared.problems.with_broken(refused)
     listed = problems.save(Path(out)) if problems.all else None
-    return Checked(manifest, problems, coverage(prepared.rows.present), listed)
+    return Checked(manifest, problems, coverage(prepared.rows.present), listed, tuple(prepared.notes))
+
+
+def _scaled(kind: str) -> dict[str, Any]:
+    """Standardised, so that constant features are noted; files are not opened again for it."""
+    return {} if kind in FILE_KINDS else SCALED.get(kind, {})
 
 
 def _guessed_run(manifest: Manifest, allow_outside: bool) -> RunFile:

@@ -16,6 +16,12 @@ from confu.data.manifest.checking import described
 from confu.data.readers.source import opened
 from confu.runs.run_file import is_taken
 
+SCALED: dict[str, dict[str, Any]] = {
+    **{kind: {"scale": "standard", "clip": 5} for kind in ("vector", "sequence", "audio")},
+    **{kind: {"scale": "standard"} for kind in ("image", "video")},
+}
+"""By kind, how the inputs of an encoder that learns from scratch are standardised: by the training rows."""
+
 _MOST_OPENED = 24  # files of a column that are opened to propose a reader
 _CELLS = 10_000  # that are Python objects at a time
 
@@ -118,6 +124,15 @@ def proposed_reader(kind: str, sources: Sequence[Any]) -> dict[str, Any]:
     return {"kind": kind, "dim": _common_width(sources)}
 
 
+def some_numbers(numbers: Sequence[int], most: int = 8) -> str:
+    """The first of some numbers, for a message.
+
+    >>> some_numbers(range(20), most=3)
+    '0, 1, 2, ...'
+    """
+    return ", ".join(map(str, numbers[:most])) + ", ..." * (len(numbers) > most)
+
+
 def spread(items: Sequence[Any], count: int) -> list[Any]:
     """Up to so many items, evenly over the whole.
 
@@ -127,6 +142,26 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def constant_features(sources: Sequence[Any]) -> list[int]:
+    """The features of vectors, or of the steps of sequences, that have one value in all of these sources.
+
+    >>> constant_features([np.array([1.0, 5.0]), np.array([2.0, 5.0])])
+    [1]
+    """
+    from confu.data.readers.source import array_of
+
+    width, arrays = _common_width(sources), []
+    for source in sources:
+        try:
+            array = array_of(source)
+        except ValueError:  # the check lists it
+            continue
+        if array.shape[-1:] == (width,):
+            arrays.append(array.reshape(-1, width))
+    rows = np.concatenate(arrays)
+    return np.flatnonzero(rows.min(0) == rows.max(0)).tolist()
 
 
 def image_reader(headers: Sequence[tuple[int, int, bool]]) -> dict[str, Any]:

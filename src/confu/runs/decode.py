@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,15 +15,19 @@ from confu.data import Column
 from confu.data.cache import CachedColumn, PartStore, keyed_folder
 from confu.data.columns import CaptionColumn, SourceColumn
 from confu.data.manifest import Manifest, Problem
+from confu.data.media import FILE_KINDS
 from confu.data.parallel import in_threads, tracked
-from confu.data.readers import Reader
-from confu.data.readers.reader import read_checked
+from confu.data.readers import Reader, build_reader
+from confu.data.readers.reader import read_checked, reading_settings
+from confu.data.readers.scaling import scaling_of
 from confu.data.readers.source import fingerprint
 from confu.nn.encoders import features_fingerprint, frozen_features
-from confu.runs.columns import cell_problem, read_sources
+from confu.runs.columns import cell_problem, read_sources, some_numbers
 from confu.runs.run_file import RunFile
 
 _FEATURE_BATCH = 64
+_SAMPLE = 1000  # files that the mean and spread of pictures, sounds and videos are measured on
+_GATHERED = 256
 
 
 @dataclass
@@ -63,6 +68,38 @@ class Decoded:
         where = [self.manifest.where(row, self.name) for row in rows]
         return SourceColumn([self.sources.get(row) for row in rows], self.reader, workers, where.__getitem__)
 
+    def fit_scaling(self, name: str, rows: Sequence[int], seed: int) -> list[str]:
+        """Fit the mean and spread by which the reader standardises, if it does, and notes on them.
+
+        Args:
+            name: of the modality, for the notes.
+            rows: the training rows; of files a sample of them is taken.
+            seed: of the sample.
+        """
+        scaling, notes = scaling_of(self.reader), []
+        usable = [row for row in rows if row in self.keys]
+        if scaling is None or not scaling.unfitted or not usable:
+            return notes
+        if self.reader.modality_kind in FILE_KINDS and len(usable) > _SAMPLE:
+            notes = [f"{name}: standardised by {_SAMPLE:,} of {len(usable):,} training rows, drawn by the seed {seed}"]
+            usable = np.random.default_rng(seed).permutation(usable)[:_SAMPLE].tolist()
+        fitted = scaling.fit(self._items(usable))
+        self.reader = build_reader({**self.reader.settings, **fitted.settings})
+        if constant := fitted.constant:
+            what = "band" if self.reader.modality_kind == "audio" else "feature"
+            notes.append(
+                f"{name}: {len(constant)} of {fitted.features} {what}s have one value in every training row and are "
+                f"left out: {some_numbers(constant)} (counted from 0)"
+            )
+        return notes
+
+    def _items(self, rows: Sequence[int]) -> Iterator[Tensor]:
+        if self.store is None:
+            yield from (self.reader.read(self.sources[row]) for row in rows)
+            return
+        for start in range(0, len(rows), _GATHERED):
+            yield from self.store.gather(self.store.places([self.keys[row] for row in rows[start : start + _GATHERED]]))
+
 
 def decode(
     run: RunFile,
@@ -102,7 +139,8 @@ def decode(
         decoded.store = PartStore(keyed_folder(cache, "features", settings), ragged=False)
         decoded.features = True
     elif cache is not None and not is_text:
-        decoded.store = PartStore(keyed_folder(cache, reader.settings["kind"], reader.settings), not reader.stackable)
+        settings = reading_settings(reader)
+        decoded.store = PartStore(keyed_folder(cache, settings["kind"], settings), not reader.stackable)
     if decoded.store is None and not is_text and not check:
         return decoded
     # Rows of the same file, text or object are read once.

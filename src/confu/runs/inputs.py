@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from confu.data.manifest import Manifest
 from confu.data.readers import Reader, WordsReader, build_reader
+from confu.data.readers.scaling import scaling_of
 from confu.nn.encoders import build_encoder, encoder_for, encoder_row, input_sizes
 from confu.runs.columns import proposed_reader, readable_sources, spread
 from confu.runs.run_file import ModalitySettings, RunFile
@@ -59,9 +60,15 @@ def _build_pair(
         )
     encoder = None if sized else build_encoder(settings)
     reader = stored or build_reader(_reader_settings(modality, getattr(encoder, "reader", None), sources))
+    tried, scaling = reader, scaling_of(reader)
+    if scaling is not None and scaling.unfitted:
+        if getattr(encoder, "reader", None) is not None or getattr(encoder, "frozen", False):
+            raise ValueError("reader.scale: its encoder is pretrained with a normalisation of its own; remove scale")
+        # The statistics come from the items, which are read after all networks fit.
+        tried = build_reader({**reader.settings, **scaling.as_if_fitted()})
     if reader.modality_kind != modality.kind:
         raise ValueError(f"its reader {reader.settings['kind']!r} reads {reader.modality_kind}, not {modality.kind}")
-    example = _example(reader, sources)
+    example = _example(tried, sources)
     if encoder is None:
         sizes = input_sizes(settings, example, len(reader.vocabulary) if isinstance(reader, WordsReader) else None)
         if settings["kind"] == "tokens":  # of all rows: validation and test are encoded too

@@ -43,7 +43,7 @@ class Prepared:
         run: its settings.
         manifest: the whole table.
         rows: which are kept, and in which part.
-        notes: how the rows were split.
+        notes: how the rows were split and numbers standardised.
         problems: what is wrong with the table.
         readers: by modality; none if a whole column is unusable.
         encoders: by modality, new or as they were trained.
@@ -141,7 +141,11 @@ def prepare(
     }
     torch.set_rng_state(state)
     problems = problems.with_broken([problem for one in decoded.values() for problem in one.problems])
-    return Prepared(run, manifest, rows, notes, problems, dict(readers), encoders, decoded)
+    training = rows.without(problems.broken).of("train")
+    for name, one in decoded.items():
+        notes += one.fit_scaling(name, training, run.seed)
+    readers = {name: one.reader for name, one in decoded.items()}
+    return Prepared(run, manifest, rows, notes, problems, readers, encoders, decoded)
 
 
 def prepare_again(

@@ -7,18 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from confu.checks import check_known
 from confu.data.coverage import Coverage, coverage
 from confu.data.manifest import ColumnGuess, Manifest, guess_columns, read_manifest, unread_columns
+from confu.data.media import FILE_KINDS
 from confu.files import written_whole
 from confu.nn.encoders.registry import ENCODERS, proposed_encoder
 from confu.plan import Plan, Subset, confu_plan, disjoint_plan, pairwise_plan
-from confu.runs.columns import class_names_of, modality_name, proposed_reader, readable_sources
+from confu.runs.columns import (
+    SCALED,
+    class_names_of,
+    constant_features,
+    modality_name,
+    proposed_reader,
+    readable_sources,
+    some_numbers,
+    spread,
+)
 from confu.runs.run_file import RunFile
 from confu.runs.run_yaml import read_run_file, to_yaml
 
 _REPEATED = 0.5  # with fewer distinct texts than this share of the rows, texts are captions that repeat
 _COMMENT_COLUMN = 48
+_LOOKED_AT = 1000  # rows of vectors and sequences that are searched for constant features
 _TEMPLATE = "run_template.yaml"
 
 
@@ -97,6 +110,7 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
     present = coverage({name: table.present(guess.column) for name, guess in guesses.items()})
     kind, plan = _proposed_plan(list(guesses))
     group, group_comment, notes = _proposed_group(table, guesses)
+    notes += _constant_notes(table, guesses)
     sparse = sparse_terms(plan, present)
     if sparse:
         few = ", ".join(sparse[:3]) + (", ..." if len(sparse) > 3 else "")
@@ -206,9 +220,12 @@ def _proposed_plan(names: list[str]) -> tuple[str, Plan]:
 def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -> dict[str, Any]:
     encoder = proposed_encoder(guess.kind, opts.dim, opts.pretrained)
     settings: dict[str, Any] = {"column": guess.column, "kind": guess.kind}
-    if guess.kind in ("image", "audio", "video") and isinstance(encoder, dict):
-        sources = readable_sources(table, guess.column, guess.kind, range(len(table)))
-        settings["reader"] = proposed_reader(guess.kind, sources)
+    if isinstance(encoder, dict) and guess.kind in SCALED:  # it learns from scratch
+        reader: dict[str, Any] = {"kind": guess.kind}
+        if guess.kind in FILE_KINDS:
+            reader = proposed_reader(guess.kind, readable_sources(table, guess.column, guess.kind, range(len(table))))
+        own = ("mean", "std")  # of pictures: the training rows' take their place
+        settings["reader"] = {key: reader[key] for key in reader if key not in own} | SCALED[guess.kind]
     return {**settings, "encoder": encoder}
 
 
@@ -227,6 +244,20 @@ def _proposed_group(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> tupl
             )
             return name, "rows with the same text are one group; null: each stands for itself", [note]
     return None, "'group' (a column of that name), or a text modality: rows with one text", []
+
+
+def _constant_notes(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:
+    notes = []
+    for name, guess in guesses.items():
+        if guess.kind not in ("vector", "sequence"):
+            continue
+        rows = spread(np.flatnonzero(table.present(guess.column)).tolist(), _LOOKED_AT)
+        if constant := constant_features(readable_sources(table, guess.column, guess.kind, rows)):
+            notes.append(
+                f"{name}: {len(constant)} of {guess.dim} features have one value in all of the {len(rows):,} rows that "
+                f"were looked at, and tell nothing: {some_numbers(constant)} (counted from 0)."
+            )
+    return notes
 
 
 def _encoder_comment(kind: str) -> str:

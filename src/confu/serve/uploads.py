@@ -129,8 +129,9 @@ def _text(name: str, value: Any, settings: ServeSettings) -> str:
 def _numbers(name: str, value: Any, reader: Reader, settings: ServeSettings) -> Any:
     kind = reader.modality_kind
     most = reader.settings.get("dim", 1) if kind != "sequence" else settings.max_numbers
+    gaps = reader.settings.get("missing") == "mean"
     if isinstance(value, bytes) and value.startswith(_NPY):
-        return _array(name, value, kind, settings)
+        return _array(name, value, kind, settings, gaps)
     if isinstance(value, bytes):
         if len(value) > 32 * max(most, 1000):
             raise _too_many_numbers(name, most)
@@ -142,6 +143,8 @@ def _numbers(name: str, value: Any, reader: Reader, settings: ServeSettings) -> 
         raise _wrong(name, kind, f"{type(value).__name__} came", "not_numbers")
     rows = value if isinstance(value, list) else [value]
     flat = [one for row in rows for one in (row if isinstance(row, list) else [row])]
+    if gaps:  # null is a number that is missing
+        flat = [one for one in flat if one is not None]
     if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in flat):
         raise _wrong(name, kind, "not all of it are numbers", "not_numbers")
     if len(flat) > max(most, settings.max_numbers):
@@ -153,7 +156,7 @@ def _numbers(name: str, value: Any, reader: Reader, settings: ServeSettings) -> 
     return value
 
 
-def _array(name: str, content: bytes, kind: str, settings: ServeSettings) -> np.ndarray:
+def _array(name: str, content: bytes, kind: str, settings: ServeSettings, gaps: bool) -> np.ndarray:
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)
@@ -172,7 +175,7 @@ def _array(name: str, content: bytes, kind: str, settings: ServeSettings) -> np.
         raise
     except Exception as error:  # a damaged header raises whatever its bytes lead to
         raise _wrong(name, kind, "the .npy file is damaged", "not_numbers") from error
-    if not np.isfinite(array).all():
+    if not (np.isfinite(array) | (gaps & np.isnan(array))).all():
         raise _wrong(name, kind, "NaN or infinity is among them", "not_finite")
     return array
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from confu.data.media import HEAD, why_unreadable
+from confu.data.readers.scaling import Scale, Scaling
 from confu.data.readers.source import Source, array_of, is_file, name_of, opened, padded, stacked
 from confu.nn.mel import mel_filters, mel_power, scaled_decibels
 
@@ -33,6 +34,8 @@ class MelReader:
         low: where the lowest band begins, in Hz.
         high: where the highest ends, in Hz; None is half the rate.
         log: decibels below the loudest point, 80 of them as -1 to 1 (see `scaled_decibels`); False gives plain power.
+        scale: how each band is standardised over sounds and time, see `Scaling`; by default not at all.
+        clip: likewise.
 
     Reference: A.1 of the ConFu paper, which does not state `low`, `high` and the scaling.
 
@@ -53,12 +56,16 @@ class MelReader:
         low: float = 0.0,
         high: float | None = None,
         log: bool = True,
+        scale: Scale = None,
+        clip: float | None = None,
     ) -> None:
         _check_positive(rate=rate, seconds=seconds, mels=mels, window=window, hop=hop)
         self.settings: dict[str, Any] = {
             **{"kind": "mel", "rate": rate, "seconds": float(seconds), "mels": mels, "window": window, "hop": hop},
             **{"low": float(low), "high": None if high is None else float(high), "log": log},
         }
+        self.scaling = Scaling(mels, 2, scale, clip)
+        self.settings |= self.scaling.settings
         self._transform = (rate, window, hop, mels, float(low), rate / 2 if high is None else float(high))
         mel_filters(rate, window, mels, *self._transform[4:])  # an impossible band is an error here, not at a file
         self.log, self.rate, self.seconds = log, rate, seconds
@@ -70,8 +77,8 @@ class MelReader:
         return scaled_decibels(power) if self.log else power
 
     def collate(self, items: Sequence[Tensor] | Float[Tensor, "n 1 mels frames"]) -> Float[Tensor, "n 1 mels frames"]:
-        """What the encoder gets: the spectrograms, stacked."""
-        return stacked(items, self.shape)
+        """What the encoder gets: the spectrograms, stacked and standardised."""
+        return self.scaling.apply(stacked(items, self.shape), torch.float32)
 
 
 class WaveformReader:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from confu.data.media import HEAD, why_unreadable
+from confu.data.readers.scaling import Scale, Scaling
 from confu.data.readers.source import Source, is_file, name_of, opened, stacked
 
 # Not all that Pillow opens: EPS would start Ghostscript, and rare formats are rarely tried against hostile files.
@@ -76,7 +77,8 @@ class ImageReader:
     A rotation that the camera noted (EXIF) is applied; of an animation the first frame is taken; a JPEG photo much
     larger than `size` is decoded at a half, a quarter or an eighth, never below twice the size that is asked for.
 
-    Args: see `Picture`. The default mean and std of 0.5 give numbers from -1 to 1.
+    Args: see `Picture`. The default mean and std of 0.5 give numbers from -1 to 1. With `scale` (see `Scaling`) those
+        of each channel over the pixels of the training rows take their place.
 
     >>> reader = ImageReader(size=8)
     >>> item = reader.read(np.zeros((20, 30, 3), dtype=np.uint8))
@@ -96,9 +98,11 @@ class ImageReader:
         resize: str = "crop",
         shorter: int | None = None,
         interpolation: str = "bilinear",
+        scale: Scale = None,
     ) -> None:
         self.picture = Picture(size, channels, mean, std, resize, shorter, interpolation)
-        self.settings: dict[str, Any] = {"kind": "image", **asdict(self.picture)}
+        self.scaling = Scaling(channels, 3, scale)
+        self.settings: dict[str, Any] = {"kind": "image", **asdict(self.picture), **self.scaling.settings}
 
     def read(self, source: Source) -> UInt8[Tensor, "channels size size"]:
         """One image as pixels, of a file or its bytes, uint8 pixels (see `picture_from_array`), or a Pillow image.
@@ -123,7 +127,7 @@ class ImageReader:
     ) -> Float[Tensor, "n channels size size"]:
         """What the encoder gets: `(pixels / 255 - mean) / std`."""
         size, channels = self.picture.size, self.picture.channels
-        return normalised(stacked(items, (channels, size, size), torch.uint8), self.picture)
+        return normalised(stacked(items, (channels, size, size), torch.uint8), self.picture, self.scaling)
 
 
 def open_image(source: Source, least: int) -> Image.Image:
@@ -241,9 +245,9 @@ def picture_from_array(values: np.ndarray | Tensor, name: str) -> Image.Image:
 
 
 def normalised(
-    pixels: UInt8[Tensor, "*items channels height width"], picture: Picture
+    pixels: UInt8[Tensor, "*items channels height width"], picture: Picture, scaling: Scaling | None = None
 ) -> Float[Tensor, "*items channels height width"]:
-    """`(pixels / 255 - mean) / std`, channel by channel.
+    """`(pixels / 255 - mean) / std`, channel by channel, by the numbers of the picture or those of a scaling.
 
     >>> normalised(torch.tensor([[[0, 255]]], dtype=torch.uint8), Picture(size=2, channels=1)).tolist()
     [[[-1.0, 1.0]]]
@@ -251,6 +255,8 @@ def normalised(
     values = torch.empty(pixels.shape)
     # Numbers instead of tensors along the channels: six times faster.
     scales: Any = zip(picture.mean, picture.std)  # pyright: ignore[reportArgumentType]
+    if scaling is not None and scaling.scale is not None:
+        scales = scaling.channels()
     for channel, (mean, std) in enumerate(scales):
         scaled = pixels[..., channel, :, :].to(torch.float32).mul_(1 / (255 * std))
         torch.sub(scaled, mean / std, out=values[..., channel, :, :])

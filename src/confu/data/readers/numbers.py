@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from confu.data.readers.scaling import Scale, Scaling
 from confu.data.readers.source import Source, array_of, is_file, name_of, padded, stacked
 
 
@@ -17,6 +18,9 @@ class VectorReader:
 
     Args:
         dim: numbers in each.
+        scale: how they are standardised, see `Scaling`; by default not at all.
+        clip: likewise.
+        missing: "mean" takes NaN (in a list also None) for missing numbers, and adds `dim` indicators of them.
 
     >>> VectorReader(3).read([1, 2, 3]).tolist()
     [1.0, 2.0, 3.0]
@@ -25,25 +29,26 @@ class VectorReader:
     stackable = True
     modality_kind = "vector"
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, scale: Scale = None, clip: float | None = None, missing: str = "refuse") -> None:
         _check_size("dim", dim)
-        self.settings: dict[str, Any] = {"kind": "vector", "dim": dim}
+        self.scaling = Scaling(dim, 1, scale, clip, missing)
+        self.settings: dict[str, Any] = {"kind": "vector", "dim": dim, **self.scaling.settings}
         self.dim = dim
 
     def read(self, source: Source) -> Float[Tensor, " dim"]:
         """One vector of an array, a tensor, a list of numbers, or a file `.npy` or `.npz` of one array.
 
         Raises:
-            ValueError: another size, no numbers, NaN or infinity.
+            ValueError: another size, no numbers, NaN (unless it means missing) or infinity.
         """
-        array = array_of(source)
+        array = _numbers(source, self.scaling)
         if array.shape != (self.dim,):
             raise ValueError(f"{name_of(source)}: expected a vector of {self.dim} numbers; got shape {array.shape}")
-        return _finite_floats(array, source)
+        return _finite_floats(array, source, self.scaling)
 
-    def collate(self, items: Sequence[Tensor] | Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
-        """What the encoder gets: the vectors, stacked."""
-        return stacked(items, (self.dim,))
+    def collate(self, items: Sequence[Tensor] | Float[Tensor, "n dim"]) -> Float[Tensor, "n inputs"]:
+        """What the encoder gets: the vectors, stacked and standardised; n x 2 dim with indicators."""
+        return self.scaling.apply(stacked(items, (self.dim,)))
 
 
 class SequenceReader:
@@ -52,6 +57,7 @@ class SequenceReader:
     Args:
         dim: numbers in each step.
         max_steps: longer sequences are cut to so many steps; None keeps all.
+        scale: as of `VectorReader`, like the others; a number of each step is a feature.
 
     >>> reader = SequenceReader(2)
     >>> reader.collate([reader.read([[1, 2], [3, 4]]), reader.read([[5, 6]])])["mask"].tolist()
@@ -61,30 +67,45 @@ class SequenceReader:
     stackable = False
     modality_kind = "sequence"
 
-    def __init__(self, dim: int, max_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        max_steps: int | None = None,
+        scale: Scale = None,
+        clip: float | None = None,
+        missing: str = "refuse",
+    ) -> None:
         _check_size("dim", dim)
         _check_size("max_steps", 1 if max_steps is None else max_steps)
-        self.settings: dict[str, Any] = {"kind": "sequence", "dim": dim, "max_steps": max_steps}
+        self.scaling = Scaling(dim, 1, scale, clip, missing)
+        sizes = {"dim": dim, "max_steps": max_steps}
+        self.settings: dict[str, Any] = {"kind": "sequence", **sizes, **self.scaling.settings}
         self.dim, self.max_steps = dim, max_steps
 
     def read(self, source: Source) -> Float[Tensor, "steps dim"]:
         """One sequence, (steps, dim), or (steps,) if `dim` is 1; sources are those of `VectorReader`.
 
         Raises:
-            ValueError: no step, another size of the steps, no numbers, NaN or infinity.
+            ValueError: no step, another size of the steps, no numbers, NaN (unless it means missing) or infinity.
         """
-        array = array_of(source)
+        array = _numbers(source, self.scaling)
         if array.ndim == 1 and self.dim == 1:
             array = array[:, None]
         if array.shape[1:] != (self.dim,) or array.ndim != 2 or not len(array):
             raise ValueError(
                 f"{name_of(source)}: expected (steps, {self.dim}) numbers, one step or more; got shape {array.shape}"
             )
-        return _finite_floats(array[: self.max_steps], source)
+        return _finite_floats(array[: self.max_steps], source, self.scaling)
 
     def collate(self, items: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What the encoder gets: `values` (n, longest, dim) with zeros at the ends, and `mask`, True at real steps."""
-        return padded(items, (self.dim,))
+        """What the encoder gets: `values` (n, longest, dim), or 2 dim with indicators, with zeros at the ends, and
+        `mask`, True at real steps.
+        """
+        inputs = padded(items, (self.dim,))
+        if self.scaling.scale is None:
+            return inputs
+        values, mask = self.scaling.apply(inputs["values"]), inputs["mask"]
+        return {"values": values.masked_fill_(~mask[:, :, None], 0), "mask": mask}
 
 
 class NumberReader:
@@ -139,15 +160,30 @@ def number_reader(sources: Iterable[Source | None]) -> NumberReader:
     return NumberReader(float(numbers.mean()), float(numbers.std()))
 
 
-def _finite_floats(array: np.ndarray, source: Source) -> Float[Tensor, "*shape"]:
-    """A float32 copy; ValueError for NaN, infinity, or a number that float32 cannot hold."""
+def _numbers(source: Source, scaling: Scaling) -> np.ndarray:
+    """The numbers of a source; where numbers may be missing, None among those of a list is NaN."""
+    if scaling.missing == "mean" and isinstance(source, list | tuple):
+        try:
+            return np.array(source, dtype=np.float64)
+        except (ValueError, TypeError):
+            pass  # texts, or lists of differing length: the error below says so
+    return array_of(source)
+
+
+def _finite_floats(array: np.ndarray, source: Source, scaling: Scaling | None = None) -> Float[Tensor, "*shape"]:
+    """A float32 copy; ValueError for infinity, a number that float32 cannot hold, or NaN that does not mean missing."""
     with np.errstate(over="ignore"):  # what overflows is found below
         values = torch.from_numpy(np.array(array, dtype=np.float32))
-    bad = values.numel() - int(values.isfinite().sum())
+    sound = values.isfinite()
+    if scaling is not None and scaling.missing == "mean":
+        if bool(values.isnan().all()):
+            raise ValueError(f"{name_of(source)}: all {values.numel()} numbers are missing; leave the cell empty")
+        sound |= torch.from_numpy(np.isnan(array))
+    bad = values.numel() - int(sound.sum())
     if bad:
         raise ValueError(
             f"{name_of(source)}: {bad} of {values.numel()} numbers are NaN, infinite or too large for float32; repair "
-            "them, or leave the cell empty if the value is missing"
+            "them, leave the cell empty if all is missing, or set the reader's `missing: mean` if some NaN are gaps"
         )
     return values
 

@@ -90,6 +90,15 @@ def build_reader(settings: Mapping[str, Any]) -> Reader:
     return reader(**arguments)
 
 
+def reading_settings(reader: Reader) -> dict[str, Any]:
+    """The settings that decide what `read` gives: those of the scaling are applied to batches, by `collate`.
+
+    >>> reading_settings(build_reader({"kind": "vector", "dim": 2, "scale": "standard", "clip": 5}))
+    {'kind': 'vector', 'dim': 2}
+    """
+    return {name: value for name, value in reader.settings.items() if name not in ("scale", "clip")}
+
+
 def read_checked(reader: Reader, source: Source) -> Any:
     """What a reader makes of a source, if an encoder can take it.
 
@@ -104,7 +113,7 @@ def read_checked(reader: Reader, source: Source) -> Any:
         return item
     if not item.numel():
         raise ValueError(f"holds no number: its shape is {tuple(item.shape)}; leave the cell empty if it is missing")
-    finite = item.isfinite()
+    finite = ~item.isinf() if reader.settings.get("missing") == "mean" else item.isfinite()
     if item.is_floating_point() and not bool(finite.all()):
         raise ValueError(f"holds NaN or infinity ({int((~finite).sum())} of {item.numel()}); repair it")
     return item

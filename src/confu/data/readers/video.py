@@ -12,6 +12,7 @@ from torch import Tensor
 
 from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.image import Fill, Picture, normalised, picture_from_array, pixels_of
+from confu.data.readers.scaling import Scale, Scaling
 from confu.data.readers.source import Source, is_file, name_of, opened, stacked
 
 
@@ -20,7 +21,8 @@ class VideoReader:
 
     Args:
         frames: segments.
-        size: like all others, see `Picture`. The default mean and std of 0.5 give numbers from -1 to 1.
+        size: like all others, see `Picture`; `scale` as of `ImageReader`. The default mean and std of 0.5 give numbers
+            from -1 to 1.
 
     >>> VideoReader(frames=2, size=4).read(np.zeros((10, 6, 6, 3), dtype=np.uint8)).shape
     torch.Size([2, 3, 4, 4])
@@ -39,12 +41,15 @@ class VideoReader:
         resize: str = "crop",
         shorter: int | None = None,
         interpolation: str = "bilinear",
+        scale: Scale = None,
     ) -> None:
         if frames < 1:
             raise ValueError(f"frames: expected 1 or more; got {frames}")
         self.frames = frames
         self.picture = Picture(size, channels, mean, std, resize, shorter, interpolation)
-        self.settings: dict[str, Any] = {"kind": "video", "frames": frames, **asdict(self.picture)}
+        self.scaling = Scaling(channels, 3, scale)
+        about = {"frames": frames, **asdict(self.picture), **self.scaling.settings}
+        self.settings: dict[str, Any] = {"kind": "video", **about}
 
     def read(self, source: Source) -> UInt8[Tensor, "frames channels size size"]:
         """The chosen frames of a file, its bytes, or uint8 pixels of all frames (see `picture_from_array`).
@@ -71,7 +76,8 @@ class VideoReader:
     ) -> Float[Tensor, "n frames channels size size"]:
         """What the encoder gets: `(pixels / 255 - mean) / std`."""
         side, channels = self.picture.size, self.picture.channels
-        return normalised(stacked(items, (self.frames, channels, side, side), torch.uint8), self.picture)
+        pixels = stacked(items, (self.frames, channels, side, side), torch.uint8)
+        return normalised(pixels, self.picture, self.scaling)
 
 
 def middle_frames(count: int, segments: int) -> list[int]:

@@ -40,7 +40,7 @@ class SequenceEncoder(nn.Module):
     torch.Size([3, 8])
 
     Args:
-        in_dim: features of one step; two or more, as LayerNorm makes a single one constant.
+        in_dim: features of one step.
         width: size of a step inside the transformer.
         heads: attention heads; divides `width`.
         layers: transformer layers.
@@ -50,6 +50,9 @@ class SequenceEncoder(nn.Module):
         positions: whether to add sinusoidal positions, counted from the first real step.
         norm_first: whether LayerNorm stands before each part of a layer (easier to train) or after it (MultiBench).
         out_dim: size of the features through one more Linear; None leaves it out, so that it is `width`.
+        input_norm: whether LayerNorm stands before the first Linear. It removes the mean and the spread of the features
+            of each step, so leave it out where the reader standardises them. A single feature never has it, as it
+            would be constant.
 
     Reference: A.2 of the ConFu paper; Liang et al. 2021 (MultiBench).
     """
@@ -66,18 +69,19 @@ class SequenceEncoder(nn.Module):
         positions: bool = True,
         norm_first: bool = False,
         out_dim: int | None = None,
+        input_norm: bool = True,
     ):
         super().__init__()
         self.settings = settings_from("sequence", locals())
         self.out_dim = width if out_dim is None else out_dim
         check_positive(in_dim=in_dim, width=width, out_dim=self.out_dim)
-        if in_dim == 1:
-            raise ValueError("in_dim must be at least 2: LayerNorm makes a single feature constant; got 1")
         check_known("pooling", pooling, POOLINGS)
         self.in_dim, self.width, self.positions = in_dim, width, positions
         self.pool = POOLINGS[pooling]
         self.stack = TransformerStack(width, heads, layers, hidden_dim, dropout, norm_first)
-        self.input = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, width))
+        self.input = nn.Sequential(
+            nn.LayerNorm(in_dim) if input_norm and in_dim > 1 else nn.Identity(), nn.Linear(in_dim, width)
+        )
         self.output = nn.Identity() if out_dim is None else nn.Linear(width, out_dim)
 
     def forward(
