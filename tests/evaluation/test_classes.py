@@ -58,6 +58,15 @@ def test_a_class_that_no_training_row_has_is_never_predicted():
     assert (result.credit["image"][test.labels == 1] == 0).all()
 
 
+def test_the_mean_of_all_modalities_is_asked_without_a_fused_subset():
+    train = table(30, 0, torch.arange(30) % 3, names=(IMAGE, AUDIO))
+    result = evaluate_centroids(train, train, 3)
+    assert [row.query for row in result.rows] == ["image", "audio", "mean(image, audio)"]
+    both = {BOTH: normalize(train["image"] + train["audio"], dim=1)}
+    fused = EmbeddingTable(train.ids, both, {}, train.labels)
+    assert result.predictions["mean(image, audio)"].tolist() == nearest(fused, fused, BOTH, 3)
+
+
 def test_other_scores_have_centroids_of_single_embeddings():
     train = table(6, 0, torch.arange(6) % 2, names=(IMAGE, AUDIO), score="volume")
     assert [row.query for row in evaluate_centroids(train, train, 2).rows] == ["image", "audio"]

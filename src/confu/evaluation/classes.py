@@ -39,8 +39,8 @@ def evaluate_centroids(
         confidence: e.g. 0.95, adds bootstrap confidence intervals.
 
     Returns:
-        as `evaluate_zero_shot`, with the target `label`; also `mean(...)` beside each fused subset of a cosine table.
-        Subsets without a complete row in both tables are left out.
+        as `evaluate_zero_shot`, with the target `label`; also `mean(...)` beside each fused subset of a cosine table,
+        and the mean of all its modalities. Subsets without a complete row in both tables are left out.
 
     Raises:
         ValueError: if a table has no labels, one is not in 0..classes - 1, or an embedding is not finite.
@@ -62,12 +62,14 @@ def evaluate_centroids(
             )
     assert train.labels is not None and table.labels is not None
     result = ZeroShotResult([], {}, {})
-    for subset in table.subsets:
-        if subset not in train:
-            continue
+    names = [name for subset in table.subsets if not subset.is_fused for name in subset]
+    whole = [Subset(*names)] if len(names) > 1 else []  # its mean can be asked even where no term fuses it
+    for subset in dict.fromkeys((*table.subsets, *whole)):
         singles = singles_of(table, subset) if all(Subset(name) in train for name in subset) else []
         for held in ([subset], singles):
-            if not held or len(learn := train.rows_with(*held)) == 0 or len(rows := table.rows_with(*held)) == 0:
+            if not held or any(one not in train or one not in table for one in held):
+                continue
+            if len(learn := train.rows_with(*held)) == 0 or len(rows := table.rows_with(*held)) == 0:
                 continue
             name = str(subset) if held == [subset] else mean_name(subset)
             sources, queries = _mean_of(train, held, learn), _mean_of(table, held, rows)
