@@ -87,6 +87,7 @@ CASES = [
     EncoderCase("recurrent-patches", {"kind": "recurrent", "in_dim": 5, "patch": 2, "out_dim": 7}, sequences),
     EncoderCase("tokens", TOKENS, tokens),
     EncoderCase("tokens-out", {**TOKENS, "out_dim": 5, "dropout": 0.1, "hidden_dim": 9}, tokens),
+    EncoderCase("bag", {"kind": "bag", "vocab_size": 11, "width": 8, "out_dim": 6, "dropout": 0.2}, tokens),
     EncoderCase("resnet", {"kind": "resnet", "config": RESNET, "out_dim": 6}, images),
     # Softmax does not change when the same number is added to every score, so a key's bias does nothing.
     EncoderCase("bert", {"kind": "bert", "config": BERT, "out_dim": 6}, tokens, unused=("key.bias",)),

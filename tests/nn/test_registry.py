@@ -24,6 +24,7 @@ ADDED = {
     "sequence": {"in_dim": 5},
     "recurrent": {"in_dim": 5},
     "tokens": {"vocab_size": 9},
+    "bag": {"vocab_size": 9},
     "number": {},
 }
 NEEDS_WEIGHTS = ("efficientnet-lite0", "speech", "minilm")

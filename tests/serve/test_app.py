@@ -76,6 +76,14 @@ def test_an_item_asks(client, collection):
     refused(client.post("/v1/search", json={"id": "item-07"}), 422, "bad_subset", "subset")
 
 
+def test_a_text_that_is_too_long_for_the_model_is_cut_and_said(client):
+    short, long = ({"text": text, "target": "image"} for text in ("a red bird", "a red bird " * 40))
+    with pytest.warns(UserWarning, match="text: 1 text is longer than"):
+        answer = client.post("/v1/search", json=long).json()
+    assert answer["cut"] == ["text"] and len(answer["hits"]) == 10
+    assert client.post("/v1/search", json=short).json()["cut"] == []
+
+
 def test_labels_of_the_clients_own(client, collection):
     fields = {"labels": "red\ngreen\n\nblue", "template": "a {} bird"}
     answer = client.post("/v1/classify", files={"image": png("green")}, data=fields).json()

@@ -22,6 +22,7 @@ from confu.types import Inputs
 
 Indices = Int[Tensor, " batch"]
 _CHUNK_BYTES = 16 * 2**20  # a check must not need a second copy of the data
+_TOKENISED = 1024  # captions that are padded to one length at a time
 
 
 @runtime_checkable
@@ -206,8 +207,16 @@ class CaptionColumn:
         self.index = index.long()
         self.tokenizer = tokenizer
         self.deduplicate = deduplicate
-        self._tokens = tokenizer.encode(self.captions)
-        self._lengths = self._tokens["attention_mask"].sum(1)
+        # One after another without padding, so that one long caption does not widen all of them.
+        parts: list[dict[str, Tensor]] = []
+        for start in range(0, max(1, len(self.captions)), _TOKENISED):
+            tokens = tokenizer.encode(self.captions[start : start + _TOKENISED])
+            real = tokens["attention_mask"].bool()
+            parts.append({name: values[real] for name, values in tokens.items()} | {"": real.sum(1)})
+        tokens = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self._lengths = tokens.pop("")
+        self._starts = self._lengths.cumsum(0) - self._lengths
+        self._tokens = tokens
 
     def __len__(self) -> int:
         return len(self.index)
@@ -235,8 +244,11 @@ class CaptionColumn:
         """See `Column`."""
         index = self.index[indices]
         captions, rows = distinct(index) if self.deduplicate else (index[index >= 0], numbered(index >= 0))
-        longest = int(self._lengths[captions].max()) if len(captions) else 0
-        return Inputs({name: tokens[captions, :longest] for name, tokens in self._tokens.items()}, rows)
+        places, mask = ragged_places(self._starts[captions], self._lengths[captions])
+        device = self._tokens["attention_mask"].device
+        places, mask = places.to(device), mask.to(device)
+        values = {name: tokens[places] * mask for name, tokens in self._tokens.items()}
+        return Inputs(values, rows)
 
 
 class SourceColumn:
@@ -306,6 +318,19 @@ def first_rows(sources: Sequence[Source | None], rows: Sequence[int]) -> dict[in
     seen: dict[Hashable, int] = {}
     same = {row: str(s) if isinstance(s := sources[row], str | Path) else (id(s),) for row in rows}
     return {row: seen.setdefault(same[row], row) for row in rows}
+
+
+def ragged_places(
+    starts: Int[Tensor, " items"], lengths: Int[Tensor, " items"]
+) -> tuple[Int[Tensor, "items longest"], Bool[Tensor, "items longest"]]:
+    """Where the steps of items that stand one after another are, 0 at padding, and which of them are no padding.
+
+    >>> [part.tolist() for part in ragged_places(torch.tensor([4, 0]), torch.tensor([1, 2]))]
+    [[[4, 0], [0, 1]], [[True, False], [True, True]]]
+    """
+    step = torch.arange(int(lengths.max()) if len(lengths) else 0)
+    mask = step < lengths[:, None]
+    return torch.where(mask, starts[:, None] + step, 0), mask
 
 
 def numbered(present: Bool[Tensor, " batch"]) -> Int[Tensor, " batch"]:

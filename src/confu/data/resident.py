@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from confu.data.columns import CaptionColumn, Column, Indices, SequenceColumn, TensorColumn, numbered
+from confu.data.columns import CaptionColumn, Column, Indices, SequenceColumn, TensorColumn, numbered, ragged_places
 from confu.data.dataset import ArrayDataset, Dataset, DatasetView, RowsOf
 from confu.data.gaps import IncompleteDataset
 from confu.types import Inputs
@@ -87,10 +87,8 @@ class _Sequences:
         """See `Column`."""
         present = self.present[indices]
         lengths, starts = self.lengths[indices[present]], self.starts[indices[present]]
-        step = torch.arange(int(lengths.max()) if len(lengths) else 0)
-        mask = step < lengths[:, None]
-        places = torch.where(mask, starts[:, None] + step, 0).to(self.steps.device)
-        mask = mask.to(self.steps.device)
+        places, mask = ragged_places(starts, lengths)
+        places, mask = places.to(self.steps.device), mask.to(self.steps.device)
         values = self.steps.index_select(0, places.flatten()).view(*places.shape, self.steps.shape[1])
         return Inputs({"values": torch.where(mask[..., None], values, 0), "mask": mask}, numbered(present))
 

@@ -316,6 +316,8 @@ def point_map(
         >>> figure = point_map([(0.0, 1.0), (1.0, 0.0)], ["cat", "dog"])
     """
     check_lengths("names", len(points), names, "point")
+    # matplotlib leaves names that begin with "_" out of legends: a space of no width goes before it.
+    names, order = (["\u200b" + name if name.startswith("_") else name for name in some] for some in (names, order))
     ranked = [name for name, _ in Counter(names).most_common()]
     shown = [*(name for name in order if name in ranked), *(name for name in ranked if name not in order)]
     if len(shown) > 2 * len(PALETTE):  # then filled and hollow marks are used up

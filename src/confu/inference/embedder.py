@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from confu.data.readers import Reader
+from confu.data.readers.text import count_cut, limit_lengths, warn_of_cut
 from confu.inference.card import Facts
 from confu.inference.embedding import embed_batch
 from confu.inference.hub import download, upload
@@ -63,6 +64,7 @@ class Embedder:
         classes = None if class_names is None else tuple(class_names)
         self.model = model.eval()
         self.readers = {name: readers[name] for name in model.encoders}
+        limit_lengths(self.readers, dict(model.encoders.items()))
         self.parts = ModelParts(self.model, self.readers, classes, facts or Facts())
         self.modalities = self.parts.modalities
 
@@ -122,6 +124,7 @@ class Embedder:
         """Embed items, each by exactly the modalities that it has.
 
         An item with an image and a sound gets the fused embedding of both, one with an image alone that of the image.
+        Texts that are longer than the encoder takes are cut, with one warning that counts them.
 
         Args:
             sources: modality -> one source an item, None where it has none; all of one length. A source is a file's
@@ -159,6 +162,7 @@ class Embedder:
         batches = read_batches(self.readers, columns, groups, refuse, workers=workers)
         for batch, (subset, rows) in zip(batches, groups):
             vectors[rows] = embed_batch(self.model, batch, [subset])[subset][0]
+        warn_of_cut(self.readers, count_cut(self.readers, columns))
         return Encoded(vectors, subsets)
 
     def similarity(self, a: Encoded | Tensor, b: Encoded | Tensor) -> Float[Tensor, "n m"]:

@@ -67,11 +67,12 @@ def check_mask(mask: Tensor, shape: Sequence[int], name: str = "mask") -> StepMa
     return mask
 
 
-def check_ids(input_ids: Tensor, vocab_size: int, max_length: int) -> None:
+def check_ids(input_ids: Tensor, vocab_size: int, max_length: int | None = None) -> None:
     """Refuse token ids (batch, length) that an encoder has no vector for, and texts that are too long."""
-    if input_ids.ndim != 2 or input_ids.shape[1] > max_length:
+    if input_ids.ndim != 2 or (max_length is not None and input_ids.shape[1] > max_length):
+        length = "" if max_length is None else f" with a length of at most {max_length}"
         raise ValueError(
-            f"input_ids must be (batch, length) with a length of at most {max_length}; got shape "
+            f"input_ids must be (batch, length){length}; got shape "
             f"{tuple(input_ids.shape)}: cut the texts in the tokenizer, or build the encoder for longer ones"
         )
     # On an accelerator this would wait for it at every step, and there an id out of range stops the run by itself.

@@ -133,6 +133,16 @@ def some_numbers(numbers: Sequence[int], most: int = 8) -> str:
     return ", ".join(map(str, numbers[:most])) + ", ..." * (len(numbers) > most)
 
 
+def has_inner_capitals(texts: Sequence[str]) -> bool:
+    """Whether capitals carry meaning: one word in twenty has one behind its start, as formulas and codes do.
+
+    >>> has_inner_capitals(["A photo of a Bird"]), has_inner_capitals(["CC(=O)Oc1ccccc1"])
+    (False, True)
+    """
+    found = [word for text in spread(texts, _CELLS) for word in text[:_CELLS].split()]
+    return 20 * sum(any(mark.isupper() for mark in word[1:]) for word in found) > len(found)
+
+
 def spread(items: Sequence[Any], count: int) -> list[Any]:
     """Up to so many items, evenly over the whole.
 

@@ -17,7 +17,7 @@ from confu.data.columns import CaptionColumn, SourceColumn
 from confu.data.manifest import Manifest, Problem
 from confu.data.media import FILE_KINDS
 from confu.data.parallel import in_threads, tracked
-from confu.data.readers import Reader, build_reader
+from confu.data.readers import Reader, TokensReader, WordsReader, build_reader
 from confu.data.readers.reader import read_checked, reading_settings
 from confu.data.readers.scaling import scaling_of
 from confu.data.readers.source import fingerprint
@@ -43,6 +43,7 @@ class Decoded:
         store: the cache, or None where cells are decoded at each batch.
         keys: by row, of its item in the cache; the text itself for texts.
         features: whether the cache holds a frozen encoder's features in place of its inputs.
+        cut: rows whose text is longer than its encoder takes.
     """
 
     manifest: Manifest
@@ -53,6 +54,7 @@ class Decoded:
     store: PartStore | None = None
     keys: dict[int, str] = field(default_factory=dict)
     features: bool = False
+    cut: list[int] = field(default_factory=list)
 
     def column(self, rows: Sequence[int], workers: int = 0) -> Column:
         """The column of a data set of these rows."""
@@ -150,12 +152,15 @@ def decode(
     workers = run.data.workers or min(16, os.cpu_count() or 1)
     errors: dict[int, str] = {}
     keys: dict[int, str] = {}
+    cut: set[int] = set()
     store = decoded.store
 
     def read(row: int) -> tuple[str, Any] | str:
         """The key and the item of a row, no item if it is stored; or what is wrong with it."""
         source = sources[row]
         try:
+            if isinstance(reader, WordsReader | TokensReader) and reader.is_cut(reader.read(source)):
+                cut.add(row)
             if is_text and store is None:
                 return str(read_checked(reader, source)), None
             key, content = fingerprint(source.encode() if is_text else source) if store is not None else ("", source)
@@ -188,6 +193,7 @@ def decode(
         if embed is not None and waiting:
             _store_features(decoded, embed, keys, waiting)
     decoded.keys = {row: keys[first[row]] for row in sources if first[row] in keys}
+    decoded.cut = [row for row in decoded.keys if first[row] in cut]
     decoded.problems += [
         cell_problem(manifest, row, modality.column, modality.kind, sources[row], errors[first[row]])
         for row in sources

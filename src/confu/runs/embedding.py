@@ -3,9 +3,10 @@
 import csv
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from confu.checks import check_known
 from confu.data.manifest import Manifest, Problem, read_manifest
+from confu.data.readers.text import count_cut, warn_of_cut
 from confu.files import written_whole
 from confu.inference import embed
 from confu.inference.embedder import Embedder, load
@@ -158,6 +160,7 @@ def embed_manifest(
         for shard in own:
             rows = shard_range(shard, len(table), opts.shard_rows)
             work.write(folder / shard_name(shard), rows, lambda done: bar.advance(task, done))
+    warn_of_cut(embedder.readers, work.cut)
     left = len(missing_shards(folder, shards))
     skipped = _gather_skipped(folder, shards, rank) if not left else None
     without = tuple(name for name in embedder.modalities if name not in columns)
@@ -216,6 +219,8 @@ class _ShardWork:
     labels: Int[Tensor, " n"] | None
     name: str
     options: EmbedOptions
+    cut: Counter[str] = field(default_factory=Counter)
+    """By modality, how many texts were longer than their encoder takes."""
 
     def write(self, file: Path, rows: range, advance: Callable[[int], None]) -> None:
         """Write the file of a shard, and beside it `part-....skipped.csv` if rows of it were set aside."""
@@ -227,6 +232,7 @@ class _ShardWork:
             problems += more
         if problems:
             self._stop_or_go_on(problems[0])
+        self.cut.update(count_cut(self.embedder.readers, sources))
         bad = {problem.row for problem in problems}
         kept = [row for row in rows if row not in bad]
         sources = {name: [cells[row - rows.start] for row in kept] for name, cells in sources.items()}

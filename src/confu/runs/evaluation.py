@@ -17,6 +17,7 @@ from confu.checks import check_known
 from confu.data.dataset import RowsOf
 from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest
+from confu.data.readers import Reader
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.map2d import METHODS as MAPS
 from confu.evaluation.report import Report
@@ -29,6 +30,7 @@ from confu.runs.measures import (
     Prompts,
     class_prompts,
     embed_texts,
+    listed,
     measure_centroids,
     measure_retrieval,
     measure_zero_shot,
@@ -247,6 +249,12 @@ def _measure_classes(
         return None, [f"There is one class only, {data.names[0]!r}, so that nothing is classified."]
     if target := next((name for name in data.texts if opened.model.supports(Subset(name))), None):
         texts, classes = class_prompts(data.names, tuple(opts.templates or TEMPLATES))
+        # A vocabulary of words knows nothing in a name without letters.
+        readable = [row for row, text in enumerate(texts) if _can_read(opened.readers[target], text)]
+        texts, classes = [texts[row] for row in readable], classes[readable]
+        unread = [name for number, name in enumerate(data.names) if not bool((classes == number).any())]
+        if unread:
+            return None, [f"No class is named by prompts in {target}, whose reader knows nothing in {listed(unread)}."]
         vectors = embed_texts(opened.model, opened.readers[target], target, texts)
         prompts = Prompts(texts, classes, vectors, Subset(target))
         measures = measure_zero_shot(table, data.labels, data.names, prompts, tick)
@@ -264,6 +272,14 @@ def _measure_classes(
     drawn = f"Class centroids are of {len(rows):,} of {len(labelled):,} training rows, drawn at random."
     measures = measure_centroids(known, table, data.labels, data.names)
     return measures, [drawn] if len(rows) < len(labelled) else []
+
+
+def _can_read(reader: Reader, text: str) -> bool:
+    try:
+        reader.read(text)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,20 +1,24 @@
 """The reader and the encoder of each modality: what the run file says, completed by what the data hold."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from confu.checks import check_known
 from confu.data.manifest import Manifest
-from confu.data.readers import Reader, WordsReader, build_reader
+from confu.data.readers import Reader, WordsReader, build_reader, train_tokens_reader
 from confu.data.readers.scaling import scaling_of
+from confu.data.readers.text import limit_lengths
 from confu.nn.encoders import build_encoder, encoder_for, encoder_row, input_sizes
 from confu.runs.columns import proposed_reader, readable_sources, spread
 from confu.runs.run_file import ModalitySettings, RunFile
 
 Example = Tensor | dict[str, Tensor]
 _MIN_TOKENS = 64  # a text in use may be longer than those of the training
+_MOST_WORDS = 512  # the memory of attention grows as the square of a text's length
 _DEFAULT_READERS = {"audio": "mel", "text": "words"}  # of other kinds the reader has the kind's name
 
 
@@ -70,13 +74,19 @@ def _build_pair(
         raise ValueError(f"its reader {reader.settings['kind']!r} reads {reader.modality_kind}, not {modality.kind}")
     example = _example(tried, sources)
     if encoder is None:
-        sizes = input_sizes(settings, example, len(reader.vocabulary) if isinstance(reader, WordsReader) else None)
+        sizes = input_sizes(settings, example, getattr(reader, "vocab_size", None))
         if settings["kind"] == "tokens":  # of all rows: validation and test are encoded too
             texts = readable_sources(manifest, modality.column, modality.kind, range(len(manifest)))
-            sizes["max_length"] = max(_MIN_TOKENS, _longest_text(reader, texts))
+            longest = _longest_text(reader, texts)
+            if isinstance(reader, WordsReader) and stored is None:
+                longest = min(longest, _MOST_WORDS)
+            sizes["max_length"] = max(_MIN_TOKENS, longest)
         # Sizes that the user wrote are kept; those of a short name are a guess.
         named = isinstance(modality.encoder, str) or "name" in modality.encoder
         encoder = build_encoder({**settings, **sizes} if named else {**sizes, **settings})
+    if reader.modality_kind == "text":
+        limit_lengths({"": reader}, {"": encoder})
+        example = _example(reader, sources)
     _try_encoder(encoder, reader, example)
     return reader, encoder
 
@@ -103,6 +113,11 @@ def _reader_settings(
     given = modality.reader or {}
     if own is not None and given.get("kind", own["kind"]) == own["kind"]:
         return {**own, **given}
+    if given.get("kind") == "tokens" and "tokenizer" not in given:  # learned from the training texts
+        options = {key: value for key, value in given.items() if key != "kind"}
+        for key in options:
+            check_known("setting of the 'tokens' reader", key, inspect.signature(train_tokens_reader).parameters)
+        return train_tokens_reader(map(str, sources), **options).settings
     default = _DEFAULT_READERS.get(modality.kind, modality.kind)
     proposed = proposed_reader(modality.kind, sources) if given.get("kind", default) == default else {}
     return {**proposed, **given}

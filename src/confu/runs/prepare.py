@@ -14,6 +14,7 @@ from confu.data.dataset import RowsOf
 from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest, Problem, read_manifest
 from confu.data.readers import Reader, build_reader
+from confu.data.readers.text import limit_lengths, warn_of_cut
 from confu.inference.model_folder import INPUTS, load_inputs
 from confu.models import MultimodalModel, load_model
 from confu.runs.columns import class_names_of
@@ -145,6 +146,7 @@ def prepare(
     for name, one in decoded.items():
         notes += one.fit_scaling(name, training, run.seed)
     readers = {name: one.reader for name, one in decoded.items()}
+    warn_of_cut(readers, {name: len(one.cut) for name, one in decoded.items() if one.cut})
     return Prepared(run, manifest, rows, notes, problems, readers, encoders, decoded)
 
 
@@ -169,6 +171,7 @@ def prepare_again(
     if encoders is None:
         torch.manual_seed(run.seed)
         readers, encoders = build_inputs(run, manifest, rows.of("train"), readers)
+    limit_lengths(readers, encoders)
     state = torch.get_rng_state()
     decoded = {
         name: decode(run, manifest, name, readers[name], encoders[name], rows.kept, progress, check=False)

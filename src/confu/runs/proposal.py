@@ -20,6 +20,7 @@ from confu.runs.columns import (
     SCALED,
     class_names_of,
     constant_features,
+    has_inner_capitals,
     modality_name,
     proposed_reader,
     readable_sources,
@@ -226,6 +227,9 @@ def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -
             reader = proposed_reader(guess.kind, readable_sources(table, guess.column, guess.kind, range(len(table))))
         own = ("mean", "std")  # of pictures: the training rows' take their place
         settings["reader"] = {key: reader[key] for key in reader if key not in own} | SCALED[guess.kind]
+    elif isinstance(encoder, dict) and guess.kind == "text":
+        texts = readable_sources(table, guess.column, guess.kind, range(len(table)))
+        settings["reader"] = {"kind": "tokens", "lowercase": not has_inner_capitals(texts)}
     return {**settings, "encoder": encoder}
 
 

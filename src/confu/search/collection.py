@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from confu.data.readers.text import count_cut, warn_of_cut
 from confu.index import Index
 from confu.index.conditions import Where
 from confu.index.items import Hit
@@ -180,7 +181,12 @@ class Collection:
                 items[name] = reader.read(given[name])
             except ValueError as error:
                 raise QueryError(f"{name}: {error}", name, f"bad_{reader.modality_kind}") from error
+        warn_of_cut(self.embedder.readers, self.cut(items))
         return items
+
+    def cut(self, items: Mapping[str, Any]) -> dict[str, int]:
+        """The modalities whose text is longer than its encoder takes, so that its end is ignored: name -> 1."""
+        return count_cut(self.embedder.readers, {name: [item] for name, item in items.items()})
 
     def query(self, items: Mapping[str, Item], options: SearchOptions) -> Query:
         """A checked query by decoded inputs."""

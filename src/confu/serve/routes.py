@@ -78,7 +78,8 @@ def query_routes(service: Service) -> APIRouter:
                     return collection.query(items, options)
                 return collection.query_of_item(fields.id, fields.subset or "", options)
 
-            return _json(_search_out(service, await service.search(inputs, make_query), start))
+            answer = _search_out(service, await service.search(inputs, make_query), start)
+            return _json(answer.model_copy(update={"cut": list(collection.cut(inputs))}))
 
         return await service.respond(request, SearchFields, work)
 
@@ -89,7 +90,8 @@ def query_routes(service: Service) -> APIRouter:
         async def work(inputs: dict[str, Any], fields: EmbedFields) -> Response:
             located = await service.search(inputs, lambda items: collection.vector_query(items, fields.subset))
             vector = located.result.vector.tolist()
-            return _json(EmbedOut(subset=str(located.result.query), dim=len(vector), vector=vector))
+            subset, cut = str(located.result.query), list(collection.cut(inputs))
+            return _json(EmbedOut(subset=subset, dim=len(vector), vector=vector, cut=cut))
 
         return await service.respond(request, EmbedFields, work)
 
@@ -106,7 +108,8 @@ def query_routes(service: Service) -> APIRouter:
             located = await service.search(inputs, lambda items: collection.vector_query(items, None, fields.weights))
             ranked = await service.in_thread(collection.rank_labels, located.result.vector, prompts)
             labels = [LabelOut(label=label, score=score, probability=share) for label, score, share in ranked]
-            return _json(ClassifyOut(query=str(located.result.query), labels=labels))
+            cut = list(collection.cut(inputs))
+            return _json(ClassifyOut(query=str(located.result.query), labels=labels, cut=cut))
 
         return await service.respond(request, ClassifyFields, work)
 

@@ -33,6 +33,8 @@ class SearchOut(BaseModel):
     point: Point | None
     """where the query lies in the map of the target"""
     took_ms: float
+    cut: list[str] = []
+    """modalities whose text is longer than the model reads, so that its end was ignored"""
 
 
 class EmbedOut(BaseModel):
@@ -41,6 +43,8 @@ class EmbedOut(BaseModel):
     subset: str
     dim: int
     vector: list[float]
+    cut: list[str] = []
+    """as of a search"""
 
 
 class LabelOut(BaseModel):
@@ -56,6 +60,8 @@ class ClassifyOut(BaseModel):
 
     query: str
     labels: list[LabelOut]
+    cut: list[str] = []
+    """as of a search"""
 
 
 class InputOut(BaseModel):

@@ -1,10 +1,22 @@
 import sys
+import unicodedata
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from confu.data.readers import TokensReader, WordsReader, tokens_reader, words_reader_from_texts
-from confu.data.readers.text import Tokenizer, WordVocabulary
+import confu.data.readers.text as text_module
+from confu.data.readers import (
+    TokensReader,
+    WordsReader,
+    build_reader,
+    tokens_reader,
+    train_tokens_reader,
+    words_reader_from_texts,
+)
+from confu.data.readers.text import Tokenizer, WordVocabulary, count_cut, limit_lengths
 
 from .fixtures import word_tokenizer
 
@@ -91,9 +103,68 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path):
 
 
 def test_without_transformers_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"contrastive-fusion\[hf\]"):
-        TokensReader("{}")
-    with pytest.raises(ImportError, match=r"contrastive-fusion\[hf\]"):
         tokens_reader("some/model")
+
+
+CAPTIONS = ["a bird sings", "A bird, loud!", "鳥が鳴く", "นกร้อง", "C1=CC=CC=C1", "🐦‍⬛ sings"] * 4
+LEARNED = train_tokens_reader(CAPTIONS, max_length=1000)
+SCRIPTS = ["⺀", "漢字かな交じり文。", "สวัสดี", "👩🏽‍🚀🇪🇺", "naïve", "naı\u0308ve", "\x00\u200b", "  two  spaces "]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(st.sampled_from(SCRIPTS), st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)))
+def test_every_text_is_written_in_learned_tokens(text):
+    ids = next(LEARNED._encodings([text])).ids
+    assert LEARNED._tokenizer.decode(ids, skip_special_tokens=False) == unicodedata.normalize("NFC", text)
+    assert all(0 <= number < LEARNED.vocab_size for number in ids) and ids
+
+
+def test_learned_tokens_do_not_depend_on_the_order_of_texts():
+    again = train_tokens_reader([*reversed(CAPTIONS), None], max_length=1000)
+    assert again.settings == LEARNED.settings
+    rebuilt = build_reader(LEARNED.settings)
+    assert all(torch.equal(rebuilt.encode(SCRIPTS)[name], value) for name, value in LEARNED.encode(SCRIPTS).items())
+
+
+def test_few_texts_give_few_tokens_and_frequent_words_are_one():
+    assert train_tokens_reader(["each word once"]).vocab_size == 256
+    assert 256 < LEARNED.vocab_size < 320
+    assert LEARNED.encode(["bird bird"])["input_ids"].tolist() == [[LEARNED._tokenizer.token_to_id("Ġbird")] * 2]
+    upper, lower = (train_tokens_reader(CAPTIONS, lowercase=lowercase).encode(["Bird", "bird"])["input_ids"] for
+                    lowercase in (False, True))  # fmt: skip
+    assert not torch.equal(upper[0], upper[1]) and torch.equal(lower[0], lower[1])
+
+
+def test_half_a_surrogate_pair_is_named():
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        LEARNED.read("a \ud800")
+
+
+@pytest.mark.parametrize(
+    "reader", [words_reader_from_texts(["a bird"]), TokensReader(word_tokenizer(), 9), train_tokens_reader(CAPTIONS)]
+)
+def test_texts_are_cut_to_what_the_encoder_takes_and_counted(reader):
+    texts = ["a bird " * 40, "a", None, "a bird a bird " * 40]
+    limit_lengths({"text": reader}, {"text": SimpleNamespace(max_length=7)})
+    assert reader.encode([text for text in texts if text])["input_ids"].shape == (3, 7)
+    assert count_cut({"text": reader}, {"text": texts}) == {"text": 2}
+    assert count_cut({"text": reader}, {"text": ["a"]}) == {}
+
+
+def test_long_texts_are_tokenised_few_at_a_time(monkeypatch):
+    reader = train_tokens_reader(CAPTIONS)
+    characters: list[int] = []
+
+    class Watched:
+        def encode_batch_fast(self, texts):
+            characters.append(sum(map(len, texts)))
+            return reader.__dict__["_tokenizer_before"].encode_batch_fast(texts)
+
+    reader.__dict__["_tokenizer_before"] = reader._tokenizer
+    monkeypatch.setitem(reader.__dict__, "_tokenizer", Watched())
+    monkeypatch.setattr(text_module, "_MOST_CHARACTERS", 1000)
+    tokens = reader.encode([*["a bird sings " * 50] * 10, "a" * 1_000_000])["input_ids"]
+    assert tokens.shape == (11, 64)
+    assert sum(characters) == 6500 + 6400 and max(characters) <= 1000 + 6400

@@ -4,7 +4,7 @@ from .mfcc import MfccReader
 from .numbers import NumberReader, SequenceReader, VectorReader, number_reader
 from .reader import READERS, Reader, build_reader
 from .source import Source
-from .text import TokensReader, WordsReader, tokens_reader, words_reader_from_texts
+from .text import TokensReader, WordsReader, tokens_reader, train_tokens_reader, words_reader_from_texts
 from .video import VideoReader
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "build_reader",
     "number_reader",
     "tokens_reader",
+    "train_tokens_reader",
     "words_reader_from_texts",
 ]

@@ -1,7 +1,8 @@
-"""Text: words by a vocabulary of whole words, or a pretrained network's tokens."""
+"""Text: words by a vocabulary of whole words, or tokens: those of a pretrained network, or learned from the texts."""
 
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,10 @@ PAD, CLS, UNK = "[PAD]", "[CLS]", "[UNK]"
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _LEAVE_EMPTY = "leave the cell empty if the text is missing"
 _INSTALL = 'tokens of pretrained networks need transformers: pip install "contrastive-fusion[hf]"'
+_MOST_CHARACTERS = 2**20  # tokenised at a time
+_MOST_OF_A_TOKEN = 100  # characters, on average; what stands behind so many for each token is cut before tokenising
+_LEARNED_FROM = 2000  # characters of each text; what stands behind them is mostly cut
+_MOST_TEXTS = 500_000  # that a tokenizer is learned from
 
 
 @runtime_checkable
@@ -73,11 +78,12 @@ class WordVocabulary:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def encode(self, texts: Sequence[str], /) -> dict[str, Int[Tensor, "texts length"]]:
+    def encode(self, texts: Sequence[str], /, max_length: int | None = None) -> dict[str, Int[Tensor, "texts length"]]:
         """Number the words of each text, [CLS] first, padded to the longest.
 
         Args:
             texts: at least one, each with at least one word.
+            max_length: numbers of a text at most, [CLS] among them; the words behind them are cut.
 
         Returns:
             `input_ids` and `attention_mask` (1 at a token, 0 at padding).
@@ -94,7 +100,7 @@ class WordVocabulary:
                     f"texts: text {position} holds no word ({texts[position]!r}); drop the row or mark its text as "
                     "missing"
                 )
-        return _token_tensors(rows, pad=0)
+        return _token_tensors([row[:max_length] for row in rows], pad=0)
 
 
 class WordsReader:
@@ -102,6 +108,9 @@ class WordsReader:
 
     Args:
         vocabulary: the words, lower-cased, each once.
+
+    Attributes:
+        max_length: tokens of a text at most, [CLS] among them; None until `limit_length` says what the encoder takes.
 
     >>> reader = words_reader_from_texts(["a photo of a one", "a photo of a two"])
     >>> reader.collate([reader.read("a two"), reader.read("three")])["input_ids"].tolist()
@@ -114,6 +123,12 @@ class WordsReader:
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = WordVocabulary(vocabulary)
         self.settings: dict[str, Any] = {"kind": "words", "vocabulary": list(vocabulary)}
+        self.max_length: int | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in all, the special ones among them."""
+        return len(self.vocabulary)
 
     def read(self, source: Source) -> str:
         """The text itself.
@@ -128,15 +143,23 @@ class WordsReader:
 
     def encode(self, texts: Sequence[str], /) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, both (texts, longest)."""
-        return self.vocabulary.encode(texts) if len(texts) else _token_tensors([], pad=0)
+        return self.vocabulary.encode(texts, self.max_length) if len(texts) else _token_tensors([], pad=0)
 
     def collate(self, items: Sequence[str]) -> dict[str, Tensor]:
         """What the encoder gets: as `encode`."""
         return self.encode(items)
 
+    def is_cut(self, text: str) -> bool:
+        """Whether a text has more tokens than `max_length`."""
+        return self.max_length is not None and len(words(text)) >= self.max_length
+
+    def limit(self, max_length: int) -> None:
+        """Cut texts to so many tokens."""
+        self.max_length = max_length
+
 
 class TokensReader:
-    """Texts as the tokens of a pretrained network.
+    """Texts as the tokens of a pretrained network, or of a tokenizer that `train_tokens_reader` has learned.
 
     Args:
         tokenizer: the JSON text of a `tokenizers.Tokenizer`, so that the settings need no other file.
@@ -144,7 +167,6 @@ class TokensReader:
         pad: the token that fills up shorter texts; None takes number 0, which the attention mask hides anyway.
 
     Raises:
-        ImportError: if tokenizers, which comes with transformers, is not installed.
         ValueError: no such JSON or token, or no room for the special tokens.
     """
 
@@ -164,10 +186,8 @@ class TokensReader:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise ImportError(_INSTALL) from error
+        from tokenizers import Tokenizer
+
         try:
             tokenizer = Tokenizer.from_str(self.settings["tokenizer"])
         except Exception as error:  # the Rust library raises nothing more specific
@@ -176,13 +196,21 @@ class TokensReader:
         tokenizer.enable_truncation(self.settings["max_length"])
         return tokenizer
 
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in all, the special ones among them."""
+        return self._tokenizer.get_vocab_size()
+
     def read(self, source: Source) -> str:
         """The text itself.
 
         Raises:
-            ValueError: no text, or a blank one.
+            ValueError: no text, a blank one, or one that is not Unicode.
         """
-        return _checked_text(source)
+        text = _checked_text(source)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError(f"{name_of(text)!r}: half of a surrogate pair, which is no character; repair the text")
+        return text
 
     def encode(self, texts: Sequence[str], /) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, both (texts, longest), int64.
@@ -190,7 +218,7 @@ class TokensReader:
         Raises:
             ValueError: a text that gives no token.
         """
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))] if len(texts) else []
+        rows = [encoding.ids for encoding in self._encodings(texts)]
         for position, ids in enumerate(rows):
             if not ids:
                 raise ValueError(f"texts: text {position} gives no token ({texts[position]!r}); {_LEAVE_EMPTY}")
@@ -199,6 +227,109 @@ class TokensReader:
     def collate(self, items: Sequence[str]) -> dict[str, Tensor]:
         """What the encoder gets: as `encode`."""
         return self.encode(items)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether a text has more tokens than `max_length`."""
+        if len(text) > _MOST_OF_A_TOKEN * self.max_length:
+            return True
+        return any(encoding.overflowing for encoding in self._encodings([text]))
+
+    def limit(self, max_length: int) -> None:
+        """Cut texts to so many tokens, if `max_length` is more."""
+        self.max_length = min(self.max_length, max_length)
+        self._tokenizer.enable_truncation(self.max_length)
+
+    def _encodings(self, texts: Sequence[str]) -> Iterator[Any]:
+        """The encoding of each text; time and memory grow with `max_length`, not with the longest text."""
+        part: list[str] = []
+        size = 0
+        for text in texts:
+            part.append(text[: _MOST_OF_A_TOKEN * self.max_length])
+            size += len(part[-1])
+            if size > _MOST_CHARACTERS:
+                yield from self._tokenizer.encode_batch_fast(part)
+                part, size = [], 0
+        yield from self._tokenizer.encode_batch_fast(part)
+
+
+def train_tokens_reader(
+    texts: Iterable[str | None],
+    lowercase: bool = False,
+    vocab_size: int = 16_384,
+    min_frequency: int = 4,
+    max_length: int | None = None,
+) -> TokensReader:
+    """A reader whose tokens are the bytes of UTF-8, and those sequences of them that stand in the texts often.
+
+    So every text can be written in them, of whatever script; few texts give few tokens. The same texts give the same
+    tokens, in whatever order they come.
+
+    Args:
+        texts: to learn from, e.g. those of the training rows; None is passed over.
+        lowercase: whether "Bird" and "bird" are the same.
+        vocab_size: tokens at most, the 256 bytes among them.
+        min_frequency: how often a sequence has to stand in the texts to be a token.
+        max_length: tokens; longer texts are cut. None is the longest of these texts, 64 at least and 256 at most.
+
+    >>> reader = train_tokens_reader(["a photo of a bird", "a photo of a cat"], min_frequency=2)
+    >>> reader.encode(["a photo of 鳥"])["input_ids"].shape
+    torch.Size([1, 7])
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    given = [text for text in texts if text is not None]
+    given = given[:: -(-len(given) // _MOST_TEXTS)] if given else []
+    tokenizer: Any = Tokenizer(models.BPE())
+    # The space before the first word makes it the same token as in the middle.
+    steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else []), normalizers.Prepend(" ")]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((text[:_LEARNED_FROM] for text in given), trainer)
+    if max_length is None:
+        reader = TokensReader(tokenizer.to_str(), 256)
+        max_length = max([64, *(len(encoding.ids) for encoding in reader._encodings(given))])
+    return TokensReader(tokenizer.to_str(), max_length)
+
+
+def limit_lengths(readers: Mapping[str, Any], encoders: Mapping[str, Any]) -> None:
+    """Have readers of texts cut what their encoder has no positions for, by the encoder's `max_length`."""
+    for name, reader in readers.items():
+        longest = getattr(encoders.get(name), "max_length", None)
+        if longest is not None and isinstance(reader, WordsReader | TokensReader):
+            reader.limit(longest)
+
+
+def count_cut(readers: Mapping[str, Any], sources: Mapping[str, Iterable[Any]]) -> dict[str, int]:
+    """By modality, how many of the texts are longer than their reader's `max_length`; none where no text is."""
+    counts: dict[str, int] = {}
+    for name, reader in readers.items():
+        if isinstance(reader, WordsReader | TokensReader):
+            count = sum(isinstance(source, str) and reader.is_cut(source) for source in sources.get(name, ()))
+            counts |= {name: count} if count else {}
+    return counts
+
+
+def cut_message(name: str, count: int, max_length: int | None) -> str:
+    """How users are told of texts that are longer than `max_length`.
+
+    >>> cut_message("caption", 1, 64)
+    'caption: 1 text is longer than 64 tokens and was cut to them'
+    """
+    texts = "1 text is" if count == 1 else f"{count:,} texts are"
+    return f"{name}: {texts} longer than {max_length} tokens and {'was' if count == 1 else 'were'} cut to them"
+
+
+def warn_of_cut(readers: Mapping[str, Any], counts: Mapping[str, int], stacklevel: int = 3) -> None:
+    """Warn of the texts that `count_cut` has counted."""
+    for name, count in counts.items():
+        warnings.warn(cut_message(name, count, readers[name].max_length), stacklevel=stacklevel)
 
 
 def words_reader_from_texts(texts: Iterable[str | None]) -> WordsReader:

@@ -15,11 +15,12 @@ from .registry import (
 )
 from .resnet_bert import BertEncoder, ResNetEncoder
 from .speech import SpeechEncoder
-from .transformer import SequenceEncoder, TokenEncoder
+from .transformer import BagEncoder, SequenceEncoder, TokenEncoder
 from .wrappers import CustomEncoder, FramesEncoder
 
 __all__ = [
     "ENCODERS",
+    "BagEncoder",
     "BertEncoder",
     "ConvEncoder",
     "CustomEncoder",

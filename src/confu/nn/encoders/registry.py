@@ -128,6 +128,9 @@ _ROWS = (
         proposed={"text": {"width": 64, "layers": 2}},
     ),
     EncoderRow(
+        "bag", "confu.nn.encoders.transformer:BagEncoder", reads={"text": {}}, sized_by="vocabulary", note="few words"
+    ),
+    EncoderRow(
         "resnet",
         "confu.nn.encoders.resnet_bert:ResNetEncoder",
         reads={"image": {"in_channels": 3, "depth": 18}, "audio": {"in_channels": 1, "depth": 18}},
@@ -198,7 +201,7 @@ def encoder_names(kind: str) -> tuple[str, ...]:
     """The short names of confu's encoders for a kind of data; beside them a hub id, a folder, or a function.
 
     >>> encoder_names("text")
-    ('tokens', 'bert', 'minilm')
+    ('tokens', 'bag', 'bert', 'minilm')
     """
     kind = "image" if kind == "video" else kind
     return tuple(row.name for row in _ROWS if kind in row.reads)

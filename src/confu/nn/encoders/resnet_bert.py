@@ -141,6 +141,7 @@ class BertEncoder(nn.Module):
             self.model = transformers.BertModel(transformers.BertConfig(**config), add_pooling_layer=False)
         fields = {name: getattr(self.model.config, name) for name in BERT_FIELDS}
         self.settings: dict[str, Any] = {"kind": "bert", "out_dim": out_dim, "config": fields}
+        self.max_length = int(self.model.config.max_position_embeddings)
         self.out_dim = out_dim
         self.output = nn.Linear(self.model.config.hidden_size, out_dim)
 
@@ -151,7 +152,7 @@ class BertEncoder(nn.Module):
         token_type_ids: Int[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch out_dim"]:
         """The features of each text; `attention_mask` is 0 or False at padding, None if there is none."""
-        check_ids(input_ids, self.model.config.vocab_size, self.model.config.max_position_embeddings)
+        check_ids(input_ids, self.model.config.vocab_size, self.max_length)
         if not len(input_ids):  # attention fails on no rows
             return self.output(self.output.weight.new_zeros(0, self.output.in_features))
         if attention_mask is not None:

@@ -1,4 +1,4 @@
-"""Transformers trained from scratch: over sequences of feature vectors, and over token ids.
+"""Encoders trained from scratch of sequences of feature vectors and of token ids: transformers, and a bag of tokens.
 
 Shapes: b rows, t time steps, w width of a step's vector. A mask is (b, t), True where a step is real.
 """
@@ -20,6 +20,7 @@ from confu.nn.layers import (
     check_share,
     last_step,
     masked_mean,
+    mlp,
     step_positions,
 )
 
@@ -163,6 +164,51 @@ class TokenEncoder(nn.Module):
         real = input_ids.new_ones(input_ids.shape).bool() if mask is None else mask
         steps = self.tokens(input_ids) + self.places(step_positions(real))
         return self.output(masked_mean(self.stack(steps, mask), mask))
+
+
+class BagEncoder(nn.Module):
+    """The mean of learned token vectors, and an MLP: the order of the words is ignored. For short texts and few rows.
+
+        ids -> token -> mean over real tokens -> LayerNorm -> [Linear -> ReLU] x layers -> Linear
+
+    >>> encoder = BagEncoder(vocab_size=100, width=8, out_dim=16)
+    >>> encoder(torch.tensor([[5, 7, 0]]), attention_mask=torch.tensor([[1, 1, 0]])).shape
+    torch.Size([1, 16])
+
+    Args:
+        vocab_size: number of tokens; ids are 0 to vocab_size - 1.
+        width: size of a token's vector, and of the hidden layers.
+        layers: hidden layers; 0 leaves one linear map.
+        out_dim: size of the features.
+        dropout: share of tokens, and of each hidden layer, that is dropped in training. At least one token stays.
+    """
+
+    def __init__(self, vocab_size: int, width: int = 128, layers: int = 1, out_dim: int = 128, dropout: float = 0.0):
+        super().__init__()
+        self.settings = settings_from("bag", locals())
+        check_positive(vocab_size=vocab_size)
+        if layers < 0:
+            raise ValueError(f"layers must be 0 or more hidden layers; got {layers}")
+        self.vocab_size, self.out_dim, self.dropout = vocab_size, out_dim, dropout
+        self.output = mlp(width, [width] * layers, out_dim, dropout)
+        self.tokens = nn.Embedding(vocab_size, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch length"],
+        attention_mask: Bool[Tensor, "batch length"] | Int[Tensor, "batch length"] | None = None,
+    ) -> Float[Tensor, "batch out_dim"]:
+        """The features of each text; `attention_mask` is 0 or False at padding, None if there is none."""
+        check_ids(input_ids, self.vocab_size)
+        if attention_mask is None:
+            mask = torch.ones_like(input_ids, dtype=torch.bool)
+        else:
+            mask = check_mask(attention_mask, input_ids.shape, "attention_mask")
+        if self.training and self.dropout:
+            kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.dropout)
+            mask = torch.where(kept.any(dim=1, keepdim=True), kept, mask)
+        return self.output(self.norm(masked_mean(self.tokens(input_ids), mask)))
 
 
 class TransformerStack(nn.Module):
