@@ -3,6 +3,8 @@
 import math
 from itertools import product
 
+import torch
+
 
 def ranks_oracle(queries, targets, tolerance=1e-6):
     """For each query, how many targets score better than its own and how many tie, one dot product at a time."""
@@ -142,3 +144,29 @@ def symile_oracle(anchor, others, temperature, shuffles=None):
         ]
         total = total + _cross_entropy(scores, 0, 0.0)
     return total / n
+
+
+def pair_kind_oracle(m, n, sides, present, contents, groups, options):
+    """What row n is to row m in a term of two sides, each a text of the names of its modalities."""
+    kinds = {options.same_group} if groups[m] == groups[n] >= 0 else set()
+    for side in sides:
+        if present[side][m] and present[side][n] and all(contents[x][m] == contents[x][n] >= 0 for x in side):
+            kinds.add(options.equal_inputs)
+    return next((kind for kind in ("positives", "excluded") if kind in kinds), "negatives")
+
+
+def info_nce_oracle(queries, targets, temperature, asks, answers, kind, smoothing=0.0):
+    """One direction of InfoNCE by its definition, one query at a time; `kind(m, n)` is what row n is to row m."""
+    losses = []
+    for m in torch.arange(len(queries))[asks].tolist():
+        others = {n: kind(m, n) for n in range(len(targets)) if n != m and answers[n]}
+        own = [m] if answers[m] else []
+        positives = own + [n for n in others if others[n] == "positives"]
+        candidates = own + [n for n in others if others[n] != "excluded"]
+        if positives:
+            scores = {n: queries[m] @ targets[n] / temperature for n in candidates}
+            bottom = torch.stack(list(scores.values())).logsumexp(0)
+            goal = torch.stack([scores[n] for n in positives]).mean()
+            every = torch.stack(list(scores.values())).mean()
+            losses.append(bottom - (1 - smoothing) * goal - smoothing * every)
+    return torch.stack(losses).mean()

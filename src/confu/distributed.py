@@ -181,7 +181,7 @@ def _pass_on(tensors: Sequence[Tensor], sizes: Sequence[int]) -> Callable[[], li
 
 
 def gather_embeddings(embeddings: Embeddings) -> Embeddings:
-    """The embeddings of a batch whose rows are spread over processes, with masks and groups.
+    """The embeddings of a batch whose rows are spread over processes, with masks, groups and contents.
 
     A loss of them is the loss of the whole batch: negatives and the number of complete rows count over all processes.
     """
@@ -196,6 +196,7 @@ def gather_embeddings(embeddings: Embeddings) -> Embeddings:
         {subset: gather_rows(vectors) for subset, vectors in embeddings.vectors.items()},
         {name: mask for name, mask in present.items() if not bool(mask.all())},
         None if embeddings.groups is None else gather_rows(embeddings.groups),
+        {name: gather_rows(numbers) for name, numbers in embeddings.contents.items()},
     )
 
 

@@ -18,6 +18,8 @@ CASES = [
     *itertools.product((True, False), SAME_GROUP, (0.0, 0.3), (True,), ("usual",)),
     (True, "negatives", 0.0, False, "usual"),
     *itertools.product((True,), SAME_GROUP, (0.3,), (True,), ("recomputed", "guarded")),
+    *itertools.product((True,), SAME_GROUP, (0.0,), (True,), ("equal positives", "equal excluded")),
+    (False, "negatives", 0.3, False, "equal excluded"),
 ]
 """symmetric, same_group, label_smoothing, gaps, way"""
 
@@ -43,6 +45,9 @@ def contrast(case, negatives=None):
     part = slice(sum(SIZES[: rank()]), sum(SIZES[: rank() + 1])) if negatives else slice(None)
     own = {side: one[part].clone().requires_grad_() for side, one in vectors.items()}
     tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    equal_inputs = way.removeprefix("equal ") if way.startswith("equal") else "negatives"
+    generator = torch.Generator().manual_seed(1)
+    contents = {side: torch.randint(-1, 3, (sum(SIZES),), generator=generator)[part] for side in SIDES}
     total, losses = info_nce_terms(
         own,
         TERMS,
@@ -50,7 +55,8 @@ def contrast(case, negatives=None):
         weights=WEIGHTS,
         present={side: mask[part] for side, mask in present.items()} if gaps else None,
         groups=groups[part],
-        options=ContrastOptions(*options, negatives),
+        contents=contents,
+        options=ContrastOptions(*options, negatives, equal_inputs),
     )
     total.backward()
     tiled._exp_fits = exp_fits

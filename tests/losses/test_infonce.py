@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch.nn.functional import normalize
 
 from confu.losses import ContrastOptions, info_nce, info_nce_of_scores, info_nce_terms, infonce, tiled
 from confu.losses.infonce import SAME_GROUP
+from confu.types import joint_contents
+from oracles import info_nce_oracle, pair_kind_oracle
 
 SIDES = ("a", "b", "c", "ab", "ac")
 TERMS = [("a", "b"), ("a", "c"), ("b", "c"), ("ab", "c"), ("ac", "b")]
@@ -18,31 +21,19 @@ WEIGHTS = [1.0, 2.0, 3.0, 4.0, 5.0]
 WAYS = ("small", "kept", "recomputed", "guarded")
 
 
-def one_way(queries, targets, temperature, asks, answers, groups, same_group, smoothing):
-    """One direction by its definition, one query at a time."""
+def oracle(vectors, terms, temperature, present, groups, options, contents=None):
     losses = []
-    for m in torch.arange(len(queries))[asks].tolist():
-        same = [n for n in range(len(targets)) if n != m and groups[m] == groups[n] >= 0 and answers[n]]
-        positives = ([m] if answers[m] else []) + (same if same_group == "positives" else [])
-        candidates = [n for n in range(len(targets)) if answers[n] and not (same_group == "excluded" and n in same)]
-        if positives:
-            scores = {n: queries[m] @ targets[n] / temperature for n in candidates}
-            bottom = torch.stack(list(scores.values())).logsumexp(0)
-            own = torch.stack([scores[n] for n in positives]).mean()
-            every = torch.stack(list(scores.values())).mean()
-            losses.append(bottom - (1 - smoothing) * own - smoothing * every)
-    return torch.stack(losses).mean()
-
-
-def oracle(vectors, terms, temperature, present, groups, options):
-    losses = []
-    for left, right in terms:
-        sides, masks = (vectors[left], vectors[right]), (present[left], present[right])
-        loss = one_way(*sides, temperature, *masks, groups, options.same_group, options.label_smoothing)
-        if options.symmetric:
-            back = one_way(*sides[::-1], temperature, *masks[::-1], groups, options.same_group, options.label_smoothing)
-            loss = (loss + back) / 2
-        losses.append(loss)
+    contents = contents or {name: [-1] * len(groups) for name in "abc"}
+    for term in terms:
+        kind = partial(pair_kind_oracle, sides=term, present=present, contents=contents, groups=groups, options=options)
+        directions = [term, term[::-1]] if options.symmetric else [term]
+        each = [
+            info_nce_oracle(
+                vectors[left], vectors[right], temperature, present[left], present[right], kind, options.label_smoothing
+            )
+            for left, right in directions
+        ]
+        losses.append(torch.stack(each).mean())
     return torch.stack(losses)
 
 
@@ -104,6 +95,49 @@ def test_value_and_gradients_are_those_of_the_loops(symmetric, same_group, smoot
         for side in SIDES:
             torch.testing.assert_close(fast[side].grad, slow[side].grad, atol=1e-11, rtol=0)
         torch.testing.assert_close(fast_tau.grad, slow_tau.grad, atol=1e-10, rtol=0)
+
+
+EQUAL = [
+    *itertools.product((True,), SAME_GROUP, (0.0, 0.3), ("positives", "excluded"), (True,)),
+    *itertools.product((False,), ("negatives",), (0.0,), ("positives", "excluded"), (False,)),
+]
+
+
+@pytest.mark.parametrize(("symmetric", "same_group", "smoothing", "equal_inputs", "gaps"), EQUAL)
+def test_equal_inputs_are_those_of_the_loops(symmetric, same_group, smoothing, equal_inputs, gaps):
+    """By side of each term: a fused side is equal if all its parts are."""
+    options = ContrastOptions(symmetric, same_group, smoothing, equal_inputs=equal_inputs)
+    slow, present, groups = drawn(9, 4, 2, gaps)
+    generator = torch.Generator().manual_seed(5)
+    contents = {name: torch.randint(-1, 4, (9,), generator=generator) for name in "abc"}
+    by_side = {side: joint_contents([contents[name] for name in side]) for side in SIDES}
+    expected = oracle(slow, TERMS, tau(), present, groups, options, contents)
+    (expected @ torch.tensor(WEIGHTS, dtype=torch.float64)).backward()
+    for one in WAYS:
+        with pytest.MonkeyPatch.context() as patch:
+            choose(one, patch)
+            fast = drawn(9, 4, 2, gaps)[0]
+            given = {"weights": WEIGHTS, "present": present if gaps else None, "groups": groups, "contents": by_side}
+            total, losses = info_nce_terms(fast, TERMS, tau(), options=options, **given)
+            total.backward()
+        torch.testing.assert_close(losses, expected.detach(), atol=1e-11, rtol=0)
+        for side in SIDES:
+            torch.testing.assert_close(fast[side].grad, slow[side].grad, atol=1e-11, rtol=0)
+
+
+def test_rows_that_are_all_equal_cost_a_known_value(way):
+    """Excluded: nothing is left to be told from. Positives: all are right, which a collapsed model says best."""
+    same, other = torch.full((6,), 3), torch.arange(6)
+    for contents in ((same, same), (same, other), (other, same)):
+        for equal_inputs, value in (("excluded", 0), ("positives", math.log(6))):
+            a = normalize(torch.ones(6, 4, dtype=torch.float64), dim=1).requires_grad_()
+            loss = info_nce(a, a.detach(), 0.1, contents=contents, equal_inputs=equal_inputs)
+            loss.backward()
+            assert loss.item() == pytest.approx(value, abs=1e-9)
+            assert a.grad.abs().max() < 1e-9
+    a, b = (drawn(6, 5, 1)[0][name] for name in "ab")
+    torch.testing.assert_close(info_nce(a, b, contents=(other, other), equal_inputs="excluded"), info_nce(a, b))
+    torch.testing.assert_close(info_nce(a, b, contents=(same, same)), info_nce(a, b))
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

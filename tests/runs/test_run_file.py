@@ -79,6 +79,7 @@ def test_run_file_without_columns_says_what_is_missing(tmp_path):
         (["loss.same_group=positives"], "loss.same_group: needs data.group"),
         (["train.sampling=unique"], "train.sampling: needs data.group"),
         (["data.group=text", "method=symile", "loss.same_group=excluded"], "symile takes all other rows as negatives"),
+        (["method=gram", "loss.equal_inputs=excluded"], "gram takes all other rows as negatives.* Set it to negatives"),
         (["method=gram", "plan.kind=confu"], "gram compares single modalities, but the plan has"),
         (["method=gram", "model.fusion=mlp"], "gram has no fusion networks"),
         (["data.gaps=drop", "train.sampling=balanced"], "no gaps to balance"),

@@ -16,6 +16,7 @@ METHODS = {
     "confu": {},
     "confu-positives": {"same_group": "positives"},
     "confu-excluded": {"same_group": "excluded"},
+    "confu-equal": {"same_group": "positives", "equal_inputs": "excluded"},
     "confu-bilinear": {},
     "tri-clip": {},
     "symile": {},
@@ -54,6 +55,8 @@ def batch(gaps=True, repeats=False, rows=ROWS):
     for name in NAMES:
         distinct = 5 if repeats and name == "text" else rows
         values = torch.randn(distinct, WIDTH, generator=generator)
+        if name == "audio":  # equal inputs
+            values = values[torch.randint(min(7, rows), (distinct,), generator=generator)]
         where = torch.randint(distinct, (rows,), generator=generator) if distinct < rows else torch.arange(rows)
         lacks = torch.rand(rows, generator=generator) < (0.3 if gaps else 0.0)
         inputs[name] = Inputs(values, where.masked_fill(lacks, -1))

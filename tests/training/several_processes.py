@@ -25,6 +25,7 @@ METHODS = {
     "confu": {},
     "confu-positives": {"same_group": "positives"},
     "confu-excluded": {"same_group": "excluded"},
+    "confu-equal": {"same_group": "excluded", "equal_inputs": "positives"},
     "tri-clip": {},
     "symile-n2": {},
     "gram": {},
@@ -46,7 +47,7 @@ WAYS = {
     3: {
         "confu-positives": ("confu-positives", {}),
         "gram": ("gram", {}),
-        "ring/confu-excluded": ("confu-excluded", {"negatives": "ring"}),
+        "ring/confu-equal": ("confu-equal", {"negatives": "ring"}),
     },
 }
 SHARD = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
@@ -96,7 +97,9 @@ def with_layers(seed=0):
 
 def rows(count, seed, gaps=0.5, rare=False):
     generator = torch.Generator().manual_seed(seed)
-    columns = {name: TensorColumn(torch.randn(count, 6, generator=generator)) for name in NAMES}
+    values = {name: torch.randn(count, 6, generator=generator) for name in NAMES}
+    values["audio"] = values["audio"][torch.randint(min(9, count), (count,), generator=generator)]  # equal inputs
+    columns = {name: TensorColumn(one) for name, one in values.items()}
     groups = torch.randint(-1, 8, (count,), generator=generator)
     whole = ArrayDataset(columns, ids=[f"{seed}-{row}" for row in range(count)], groups=groups)
     if rare:

@@ -65,6 +65,11 @@ class CachedColumn:
         """(n,) the rows that have an item."""
         return self._item >= 0
 
+    @property
+    def contents(self) -> Int[Tensor, " n"]:
+        """The item of each row: equal for equal content of its file, text or vector."""
+        return self._item
+
     def check(self, modality: str) -> None:
         """See `Column`; items were checked before they were stored."""
 

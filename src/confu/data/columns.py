@@ -1,7 +1,8 @@
 """What one modality of a data set is stored as, and how the rows of a batch are taken from it.
 
 A column answers four questions: how many rows it has (`len`), which of them have a value (`present`), whether the
-values are sound (`check`), and what the encoder gets for some rows (`take`).
+values are sound (`check`), and what the encoder gets for some rows (`take`). One that knows which rows have the same
+value says it by `contents`: (n,) equal numbers for equal values, -1 for none.
 """
 
 import copy
@@ -225,6 +226,11 @@ class CaptionColumn:
     def present(self) -> Bool[Tensor, " n"]:
         """See `Column`."""
         return self.index >= 0
+
+    @property
+    def contents(self) -> Int[Tensor, " n"]:
+        """The caption of each row."""
+        return self.index
 
     @property
     def nbytes(self) -> int:

@@ -111,6 +111,12 @@ class ArrayDataset:
         """By modality, which rows have it."""
         return {name: column.present for name, column in self.columns.items()}
 
+    @property
+    def contents(self) -> dict[str, Int[Tensor, " n"]]:
+        """By modality, equal numbers for equal values; of the columns that know it (see `Batch.contents`)."""
+        known = {name: getattr(column, "contents", None) for name, column in self.columns.items()}
+        return {name: numbers for name, numbers in known.items() if numbers is not None}
+
     def __len__(self) -> int:
         return self._length
 
@@ -130,6 +136,7 @@ class ArrayDataset:
             ids=[self.ids[index] for index in indices.tolist()],
             labels=None if self.labels is None else self.labels[indices],
             groups=None if self.groups is None else self.groups[indices],
+            contents={name: numbers[indices] for name, numbers in self.contents.items()},
         )
 
 

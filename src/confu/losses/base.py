@@ -39,6 +39,7 @@ def contrast_plan(
     divisor: float,
     symmetric: bool = True,
     same_group: str = "negatives",
+    equal_inputs: str = "negatives",
 ) -> LossOutput:
     """InfoNCE of every term of a plan, weighted and added: each is the mean over the rows that have both its subsets.
 
@@ -53,6 +54,8 @@ def contrast_plan(
         divisor: of the weighted sum.
         symmetric: both directions (see `info_nce`).
         same_group: what rows of one group are to one another (see `info_nce`); without groups it changes nothing.
+        equal_inputs: what rows with the same content on one side of a term are to one another: the same of a single
+            modality, of a fused side the same of all of its modalities. It needs `Embeddings.contents`.
 
     Returns:
         LossOutput with the total, each term, and as metrics the temperature and, where the plan has the terms for it
@@ -74,6 +77,9 @@ def contrast_plan(
     for term in plan.terms:
         complete = embeddings.complete(term.left, term.right)
         counts.append(len(embeddings[term.left]) if complete is None else int(complete.sum()))
+    contents = {}
+    if equal_inputs != "negatives":
+        contents = {side: embeddings.content(side) for side in sides}
     negatives = embeddings.negatives if isinstance(embeddings, PartEmbeddings) else None
     if negatives is not None:
         counts = [sum(each) for each in zip(*every_count(counts))]
@@ -90,11 +96,12 @@ def contrast_plan(
         weights=[term.weight / divisor for term in rows],
         present=present,
         groups=embeddings.groups,
-        options=ContrastOptions(symmetric, same_group, negatives=negatives),
+        contents=contents,
+        options=ContrastOptions(symmetric, same_group, negatives=negatives, equal_inputs=equal_inputs),
     )
     metrics: dict[str, Tensor | float] = {"temperature": temperature.detach()}
     by_sides = {(term.left, term.right): (loss, rows[term]) for term, loss in zip(rows, losses)}
-    plain = embeddings.groups is None or same_group == "negatives"  # else it bounds nothing
+    plain = (embeddings.groups is None or same_group == "negatives") and not contents  # else it bounds nothing
     bound = total_correlation_bound(by_sides, plan.modalities) if plain else None
     if bound is not None:
         metrics["total_correlation_bound"] = bound

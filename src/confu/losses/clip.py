@@ -21,7 +21,7 @@ class CLIPLoss(nn.Module):
     Args:
         modalities: two or more names.
         temperature: τ, a number that stays fixed, or a `Temperature`; CLIP itself learns it from 0.07.
-        same_group: see `ConFuLoss`.
+        same_group, equal_inputs: see `ConFuLoss`.
 
     Reference: Radford et al. 2021, arXiv 2103.00020.
 
@@ -34,16 +34,27 @@ class CLIPLoss(nn.Module):
     """
 
     def __init__(
-        self, modalities: Sequence[str], temperature: float | Temperature = 0.07, same_group: str = "negatives"
+        self,
+        modalities: Sequence[str],
+        temperature: float | Temperature = 0.07,
+        same_group: str = "negatives",
+        equal_inputs: str = "negatives",
     ) -> None:
         super().__init__()
         check_known("same_group", same_group, SAME_GROUP)
+        check_known("equal_inputs", equal_inputs, SAME_GROUP)
         self.same_group = same_group
+        self.equal_inputs = equal_inputs
         self.plan = pairwise_plan(modalities)
         self.temperature = temperature if isinstance(temperature, Temperature) else Temperature(temperature)
 
     def forward(self, embeddings: Embeddings) -> LossOutput:
         """The loss of a batch's embeddings."""
         return contrast_plan(
-            embeddings, self.plan, self.temperature(), len(self.plan.terms), same_group=self.same_group
+            embeddings,
+            self.plan,
+            self.temperature(),
+            len(self.plan.terms),
+            same_group=self.same_group,
+            equal_inputs=self.equal_inputs,
         )

@@ -26,6 +26,7 @@ class ConFuLoss(nn.Module):
         symmetric: both directions of each term, as the released code; False for one, Eq. 2 and 5 as printed.
         same_group: what rows of one group (`Batch.groups`) are to one another: `"negatives"`, further `"positives"`,
             or `"excluded"` from the negatives (see `info_nce`).
+        equal_inputs: the same choice for rows with equal inputs on one side of a term (`Batch.contents`).
 
     Returns (forward):
         LossOutput with the total, each term in nats, the temperature and, where the plan has the terms for it, the
@@ -52,20 +53,29 @@ class ConFuLoss(nn.Module):
         weighting: Weighting = "paper",
         symmetric: bool = True,
         same_group: str = "negatives",
+        equal_inputs: str = "negatives",
     ) -> None:
         super().__init__()
         check_known("weighting", weighting, get_args(Weighting))
         check_known("same_group", same_group, SAME_GROUP)
+        check_known("equal_inputs", equal_inputs, SAME_GROUP)
         self.plan = plan
         self.temperature = temperature if isinstance(temperature, Temperature) else Temperature(temperature)
         self.weighting = weighting
         self.symmetric = symmetric
         self.same_group = same_group
+        self.equal_inputs = equal_inputs
 
     def forward(self, embeddings: Embeddings) -> LossOutput:
         """The loss of a batch's embeddings."""
         return contrast_plan(
-            embeddings, self.plan, self.temperature(), self._divisor(), self.symmetric, self.same_group
+            embeddings,
+            self.plan,
+            self.temperature(),
+            self._divisor(),
+            self.symmetric,
+            self.same_group,
+            self.equal_inputs,
         )
 
     def _divisor(self) -> int:

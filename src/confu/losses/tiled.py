@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -118,30 +118,43 @@ def _stacked(
     None if the batch is not of that kind, or if exp of a score did not fit.
     """
     n, count = len(vectors[0]), len(job.terms)
-    if job.weights is None or n * n > 2 * STACKED:
+    if n * n > 2 * STACKED or job.spread or any(term.position is not None for term in job.terms):
         return None
-    weights, factor = job.weights[:, None], LOG2E * float(inverse)
+    factor = LOG2E * float(inverse)
     directions = 1 if job.terms[0].columns is None else 2
-    sums, own = weights.new_empty(directions, count, n), weights.new_empty(count, n)
+    if job.weights is not None:
+        weights = job.weights[:, None].expand(directions, count, n)
+    else:
+        pairs = [(term.rows, term.columns) for term in job.terms]
+        weights = torch.stack([torch.stack([one for one in each if one is not None]) for each in pairs], dim=1)
+    sums, goals = weights.new_empty(directions, count, n), weights.new_empty(count, n)
     together = min(count, max(1, STACKED // n**2))
-    room = weights.new_empty(2, together, n, n)
+    room = vectors[0].new_empty(2, together, n, n)
     for start in range(0, count, together):
         terms = job.terms[start : start + together]
         part = slice(start, start + len(terms))
         scores, shares = room[:, : len(terms)]
         for term, out in zip(terms, scores):
             torch.addmm(out, vectors[term.left], vectors[term.right].T, beta=0, alpha=factor, out=out)
-        own[part] = scores.diagonal(dim1=1, dim2=2)
+        if job.weights is None:
+            goal = torch.stack([_goal(term) for term in terms])
+            torch.sum(torch.mul(goal, scores, out=shares), dim=2, out=goals[part])
+        else:
+            goal = job.weights[part, None] * directions
+            torch.mul(goal, scores.diagonal(dim1=1, dim2=2), out=goals[part])
+        for term, out in zip(terms, scores):
+            if term.excluded:
+                out.masked_fill_(_left_out(term.excluded, term.kept).fill_diagonal_(False), -torch.inf)
         scores.exp2_()
         for direction in range(directions):
             torch.sum(scores, dim=2 - direction, out=sums[direction, part])
         if gradients:
-            share = weights[part] / sums[:, part]
+            share = weights[:, part] / sums[:, part]
             if directions == 2:
                 scores.mul_(torch.add(share[0, :, :, None], share[1, :, None, :], out=shares))
             else:
                 scores.mul_(share[0, :, :, None])
-            scores.diagonal(dim1=1, dim2=2).sub_(weights[part] * directions)
+            (scores if job.weights is None else scores.diagonal(dim1=1, dim2=2)).sub_(goal)
             for term, one in zip(terms, scores):
                 gradients[term.left].addmm_(one, vectors[term.right])
                 gradients[term.right].addmm_(one.T, vectors[term.left])
@@ -150,7 +163,30 @@ def _stacked(
         for gradient in gradients:
             gradient.zero_()
         return None
-    return _wide((sums.log().sum(dim=0) - own * (directions / LOG2E)) * weights).sum(dim=1)
+    return _wide((sums.log_().mul_(weights)).sum(dim=0) - goals / LOG2E).sum(dim=1)
+
+
+def _goal(term: Targets) -> Float[Tensor, "n m"]:
+    """M of a term in which nothing is missing."""
+    goal = torch.diag(term.own)
+    for same in term.same:
+        alike = (same.left[:, None] == same.right).to(goal.dtype)
+        goal.addcmul_(alike, same.of_left[:, None] + same.of_right)
+    if term.every is not None:
+        goal += term.every[0][:, None] + term.every[1]
+    return goal
+
+
+def _left_out(
+    excluded: Sequence[tuple[Tensor, Tensor]], kept: Sequence[tuple[Tensor, Tensor]], tile: slice = slice(None)
+) -> Bool[Tensor, "n m"]:
+    """Which columns are alike a tile's rows so that they are left out; each row's own target among them."""
+    mask, *more = (left[tile, None] == right for left, right in excluded)
+    for one in more:
+        mask |= one
+    for left, right in kept:
+        mask &= left[tile, None] != right
+    return mask
 
 
 def _gathered(
@@ -273,19 +309,23 @@ class _Block:
         self.column_weights = None if term.columns is None else term.columns[columns]
         self.own_columns = sides[1].part(here) if columns == slice(0, sum(sides[1].sizes)) else slice(None)
         self.position, self.own = None, term.own[mine]
+        self.elsewhere = torch.zeros_like(self.own, dtype=torch.bool)  # the own target is not in this block
         if term.position is not None or job.spread:
             position = torch.arange(len(term.own), device=left.device) if term.position is None else term.position
             position = position[mine] - columns.start
             inside = (position >= 0) & (position < len(right)) & (position + columns.start >= 0)
             self.position, self.own = position.clamp(0, max(0, len(right) - 1)), self.own * inside
-        self.same = None if term.same is None else (term.same[0][mine], term.same[1][columns])
+            self.elsewhere = ~inside
+        self.same = [one.part(mine, columns) for one in term.same]
         self.every = None if term.every is None else (term.every[0][mine], term.every[1][columns])
-        self.groups = self.apart = None
-        if sides[0].groups is not None and sides[1].groups is not None:
-            self.groups = sides[0].groups[mine], sides[1].groups[columns]
-            if job.exclude:
-                self.apart = *self.groups, sides[0].rows[mine], sides[1].rows[columns]
-        self.kernels = None if guarded else _kernels(self, job.bfloat16)
+        self.excluded = [(one[mine], other[columns]) for one, other in term.excluded]
+        self.kept_in = [(one[mine], other[columns]) for one, other in term.kept]
+        # One way is what the kernels know: groups and rows of both sides.
+        self.apart = None
+        if len(self.excluded) == 1 and not self.kept_in:
+            self.apart = *self.excluded[0], sides[0].rows[mine], sides[1].rows[columns]
+        several = bool(self.excluded) and self.apart is None
+        self.kernels = None if guarded or several else _kernels(self, job.bfloat16)
 
     def log_sums(self, keep: bool = True) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Logarithms of the sums of exp scores by row and by column; and exp scores (scores if guarded), if kept."""
@@ -366,12 +406,10 @@ class _Block:
                 into[1].addcmul_(own, left, value=-1)
             elif len(right):
                 into[1].index_add_(0, self.position, own * left, alpha=-1)
-        if self.same is not None and self.groups is not None:
-            # Sums of rows by group: of the left and right side, each as it is and weighted.
-            known, number = torch.cat(self.groups).unique(return_inverse=True)
-            at_left, at_right = number[: len(left)], number[len(left) :]
-            u, v = (one[:, None] for one in self.same)
-            nothing = left.new_zeros(len(known), left.shape[1])
+        for same in self.same:
+            # Sums of rows that are alike: of the left and right side, each as it is and weighted.
+            at_left, at_right, u, v = same.left, same.right, same.of_left[:, None], same.of_right[:, None]
+            nothing = left.new_zeros(same.count + 1, left.shape[1])
             lefts, weighted_lefts = nothing.index_add(0, at_left, left), nothing.index_add(0, at_left, u * left)
             rights, weighted_rights = nothing.index_add(0, at_right, right), nothing.index_add(0, at_right, v * right)
             value += _wide(weighted_lefts * rights + lefts * weighted_rights).sum()
@@ -390,10 +428,11 @@ class _Block:
     def _scores(self, tile: slice, out: Tensor) -> None:
         factor = self.inverse if self.guarded else self.inverse * LOG2E
         torch.mm(self.left[tile] * factor, self.right.T, out=out)
-        if self.apart is not None:
-            groups, other_groups, rows, other_rows = self.apart
-            mine = groups[tile, None]
-            out.masked_fill_((mine == other_groups) & (mine >= 0) & (rows[tile, None] != other_rows), -torch.inf)
+        if self.excluded and len(self.right):
+            mask = _left_out(self.excluded, self.kept_in, tile)
+            rows = torch.arange(len(mask), device=mask.device)
+            mask[rows, rows + tile.start if self.position is None else self.position[tile]] &= self.elsewhere[tile]
+            out.masked_fill_(mask, -torch.inf)
 
     def _height(self) -> int:
         # Products of fewer than 256 rows (of TILE = 2^20) are slower.

@@ -24,6 +24,7 @@ def build_objective(
     tweaks: Tweaks | None = None,
     plan: Plan | None = None,
     same_group: str = "negatives",
+    equal_inputs: str = "negatives",
 ) -> ContrastiveObjective:
     """The model and the loss of a method, with the plan and the fusion that the method has.
 
@@ -36,6 +37,7 @@ def build_objective(
         tweaks: changed settings, by the names in `DOMAINS`.
         plan: instead of the method's own for these modalities.
         same_group: what rows of one group are to one another, for ConFu and CLIP (see `ConFuLoss`).
+        equal_inputs: what rows with equal inputs are to one another, likewise.
 
     Raises:
         ValueError: for an unknown method or tweak, or one that the method does not have.
@@ -50,7 +52,7 @@ def build_objective(
     model = {"dim": dim, **{name: tweaks[name] for name in MODEL_TWEAKS if name in tweaks}}
     learned = learned_temperature if spec.learned is None else spec.learned
     temperature = float(tweaks["temperature"]) if "temperature" in tweaks else None
-    return make_objective(method, plan, encoders, model, temperature, learned, same_group)
+    return make_objective(method, plan, encoders, model, temperature, learned, same_group, equal_inputs)
 
 
 def make_objective(
@@ -61,6 +63,7 @@ def make_objective(
     temperature: float | None = None,
     learned: bool | None = None,
     same_group: str = "negatives",
+    equal_inputs: str = "negatives",
 ) -> ContrastiveObjective:
     """The model and the loss of a method for a plan.
 
@@ -72,9 +75,10 @@ def make_objective(
         temperature: where a learned one begins; None is the method's.
         learned: whether the temperature is; None is the method's.
         same_group: what rows of one group are to one another (see `ConFuLoss`).
+        equal_inputs: what rows with equal inputs are to one another, likewise.
 
     Raises:
-        ValueError: for an unknown method, or a same_group that its loss does not have.
+        ValueError: for an unknown method, or a same_group or equal_inputs that its loss does not have.
     """
     check_known("method", method, METHODS)
     spec = METHODS[method]
@@ -85,9 +89,11 @@ def make_objective(
     initial = spec.temperature if temperature is None else temperature
     bounds = {"minimum": min(spec.lowest, initial), "maximum": max(1.0, initial)}
     loss = spec.loss(plan, Temperature(initial, bool(spec.learned) if learned is None else learned, **bounds))
-    if same_group != "negatives":
-        if not hasattr(loss, "same_group"):
-            raise ValueError(f"{method} compares all modalities at once and takes no same_group; got {same_group!r}")
-        check_known("same_group", same_group, SAME_GROUP)
-        loss.same_group = same_group
+    for name, value in (("same_group", same_group), ("equal_inputs", equal_inputs)):
+        if value == "negatives":
+            continue
+        if not hasattr(loss, name):
+            raise ValueError(f"{method} compares all modalities at once and takes no {name}; got {value!r}")
+        check_known(name, value, SAME_GROUP)
+        setattr(loss, name, value)
     return ContrastiveObjective(built, loss)

@@ -133,7 +133,7 @@ class MultimodalModel(nn.Module):
             else:
                 (name,) = subset
                 vectors[subset] = spread(unit(self.projections[name](features[name])), rows[name], present.get(name))
-        return Embeddings(vectors, present, batch.groups)
+        return Embeddings(vectors, present, batch.groups, batch.contents)
 
     def _fuse(
         self,

@@ -103,6 +103,9 @@ class LossSettings(_Section):
     temperature: float | None = Field(default=None, gt=0, description="where a learned one begins")
     learned: bool | None = Field(default=None, description="whether the temperature is trained")
     same_group: SameGroup = Field(default="negatives", description="what rows of one group are to one another")
+    equal_inputs: SameGroup = Field(
+        default="negatives", description="what rows with the same content on one side of a term are to one another"
+    )
 
 
 class DataSettings(_Section):
@@ -263,7 +266,9 @@ def _data_conflicts(run: RunFile, method: Method | None) -> Conflicts:
             yield "loss.same_group", needs_group
         if run.train.sampling == "unique":
             yield "train.sampling", needs_group
-    if same_group != "negatives" and method is not None and method.score != "cosine":
-        yield "loss.same_group", f"{run.method} takes all other rows as negatives; only clip and confu can do otherwise"
+    for name, value in (("same_group", same_group), ("equal_inputs", run.loss.equal_inputs)):
+        if value != "negatives" and method is not None and method.score != "cosine":
+            what = f"{run.method} takes all other rows as negatives; only clip and confu can do otherwise"
+            yield f"loss.{name}", f"{what}. Set it to negatives"
     if run.data.gaps != "mask" and run.train.sampling == "balanced":
         yield "train.sampling", f"data.gaps: {run.data.gaps} leaves no gaps to balance; use uniform"

@@ -101,13 +101,22 @@ def build_run_objective(run: RunFile, encoders: Mapping[str, nn.Module]) -> Cont
     """
     loss = run.loss
     return make_objective(
-        run.method, run_plan(run), encoders, run.model.model_dump(), loss.temperature, loss.learned, loss.same_group
+        run.method,
+        run_plan(run),
+        encoders,
+        run.model.model_dump(),
+        loss.temperature,
+        loss.learned,
+        loss.same_group,
+        loss.equal_inputs,
     )
 
 
 def description(run: RunFile, manifest: Manifest) -> dict[str, Any]:
     """What makes a run what it is, beside how it is trained; where the files lie is no part of it."""
     settings = run.model_dump(exclude={"manifest": True, "out": True, "train": True, "data": {"cache", "workers"}})
+    if run.loss.equal_inputs == "negatives":  # earlier runs began without the setting, and go on
+        del settings["loss"]["equal_inputs"]
     columns = [name for name in ("id", "label", "split", "group") if name in manifest.table.column_names]
     columns += [modality.column for modality in run.modalities.values()]
     digest = hashlib.sha256()

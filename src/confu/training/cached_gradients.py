@@ -65,6 +65,8 @@ def cached_backward(
         )
     has_graph = torch.is_grad_enabled()
     device = device or next(model.parameters()).device
+    if (with_contents := getattr(objective, "with_contents", None)) is not None:
+        batch = with_contents(batch)
     *earlier, last = spans(len(batch), chunk)
     buffers = RunningBuffers(model) if earlier and has_graph else None  # one chunk is a plain step
     random_states: list[RandomState] = []
@@ -144,6 +146,7 @@ def slice_batch(batch: Batch, start: int, stop: int) -> Batch:
         batch.ids[start:stop],
         None if batch.labels is None else batch.labels[start:stop],
         None if batch.groups is None else batch.groups[start:stop],
+        {name: numbers[start:stop] for name, numbers in batch.contents.items()},
     )
 
 
@@ -176,7 +179,8 @@ def join_embeddings(chunks: list[Embeddings], groups: Int[Tensor, " batch"] | No
         masks[name] = torch.cat(
             [chunk.present.get(name, some.new_ones(size)) for chunk, size in zip(chunks, sizes, strict=True)]
         )
-    return Embeddings(vectors, masks, groups)
+    contents = {name: torch.cat([chunk.contents[name] for chunk in chunks]) for name in chunks[0].contents}
+    return Embeddings(vectors, masks, groups, contents)
 
 
 class RandomState:

@@ -42,7 +42,7 @@ class ContrastiveObjective(nn.Module):
 
     def forward(self, batch: Batch) -> LossOutput:
         """The loss of a batch."""
-        embeddings = self.model(batch)
+        embeddings = self.model(self.with_contents(batch))
         if world_size() == 1 or not torch.is_grad_enabled():
             return self.loss_of(embeddings)
         # The gradient of the embeddings is computed here and not in the backward pass, where the processes' messages
@@ -70,12 +70,17 @@ class ContrastiveObjective(nn.Module):
         if world_size() > 1:
             self._check(embeddings)
             if isinstance(self.loss, SHARED):
-                embeddings = PartEmbeddings(embeddings.vectors, embeddings.present, embeddings.groups, self.negatives)
+                parts = embeddings.vectors, embeddings.present, embeddings.groups, embeddings.contents
+                embeddings = PartEmbeddings(*parts, self.negatives)
             else:
                 embeddings = gather_embeddings(embeddings)
         # bfloat16 autocast is for the encoders; in it a score of 14 would be off by up to 0.03.
         with torch.autocast(device.type, enabled=False):
             return self.loss(embeddings)
+
+    def with_contents(self, batch: Batch) -> Batch:
+        """The batch as the loss needs it: with the contents of all inputs, if it asks which are equal."""
+        return batch if getattr(self.loss, "equal_inputs", "negatives") == "negatives" else batch.with_contents()
 
     def _check(self, embeddings: Embeddings) -> None:
         if self.negatives == "ring" and not isinstance(self.loss, SHARED):
@@ -97,6 +102,7 @@ class ContrastiveObjective(nn.Module):
                 "negatives": self.negatives,
                 "embeddings": {str(key): (vectors.dtype, vectors.shape[1]) for key, vectors in embeddings.items()},
                 "groups (given or not)": embeddings.groups is not None,
+                "contents": sorted(embeddings.contents),
                 "mode (training or not)": (self.training, torch.is_grad_enabled()),
             }
         )
