@@ -23,7 +23,7 @@ from confu.data.readers.reader import Reader
 from confu.files import write_json, written_whole
 from confu.types import Inputs
 
-FORMAT = 1  # raise it when what readers make of the same settings changes: older caches are then passed over
+FORMAT = 2  # raise it when what readers make of the same settings changes: older caches are then passed over
 PART_BYTES = 128 * 2**20
 PART_SECONDS = 60.0  # what a process that is killed can lose
 _LEFT_SECONDS = 3600.0  # no part takes so long to write: what is unfinished then was left by a killed process

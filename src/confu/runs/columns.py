@@ -23,6 +23,7 @@ SCALED: dict[str, dict[str, Any]] = {
 """By kind, how the inputs of an encoder that learns from scratch are standardised: by the training rows."""
 
 _MOST_OPENED = 24  # files of a column that are opened to propose a reader
+_MOST_SECONDS = 10.0  # of a sound, for a reader
 _CELLS = 10_000  # that are Python objects at a time
 
 
@@ -239,16 +240,16 @@ def _image_headers(sources: Sequence[Any]) -> Iterator[tuple[int, int, bool]]:
 
 
 def _sound_headers(sources: Sequence[Any]) -> Iterator[tuple[int, float]]:
-    import soundfile
+    from confu.data.readers.sound import sound_header
 
     for source in sources:
         try:
             with _opened(source) as file:
-                info = soundfile.info(file)
-        except Exception:
+                rate, _, samples = sound_header(file, "", _MOST_SECONDS)
+        except Exception:  # each library has its own errors; the check lists broken files
             continue
-        if info.samplerate > 0 and info.frames > 0:
-            yield int(info.samplerate), info.frames / info.samplerate
+        if rate > 0 and samples > 0:
+            yield rate, samples / rate
 
 
 def _opened(source: Any) -> Any:

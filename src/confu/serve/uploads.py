@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import soundfile
 from PIL import Image
 
 from confu.data.media import why_unreadable
 from confu.data.readers import Reader
 from confu.data.readers.image import readable_formats
+from confu.data.readers.sound import sound_header
 from confu.serve.errors import RequestError
 from confu.serve.settings import ServeSettings
 
@@ -70,19 +70,19 @@ def _image(name: str, content: bytes, settings: ServeSettings) -> None:
 
 
 def _audio(name: str, content: bytes, settings: ServeSettings) -> None:
-    try:
-        info = soundfile.info(io.BytesIO(content))
-    except Exception as error:
-        raise _undecodable(name, "audio", content, "not_a_sound") from error
-    seconds = info.frames / max(1, info.samplerate)
     most = settings.max_seconds_audio
+    try:
+        rate, channels, samples = sound_header(io.BytesIO(content), name, most)
+    except Exception as error:  # a damaged header raises whatever its bytes lead to
+        raise _undecodable(name, "audio", content, "not_a_sound") from error
+    seconds = samples / max(1, rate)
     if seconds > most:
         raise RequestError(413, "audio_too_long", f"{name}: {_time(seconds)} of sound; send {most:g} s at most", name)
-    if info.frames * info.channels > most * _RATE * _CHANNELS:
+    if samples * channels > most * _RATE * _CHANNELS:
         raise RequestError(
             413,
             "audio_too_long",
-            f"{name}: {info.channels} channels of {info.samplerate} Hz are too many samples; send "
+            f"{name}: {channels} channels of {rate} Hz are too many samples; send "
             f"{_CHANNELS} channels of {_RATE} Hz at most",
             name,
         )

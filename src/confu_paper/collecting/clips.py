@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from confu.data.parallel import in_threads
-from confu.data.readers.audio import decode_sound
+from confu.data.readers.sound import decode_sound
 from confu.files import written_whole
 from confu_paper.collecting.downloads import clear_partial
 from confu_paper.collecting.step_log import StepLog, progress_bar, read_records

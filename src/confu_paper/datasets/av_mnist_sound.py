@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
-from confu.data.readers.audio import decode_sound
+from confu.data.readers.sound import decode_sound
 
 RATE = 8000  # Hz
 SAMPLES = 8000  # one second

@@ -1,8 +1,6 @@
 """Sound: any file that libsndfile reads, or samples with their rate; as a mel spectrogram or as a waveform."""
 
-import math
 from collections.abc import Sequence
-from io import BufferedReader, BytesIO
 from typing import Any
 
 import numpy as np
@@ -10,16 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.scaling import Scale, Scaling
+from confu.data.readers.sound import decode_sound, mono
 from confu.data.readers.source import Source, array_of, is_file, name_of, opened, padded, stacked
 from confu.nn.mel import mel_filters, mel_power, scaled_decibels
 
 LEAST_SECONDS = 0.1
 _FULL_SCALE = {"i1": 2**7, "i2": 2**15, "i4": 2**31}
-_SILENCE = 2 / 32768  # two steps of 16 bit: dither at most
-_RATES = (1_000, 1_000_000)  # Hz
-_UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # written by programs that stream and cannot know the length
 
 
 class MelReader:
@@ -130,7 +125,7 @@ def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float
             waveform = decode_sound(file, name, rate, seconds)
     elif isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], int | float | np.number):
         name = f"sound ({name_of(source[0])}, {source[1]} Hz)"
-        waveform = _mono(_samples(source[0], name), float(source[1]), name, rate, seconds)
+        waveform = mono(_samples(source[0], name), float(source[1]), name, rate, seconds)
     else:
         raise ValueError(
             f"{name}: expected a sound's file, its bytes, or a tuple (samples, rate); got {type(source).__name__}"
@@ -140,82 +135,6 @@ def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float
     if seconds is not None and len(waveform) < round(seconds * rate):
         waveform = np.pad(waveform, (0, round(seconds * rate) - len(waveform)))
     return torch.from_numpy(waveform)
-
-
-def decode_sound(
-    file: BufferedReader | BytesIO, name: str, rate: int, seconds: float | None = None, silent: bool = True
-) -> np.ndarray:
-    """(samples,) float32, full scale at 1, of a file that libsndfile reads: one channel at a rate in Hz.
-
-    Args:
-        file: at its start; it can seek.
-        name: for messages.
-        rate: in Hz; another rate is resampled.
-        seconds: read no more than that from the start.
-        silent: whether silence is allowed.
-
-    Raises:
-        ValueError: no sound, cut short, empty, with NaN, of an absurd rate, or silent.
-    """
-    import soundfile
-
-    _check_wav_complete(file, name)
-    try:
-        with soundfile.SoundFile(file) as sound:
-            file_rate = sound.samplerate
-            # A little more than asked for, so that resampling does not hear the cut.
-            limit = math.inf if seconds is None else math.ceil((seconds + 0.1) * file_rate)
-            expected = int(min(sound.frames, limit))
-            samples = sound.read(expected, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        file.seek(0)
-        known = f"not readable as sound ({error}); WAV, FLAC, OGG and MP3 are, convert other files"
-        raise ValueError(f"{name}: {why_unreadable('audio', file.read(HEAD)) or known}") from error
-    if len(samples) < expected:
-        raise ValueError(f"{name}: cut short: {expected} samples expected, found {len(samples)}; fetch the file again")
-    waveform = _mono(samples, file_rate, name, rate, seconds)
-    if not silent and np.abs(samples.mean(axis=1)).max() < _SILENCE:
-        raise ValueError(f"{name}: is silent; remove the file")
-    return waveform
-
-
-def _mono(samples: np.ndarray, file_rate: float, name: str, rate: int, seconds: float | None) -> np.ndarray:
-    """(samples, channels) float32 with its channels averaged, resampled and cut."""
-    if not len(samples):
-        raise ValueError(f"{name}: holds no samples; remove the file")
-    if not _RATES[0] <= file_rate <= _RATES[1]:  # a damaged header; resampling could fill the memory
-        raise ValueError(f"{name}: expected a rate of {_RATES[0]} to {_RATES[1]} Hz; got {file_rate}")
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name}: holds NaN or infinity; remove or repair the file")
-    waveform = samples.mean(axis=1)
-    if file_rate != rate:
-        import soxr
-
-        waveform = soxr.resample(waveform, file_rate, rate)
-    waveform = waveform if seconds is None else waveform[: round(seconds * rate)]
-    return np.ascontiguousarray(waveform, dtype=np.float32)
-
-
-def _check_wav_complete(file: BufferedReader | BytesIO, name: str) -> None:
-    """Compare a WAV file's size with its header: libsndfile reads a file that was cut short without a word."""
-    size = file.seek(0, 2)
-    file.seek(0)
-    head = file.read(12)
-    position, complete = 12, head[:4] != b"RIFF" or head[8:] != b"WAVE"  # RF64 and the like: left to soundfile
-    while not complete and position + 8 <= size:
-        file.seek(position)
-        chunk, length = file.read(4), int.from_bytes(file.read(4), "little")
-        position += 8
-        complete = chunk == b"data"
-        if complete and length not in _UNKNOWN_SIZE and position + length > size:
-            raise ValueError(
-                f"{name}: cut short: its header announces {length} bytes of sound, found {size - position}; "
-                "fetch the file again"
-            )
-        position += length + length % 2
-    if not complete:
-        raise ValueError(f"{name}: cut short: {size} bytes and no sound in them; fetch the file again")
-    file.seek(0)
 
 
 def _samples(source: Source, name: str) -> np.ndarray:
