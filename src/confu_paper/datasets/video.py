@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from confu.data.media import format_of_name
 from confu.data.readers.audio import MelReader, WaveformReader
 from confu.data.readers.image import Picture, normalised, pixels_of
 from confu.data.readers.source import Source, is_file, name_of, opened, stacked
 from confu.data.readers.video import (
+    announced_frames,
     check_frame_count,
     decoded_frames,
     image_of,
@@ -97,7 +98,7 @@ def frames_at(source: Source, seconds: Sequence[float]) -> list[Image.Image]:
     found: dict[int, Image.Image] = {}
     with opened(source) as file, open_container(file, name) as container:
         stream = video_stream(container, name)
-        announced, rate = stream.frames, float(stream.average_rate or 0)
+        rate, times = float(stream.average_rate or 0), []
         shown, begin, count = None, 0.0, 0
         try:
             for count, frame in enumerate(container.decode(stream), start=1):
@@ -105,6 +106,7 @@ def frames_at(source: Source, seconds: Sequence[float]) -> list[Image.Image]:
                     raise ValueError("its frames have no times")
                 time = float(frame.time) if frame.time is not None else (count - 1) / rate
                 begin = time if count == 1 else begin
+                times.append(frame.pts)
                 while shown is not None and order and seconds[order[0]] < time - begin - _SLACK:
                     found[order.pop(0)] = image_of(shown)
                 if not order:
@@ -113,12 +115,9 @@ def frames_at(source: Source, seconds: Sequence[float]) -> list[Image.Image]:
         except Exception as error:
             raise unreadable(name, error) from error
         if order or shown is None:
-            check_frame_count(name, count, announced)
+            check_frame_count(name, count, announced_frames(container, stream, times))
         last = image_of(shown) if order else None
     return [found.get(position) or last for position in range(len(seconds))]  # pyright: ignore[reportReturnType]
-
-
-SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")  # what libsndfile reads
 
 
 class NoSoundError(ValueError):
@@ -150,7 +149,8 @@ class VideoSoundReader:
             ImportError: a video, and PyAV is not installed.
         """
         name = name_of(source)
-        if not is_file(source) or PurePath(name).suffix.lower() in SOUND_ENDINGS:
+        known = format_of_name(name)
+        if not is_file(source) or (known is not None and known.kind == "audio" and not known.help):
             return self.sound.read(source)
         samples, rate = sound_track(source, self.sound.seconds)
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.image import Fill, Picture, normalised, picture_from_array, pixels_of
 from confu.data.readers.scaling import Scale, Scaling
-from confu.data.readers.source import Source, is_file, name_of, opened, stacked
+from confu.data.readers.source import Source, is_file, is_picture, name_of, opened, stacked
 
 
 class VideoReader:
@@ -52,7 +53,7 @@ class VideoReader:
         self.settings: dict[str, Any] = {"kind": "video", **about}
 
     def read(self, source: Source) -> UInt8[Tensor, "frames channels size size"]:
-        """The chosen frames of a file, its bytes, or uint8 pixels of all frames (see `picture_from_array`).
+        """The chosen frames of a file, its bytes, pixels of all frames (see `picture_from_array`), or a list of frames.
 
         Raises:
             ImportError: a file, and PyAV is not installed.
@@ -61,6 +62,9 @@ class VideoReader:
         name = name_of(source)
         if is_file(source):
             images = decoded_frames(source, self.frames)
+        elif isinstance(source, list | tuple) and source and all(map(_is_frame, source)):
+            images = [source[index] for index in middle_frames(len(source), self.frames)]
+            images = [one if is_picture(one) else picture_from_array(one, name) for one in images]
         elif isinstance(source, np.ndarray | Tensor):
             if source.ndim not in (3, 4) or not len(source):
                 raise ValueError(
@@ -78,6 +82,10 @@ class VideoReader:
         side, channels = self.picture.size, self.picture.channels
         pixels = stacked(items, (self.frames, channels, side, side), torch.uint8)
         return normalised(pixels, self.picture, self.scaling)
+
+
+def _is_frame(source: Source) -> bool:
+    return is_picture(source) or (isinstance(source, np.ndarray | Tensor) and source.ndim in (2, 3))
 
 
 def middle_frames(count: int, segments: int) -> list[int]:
@@ -115,11 +123,12 @@ def decoded_frames(source: Source, segments: int) -> list[Image.Image]:
 
 
 def _count_packets(file: Any, name: str) -> tuple[int, int]:
-    """Packets with content, and the frames that the container announces (0 if it does not say)."""
+    """Packets with content, and the frames that the container announces (see `announced_frames`)."""
     with open_container(file, name) as container:
         stream = video_stream(container, name)
         try:
-            return sum(packet.size > 0 for packet in container.demux(stream)), stream.frames
+            times = [packet.dts for packet in container.demux(stream) if packet.size > 0]
+            return len(times), announced_frames(container, stream, times)
         except Exception as error:
             raise unreadable(name, error) from error
 
@@ -163,9 +172,37 @@ def video_stream(container: Any, name: str) -> Any:
 
 
 def image_of(frame: Any) -> Image.Image:
-    """A decoded frame, upright."""
+    """A decoded frame as it is to be seen: turned and mirrored as its display matrix says.
+
+    x' = a x + c y    y' = b x + d y    of which the signs and the larger diagonal count: x right, y down
+    """
     image = frame.to_image()
-    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return image
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image = image.transpose(Image.Transpose.TRANSPOSE)
+        a, d = c, b
+    if a < 0:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if d < 0 else image
+
+
+def announced_frames(container: Any, stream: Any, times: Sequence[int | None]) -> int:
+    """The frames that a container announces, 0 if it does not say.
+
+    Args:
+        container: opened.
+        stream: of it.
+        times: of the frames that were found, in units of the stream. An AVI file counts frames that were dropped too:
+            these times, and no frames, stand between those that it holds.
+    """
+    known = sorted(time for time in times if time is not None)
+    if container.format.name != "avi" or not known:
+        return stream.frames
+    gap = max((after - before for before, after in pairwise(known)), default=1)
+    return len(known) + max(0, stream.frames - known[-1] - gap)
 
 
 def check_frame_count(name: str, count: int, announced: int) -> None:
