@@ -24,9 +24,9 @@ def test_what_a_killed_writer_left_is_not_seen_and_removed(tmp_path, monkeypatch
                 index.add(make_items(names(10, 5), seed=3), replace=True)
         assert_holds(index, as_dict(items))
         assert index.search(items.table["image"][:1], "image", 30)[0][0].id == names(1)[0]
-        assert index.backend.connection.client.count(index.backend.collection).count == 20
+        assert index.backend.client.count(index.backend.collection).count == 20
     with Index.open(tmp_path, writable=True) as index:
-        assert index.backend.connection.client.count(index.backend.collection).count == 10
+        assert index.backend.client.count(index.backend.collection).count == 10
         assert_holds(index, as_dict(items))
 
 
@@ -39,7 +39,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
 
         with pytest.raises(OSError, match="broke off"):
             index.add_parts(parts())
-        assert len(index) == 0 and index.backend.connection.client.count(index.backend.collection).count == 0
+        assert len(index) == 0 and index.backend.client.count(index.backend.collection).count == 0
 
 
 def test_without_an_address_the_variable_is_named(tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_verify_sees_what_stands_twice(tmp_path):
         index.add(make_items(names(3)))
         payload = {"id": names(1)[0], "row": 9, "metadata": {}, "media": {}, "write": "x"}
         point = models.PointStruct(id=7, vector={"image": [2.0] * 12}, payload=payload)
-        index.backend.connection.client.upsert(index.backend.collection, [point])
+        index.backend.client.upsert(index.backend.collection, [point])
         wrong = index.verify()
         assert "the vector of image has no length of 1" in wrong[0] and "stands twice" in wrong[1]
         index.add(make_items(names(1)), replace=True)
@@ -95,7 +95,7 @@ def test_options_that_are_wrong_are_named(tmp_path, options, says):
 
 def test_an_index_without_its_collection(tmp_path):
     with Index.create(tmp_path, ABOUT, "qdrant", url=":memory:") as index:
-        index.backend.connection.client.delete_collection(index.backend.collection)
+        index.backend.client.delete_collection(index.backend.collection)
     with pytest.raises(ValueError, match="has no collection"):
         Index.open(tmp_path)
 

@@ -1,5 +1,5 @@
-from .about import About
 from .backend import BACKENDS, Backend, Change
+from .catalog import About
 from .conditions import And, Condition, Not, Or, parse_condition
 from .index import Index
 from .items import Hit, Item, Items

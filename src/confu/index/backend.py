@@ -1,9 +1,12 @@
 """The protocol of index backends, and the registry of those that there are."""
 
+import hashlib
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -148,6 +151,12 @@ def number_options(options: Mapping[str, Any], limits: Mapping[str, tuple[int, i
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise ValueError(f"option {name} must be a whole number from {least} to {most}; got {value!r}")
     return values
+
+
+def storage_name(folder: Path) -> str:
+    """The name of an index's table or collection on a server, by the address of its folder."""
+    words = re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower())[:40]
+    return f"confu_{words}_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
 
 
 class NewIds:

@@ -2,20 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from confu.index import columns
-from confu.index.about import About
 from confu.index.backend import Change, NewIds, Ranking
-from confu.index.catalog import WriterLock
+from confu.index.catalog import About, WriterLock
 from confu.index.conditions import Condition, Filter, translate
 from confu.index.items import Items, stack_vectors
 from confu.index.scan import Nearest, nearest
@@ -51,8 +50,6 @@ def _opened(folder: Path, about: About, options: Mapping[str, Any], writable: bo
 class ExactStore:
     """A backend that needs no other package, and finds exactly the nearest."""
 
-    dial = None
-
     def __init__(self, about: About, storage: Storage) -> None:
         self.about, self.storage = about, storage
         self.options: dict[str, Any] = {}
@@ -71,6 +68,11 @@ class ExactStore:
         """What the items were made of, as the last write said."""
         return self.storage.state["source"]
 
+    @property
+    def dial(self) -> tuple[str, int] | None:
+        """None: nothing to trade for recall."""
+        return None
+
     def __len__(self) -> int:
         with self.storage.reading():
             return self.storage.state["live"]
@@ -81,21 +83,22 @@ class ExactStore:
             return iter([id for (id,) in self.storage.sql("SELECT id FROM item ORDER BY row")])
 
     def search(
-        self,
-        queries: Float[Tensor, "queries dim"],
-        target: Subset,
-        k: int,
-        where: Sequence[Filter] = (),
-        scan: Callable[..., Nearest] = nearest,
+        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Filter] = ()
     ) -> list[Ranking]:
-        """The k nearest of all that fit, as `scan(queries, vectors, k, allowed)` finds them."""
+        """The k nearest of all that fit."""
         number = self.about.subsets.index(target)
         with self.storage.reading():
-            scores, slots = scan(queries, self.storage.vectors(number), k, self._allowed(number, tuple(where)))
+            scores, slots = self.scan(number, queries, k, self._allowed(number, tuple(where)))
             slot_rows = self._slot_rows(number)
             rows = slots if slot_rows is None else torch.from_numpy(slot_rows)[slots]
             ids = dict(self.storage.select("row, id", "row", list(set(rows.flatten().tolist()))))
         return [[(ids[row], score) for row, score in zip(*line)] for line in zip(rows.tolist(), scores.tolist())]
+
+    def scan(
+        self, number: int, queries: Float[Tensor, "queries dim"], k: int, allowed: Bool[Tensor, " slots"] | None
+    ) -> Nearest:
+        """The k nearest of the vectors of a subset that are allowed."""
+        return nearest(queries, self.storage.vectors(number), k, allowed)
 
     def fetch(self, ids: Sequence[str]) -> Items:
         """Stored items in this order."""

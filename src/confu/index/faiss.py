@@ -10,27 +10,23 @@ The key is a hash of the vectors and of the options, so that a file is never use
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from confu.checks import check_known
 from confu.files import write_json, written_whole
 from confu.index import exact
-from confu.index.about import About
-from confu.index.backend import Change, Ranking, number_options
-from confu.index.conditions import Filter
+from confu.index.backend import Change, number_options
+from confu.index.catalog import About
 from confu.index.items import Items
 from confu.index.scan import Nearest, merge, nearest
-from confu.plan import Subset
 
 _PIECE = 1 << 16  # vectors in memory
 _CANDIDATES = 1 << 26  # numbers of candidates in memory
@@ -142,28 +138,18 @@ class _File:
             return False
 
 
-class FaissStore:
-    """Searches by FAISS, and sorts what it finds by true cosines.
+class FaissStore(exact.ExactStore):
+    """An exact store that searches by FAISS, and sorts what it finds by true cosines.
 
     Conditions and deleted items are left out while FAISS searches, so that k come of those that fit; where few fit,
     these are compared one by one.
     """
 
     def __init__(self, store: exact.ExactStore, options: dict[str, Any], settings: dict[str, Any]) -> None:
-        self.exact, self.options, self.settings = store, options, settings
-        self.folder = store.storage.folder / "faiss"
+        super().__init__(store.about, store.storage)
+        self.options, self.settings, self.folder = options, settings, store.storage.folder / "faiss"
         self._opened: dict[Path, Any] = {}
         self._covers: dict[int, tuple[int, list[_File]]] = {}  # subset -> number of vectors, files
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns of metadata."""
-        return self.exact.schema
-
-    @property
-    def source(self) -> dict[str, Any] | None:
-        """What the items were made of."""
-        return self.exact.source
 
     @property
     def dial(self) -> tuple[str, int] | None:
@@ -171,62 +157,57 @@ class FaissStore:
         name = _DIALS.get(self.settings["kind"])
         return None if name is None else (name, self.settings[name])
 
-    def with_dial(self, value: int | None) -> "exact.ExactStore | FaissStore":
+    def with_dial(self, value: int | None) -> exact.ExactStore:
         """The same store with the dial at another value; the exact one for None."""
         if value is None or self.dial is None:
-            return self.exact
-        other = FaissStore(self.exact, self.options, {**self.settings, self.dial[0]: value})
+            return exact.ExactStore(self.about, self.storage)
+        other = FaissStore(self, self.options, {**self.settings, self.dial[0]: value})
         other._opened = self._opened
         return other
 
-    def __len__(self) -> int:
-        return len(self.exact)
-
-    def ids(self) -> Iterator[str]:
-        """Every id, in the order in which the items came."""
-        return self.exact.ids()
-
-    def fetch(self, ids: Sequence[str]) -> Items:
-        """Stored items in this order."""
-        return self.exact.fetch(ids)
-
-    def refresh(self) -> bool:
-        """See what another process has committed since."""
-        return self.exact.refresh()
-
     def add(self, parts: Iterable[Items], replace: bool = False, source: dict[str, Any] | None = None) -> Change:
         """Store items, all of them or none, and make their index files."""
-        change = self.exact.add(parts, replace, source)
+        change = super().add(parts, replace, source)
         self.build()
         return change
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Remove items; searches leave their vectors out."""
-        return self.exact.delete(ids)
-
     def compact(self) -> None:
         """Write the vectors that are left into new files, and make their index files."""
-        self.exact.compact()
+        super().compact()
         self.build()
 
     def verify(self) -> list[str]:
         """Read everything and report damage."""
-        damage = self.exact.verify()
-        for number in range(len(self.exact.about.subsets)):
-            damage += [file.damage for file in self._cover(number) if not file.is_whole()]
-        return damage
+        files = [file for number in range(len(self.about.subsets)) for file in self._cover(number)]
+        return [*super().verify(), *(file.damage for file in files if not file.is_whole())]
 
     def close(self) -> None:
         """Close files, and let another process write."""
         self._opened.clear()
-        self.exact.close()
+        super().close()
 
-    def search(
-        self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Filter] = ()
-    ) -> list[Ranking]:
-        """The k nearest of all that fit, nearly all of them."""
-        number = self.exact.about.subsets.index(target)
-        return self.exact.search(queries, target, k, where, partial(self._scan, number))
+    def scan(
+        self, number: int, queries: Float[Tensor, "queries dim"], k: int, allowed: Bool[Tensor, " slots"] | None
+    ) -> Nearest:
+        """The k nearest of the vectors of a subset that are allowed, nearly all of them."""
+        faiss, vectors = _library(), self.storage.vectors(number)
+        if self.settings["kind"] == "flat" and len(vectors) and (allowed is None or bool(allowed.all())):
+            found = faiss.knn(
+                queries.contiguous().numpy(), vectors.numpy(), min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT
+            )
+            return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+        parts, end = [], 0
+        for file in self._cover(number):
+            end = file.end
+            some = slice(file.start, end)
+            mask = None if allowed is None else allowed[some]
+            scores, rows = self._approximate(self._read(file), queries, vectors[some], k, mask)
+            parts.append((scores, rows + file.start))
+        if self._has_file(len(vectors) - end):
+            message = "vectors have no index file of these options and are searched exactly; open the index for writing"
+            warnings.warn(f"{self.folder}: {len(vectors) - end} {message} to make it", stacklevel=5)
+        scores, rows = nearest(queries, vectors[end:], k, None if allowed is None else allowed[end:])
+        return merge([*parts, (scores, rows + end)], k)
 
     def build(self) -> None:
         """Make the index files that are not there, and remove those that are not used.
@@ -235,8 +216,8 @@ class FaissStore:
             ValueError: if one cannot be written; no item is lost by that.
         """
         used = set()
-        for number in range(len(self.exact.about.subsets)):
-            files, vectors = self._cover(number), self.exact.storage.vectors(number)
+        for number in range(len(self.about.subsets)):
+            files, vectors = self._cover(number), self.storage.vectors(number)
             start = files[-1].end if files else 0
             if self._has_file(len(vectors) - start):
                 # Files no larger than what comes after them become one with it, so that there are never many.
@@ -268,7 +249,7 @@ class FaissStore:
 
     def _file(self, number: int, start: int, end: int) -> _File:
         """The file of a range of vectors, there or not."""
-        digests = [digest for first, _, digest in self.exact.storage.blocks(number) if start <= first < end]
+        digests = [digest for first, _, digest in self.storage.blocks(number) if start <= first < end]
         made_of = [
             digests,
             start,
@@ -276,12 +257,12 @@ class FaissStore:
             {name: self.settings[name] for name in self.settings if name not in _ONLY_SEARCH},
         ]
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-        name = f"{self.exact.storage.state['generation']}-{number}-{start}-{end}-{key}.faiss"
+        name = f"{self.storage.state['generation']}-{number}-{start}-{end}-{key}.faiss"
         return _File(self.folder / name, start, end)
 
     def _cover(self, number: int) -> list[_File]:
         """The files that are there, one after the other from the first vector on; what follows has none."""
-        rows = len(self.exact.storage.vectors(number))
+        rows = len(self.storage.vectors(number))
         if self._covers.get(number, (-1, []))[0] == rows:
             return list(self._covers[number][1])
         ranges = [tuple(map(int, path.name.split("-")[1:4])) for path in (self.folder).glob("*-*-*-*-*.json")]
@@ -298,26 +279,6 @@ class FaissStore:
         if not self._has_file(rows - start):
             self._covers[number] = rows, files
         return list(files)
-
-    def _scan(self, number: int, queries: Tensor, vectors: Tensor, k: int, allowed: Tensor | None) -> Nearest:
-        faiss = _library()
-        if self.settings["kind"] == "flat" and len(vectors) and (allowed is None or bool(allowed.all())):
-            found = faiss.knn(
-                queries.contiguous().numpy(), vectors.numpy(), min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT
-            )
-            return torch.from_numpy(found[0]), torch.from_numpy(found[1])
-        parts, end = [], 0
-        for file in self._cover(number):
-            end = file.end
-            some = slice(file.start, end)
-            mask = None if allowed is None else allowed[some]
-            scores, rows = self._approximate(self._read(file), queries, vectors[some], k, mask)
-            parts.append((scores, rows + file.start))
-        if self._has_file(len(vectors) - end):
-            message = "vectors have no index file of these options and are searched exactly; open the index for writing"
-            warnings.warn(f"{self.folder}: {len(vectors) - end} {message} to make it", stacklevel=5)
-        scores, rows = nearest(queries, vectors[end:], k, None if allowed is None else allowed[end:])
-        return merge([*parts, (scores, rows + end)], k)
 
     def _approximate(self, index: Any, queries: Tensor, vectors: Tensor, k: int, allowed: Tensor | None) -> Nearest:
         """The k best of the vectors of one file: by its index where that pays, exactly where it finds too few."""

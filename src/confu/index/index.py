@@ -11,9 +11,8 @@ from torch import Tensor
 
 from confu.checks import check_known
 from confu.index import exact, migrate
-from confu.index.about import About
 from confu.index.backend import Backend, Change, load_backend
-from confu.index.catalog import FILE, Catalog, read_catalog
+from confu.index.catalog import FILE, About, Catalog, read_catalog
 from confu.index.conditions import Where, checked
 from confu.index.items import Hit, Item, Items, items_by_id, unit_items, unit_queries
 from confu.plan import Subset

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from confu.checks import check_finite
 from confu.embeddings import EmbeddingTable
-from confu.index.about import About
+from confu.index.catalog import About
 from confu.index.columns import KEPT, flat_columns, stored_type
 from confu.plan import Subset
 
 _UNIT = 1e-5  # a length this near to 1 is left as it is, so that what was stored is bitwise what was given
+UNIT = 1e-3  # how far from 1 the length of a stored vector may be
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,10 @@ JSON in the table's comment, so that both change in one transaction.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,37 @@ from jaxtyping import Float
 from torch import Tensor
 
 from confu.checks import check_known
-from confu.index.about import About
-from confu.index.backend import Change, NewIds, Ranking, number_options
-from confu.index.columns import cast_columns, merged_schema, plain_columns
-from confu.index.conditions import Filter, checked
-from confu.index.items import Items, stack_vectors
+from confu.index.backend import Change, NewIds, Ranking, number_options, storage_name
+from confu.index.catalog import About
+from confu.index.columns import cast_columns, merged_schema, plain_columns, schema_from_json, schema_to_json
+from confu.index.conditions import Condition, Filter, checked, translate
+from confu.index.items import UNIT, Items, stack_vectors
 from confu.index.postgres_connection import Connection, driver, without_password
-from confu.index.postgres_table import SQL_TYPES, Layout, column_name, where_clause
 from confu.plan import Subset
 
+FORMAT, VERSION = "confu.index.postgres", 1
 _MAX_DIM, _MAX_EF = 2000, 1000  # of pgvector's HNSW over float32
 _ROWS = 4096  # made ready at once
-_UNIT = 1e-3  # how far from 1 the length of a stored vector may be
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ +.-]{0,55}$")  # what needs no care in a statement, within 63 bytes
+_SQL_TYPES = {
+    pa.string(): "text",
+    pa.int64(): "bigint",
+    pa.float64(): "double precision",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp",
+    pa.timestamp("us", tz="UTC"): "timestamptz",
+    pa.time64("us"): "time",
+    pa.list_(pa.string()): "text[]",
+    pa.list_(pa.int64()): "bigint[]",
+}
+_NUMBERS = {
+    "m": (16, 2, 100),
+    "ef_build": (64, 4, 1000),
+    "ef": (100, 1, _MAX_EF),
+    "build_memory": (1024, 1, 1 << 20),
+    "build_workers": (0, 0, 1024),
+}
 
 
 def create(folder: Path, about: About, options: Mapping[str, Any]) -> "PostgresStore":
@@ -43,9 +63,7 @@ def create(folder: Path, about: About, options: Mapping[str, Any]) -> "PostgresS
         ValueError: if there is such a table, the server has no pgvector, or an option is wrong.
         ConnectionError: if the server cannot be reached.
     """
-    words = re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower())[:40]
-    own = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    store = _store(folder, {"table": f"confu_{words}_{own}", **options}, writable=True)
+    store = PostgresStore(folder, {"table": storage_name(folder), **options}, writable=True)
     try:
         store.connection.write(lambda cursor: cursor.execute("CREATE EXTENSION IF NOT EXISTS vector"))
     except driver().Error as error:
@@ -65,7 +83,7 @@ def open_(folder: Path, about: About, options: Mapping[str, Any], writable: bool
         ValueError: if the table is not there, or holds another index.
         ConnectionError: if the server cannot be reached.
     """
-    store = _store(folder, options, writable)
+    store = PostgresStore(folder, options, writable)
     layout = store.layout
     if (layout.dim, set(layout.vectors)) != (about.dim, set(about.subsets)):
         raise ValueError(
@@ -76,31 +94,56 @@ def open_(folder: Path, about: About, options: Mapping[str, Any], writable: bool
     return store
 
 
-def _store(folder: Path, options: Mapping[str, Any], writable: bool) -> "PostgresStore":
-    driver()
-    numbers = {
-        "m": (16, 2, 100),
-        "ef_build": (64, 4, 1000),
-        "ef": (100, 1, _MAX_EF),
-        "build_memory": (1024, 1, 1 << 20),
-        "build_workers": (0, 0, 1024),
-    }
-    for name in options:
-        check_known("option of the postgres store", name, ("url", "table", "kind", "timeout", "wait", *numbers))
-    settings = {"kind": options.get("kind", "hnsw"), **number_options(options, numbers)}
-    check_known("option kind", settings["kind"], ("hnsw", "flat"))
-    if settings["ef_build"] < 2 * settings["m"]:
-        raise ValueError(f"option ef_build must be at least twice m, {2 * settings['m']}; got {settings['ef_build']}")
-    table = options.get("table")
-    if not isinstance(table, str) or not table or len(table.encode()) > 63 or {"\0", "%"} & set(table):
-        raise ValueError(f"option table must be a name of 1 to 63 bytes without %; got {table!r}")
-    limits = {name: options[name] for name in ("timeout", "wait") if name in options}
-    connection = Connection(options.get("url"), **limits)
-    # An address that came from the environment comes from there again.
-    kept = {name: value for name, value in options.items() if name != "url"}
-    if options.get("url") is not None:
-        kept["url"] = without_password(options["url"])
-    return PostgresStore(folder, table, settings, connection, kept, writable)
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of the table hold.
+
+    Attributes:
+        dim: of each vector.
+        vectors: subset -> its column.
+        schema: of the metadata.
+        columns: metadata column -> its column in the table.
+        source: what the items were made of.
+    """
+
+    dim: int
+    vectors: dict[Subset, str]
+    schema: pa.Schema
+    columns: dict[str, str]
+    source: dict[str, Any] | None = None
+
+    @property
+    def names(self) -> str:
+        """The table's columns: id, media, vectors and metadata."""
+        names = ["id", "media", *self.vectors.values(), *(self.columns[name] for name in self.schema.names)]
+        return ", ".join(map(_quoted, names))
+
+    def to_json(self) -> str:
+        """The table's comment."""
+        vectors, schema = {str(subset): name for subset, name in self.vectors.items()}, schema_to_json(self.schema)
+        content = {"format": FORMAT, "version": VERSION, "dim": self.dim, "vectors": vectors, "schema": schema}
+        return json.dumps({**content, "columns": self.columns, "source": self.source})
+
+    @classmethod
+    def from_json(cls, text: str | None, table: str) -> "Layout":
+        """The reverse of `to_json`; a ValueError if the comment is not of an index, or of another version."""
+        try:
+            content = json.loads(text or "")
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(
+                f"the table {table!r} of the database is no index of confu (its comment would say so); give another "
+                "name as the option table"
+            )
+        if content.get("version") != VERSION:
+            raise ValueError(
+                f"the table {table!r} has version {content.get('version')}, this confu reads version {VERSION}; update "
+                "confu or make the index again"
+            )
+        vectors = {Subset.parse(name): column for name, column in content["vectors"].items()}
+        schema = schema_from_json(content["schema"])
+        return cls(content["dim"], vectors, schema, content["columns"], content.get("source"))
 
 
 class PostgresStore:
@@ -113,16 +156,26 @@ class PostgresStore:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        table: str,
-        settings: dict[str, Any],
-        connection: Connection,
-        options: dict[str, Any],
-        writable: bool,
+        self, folder: Path, options: Mapping[str, Any], writable: bool, connection: Connection | None = None
     ) -> None:
-        self.folder, self.table, self.settings, self.options = folder, table, settings, options
-        self.connection, self._writable = connection, writable
+        driver()
+        for name in options:
+            check_known("option of the postgres store", name, ("url", "table", "kind", "timeout", "wait", *_NUMBERS))
+        self.folder, self._writable = folder, writable
+        self.settings: dict[str, Any] = {"kind": options.get("kind", "hnsw"), **number_options(options, _NUMBERS)}
+        check_known("option kind", self.settings["kind"], ("hnsw", "flat"))
+        if self.settings["ef_build"] < 2 * (m := self.settings["m"]):
+            raise ValueError(f"option ef_build must be at least twice m, {2 * m}; got {self.settings['ef_build']}")
+        table = options.get("table")
+        if not isinstance(table, str) or not table or len(table.encode()) > 63 or {"\0", "%"} & set(table):
+            raise ValueError(f"option table must be a name of 1 to 63 bytes without %; got {table!r}")
+        self.table, self._name = table, _quoted(table)
+        limits = {name: options[name] for name in ("timeout", "wait") if name in options}
+        self.connection = connection or Connection(options.get("url"), **limits)
+        # An address that came from the environment comes from there again.
+        self.options = {name: value for name, value in options.items() if name != "url"}
+        if options.get("url") is not None:
+            self.options["url"] = without_password(options["url"])
 
     @property
     def layout(self) -> Layout:
@@ -146,16 +199,16 @@ class PostgresStore:
 
     def with_dial(self, value: int | None) -> "PostgresStore":
         """The same table, searched with another `ef`, or every row compared."""
-        settings = {**self.settings, **({"kind": "flat"} if value is None else {"ef": value})}
-        return PostgresStore(self.folder, self.table, settings, self.connection, self.options, writable=False)
+        options = {**self.options, **({"kind": "flat"} if value is None else {"ef": value})}
+        return PostgresStore(self.folder, options, False, self.connection)
 
     def __len__(self) -> int:
-        return self.connection.read(lambda cursor: self._sql(cursor, "SELECT count(*) FROM {}").fetchone()[0])
+        return self.connection.read(lambda cursor: self._count(cursor))
 
     def ids(self) -> Iterator[str]:
         """Every id, in the order in which the items came."""
-        rows = self.connection.read(lambda cursor: self._sql(cursor, "SELECT id FROM {} ORDER BY row").fetchall())
-        return (row[0] for row in rows)
+        statement = f"SELECT id FROM {self._name} ORDER BY row"
+        return (id for (id,) in self.connection.read(lambda cursor: cursor.execute(statement).fetchall()))
 
     def add(self, parts: Iterable[Items], replace: bool = False, source: dict[str, Any] | None = None) -> Change:
         """Store items part after part, in one transaction."""
@@ -163,8 +216,8 @@ class PostgresStore:
 
     def delete(self, ids: Sequence[str]) -> int:
         """Remove items."""
-        statement = "DELETE FROM {} WHERE id = ANY(%s)"
-        return self._write(lambda cursor: self._sql(cursor, statement, values=[list(ids)]).rowcount)
+        statement = f"DELETE FROM {self._name} WHERE id = ANY(%s)"
+        return self._write(lambda cursor: cursor.execute(statement, [list(ids)]).rowcount)
 
     def search(
         self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Filter] = ()
@@ -192,7 +245,7 @@ class PostgresStore:
 
     def drop(self) -> None:
         """Remove the table with all that it holds; the folder stays."""
-        self._write(lambda cursor: self._sql(cursor, "DROP TABLE {}"))
+        self._write(lambda cursor: cursor.execute(f"DROP TABLE {self._name}"))
 
     def close(self) -> None:
         """Close the connection."""
@@ -200,7 +253,7 @@ class PostgresStore:
 
     def create_table(self, cursor: Any, about: About) -> None:
         """Make the empty table."""
-        if cursor.execute("SELECT to_regclass(%s)", [self._quoted]).fetchone()[0] is not None:
+        if cursor.execute("SELECT to_regclass(%s)", [self._name]).fetchone()[0] is not None:
             raise ValueError(
                 f"the database {cursor.connection.info.dbname!r} has a table {self.table!r} already; give another name "
                 "as the option table, or drop that one"
@@ -208,10 +261,10 @@ class PostgresStore:
         names: dict[Subset, str] = {}
         for subset in about.subsets:
             names[subset] = column_name(str(subset), names.values())
-        vectors = f", {{}} vector({about.dim})" * len(names)
         own = 'id text COLLATE "C" NOT NULL UNIQUE, media jsonb NOT NULL'
-        statement = f"CREATE TABLE {{}} (row bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {own}{vectors})"
-        self._sql(cursor, statement, *names.values())
+        vectors = "".join(f", {_quoted(name)} vector({about.dim})" for name in names.values())
+        key = "row bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        cursor.execute(f"CREATE TABLE {self._name} ({key}, {own}{vectors})")
         self._comment(cursor, Layout(about.dim, names, pa.schema([]), {}))
 
     # Each of these runs within one transaction.
@@ -221,20 +274,12 @@ class PostgresStore:
             raise ValueError(f"{self.folder} is open for reading only; open it with writable=True")
         return self.connection.write(action)
 
-    @property
-    def _quoted(self) -> str:
-        return '"' + self.table.replace('"', '""') + '"'
-
-    def _sql(self, cursor: Any, text: str, *names: Any, values: Any = None) -> Any:
-        """A statement with {} for the table's name, then for these names of columns, or parts of a statement."""
-        from psycopg import sql
-
-        parts = [sql.Identifier(name) if isinstance(name, str) else name for name in (self.table, *names)]
-        return cursor.execute(sql.SQL(text).format(*parts), values)  # pyright: ignore[reportArgumentType]
+    def _count(self, cursor: Any) -> int:
+        return cursor.execute(f"SELECT count(*) FROM {self._name}").fetchone()[0]
 
     def _layout(self, cursor: Any) -> Layout:
         statement = "SELECT to_regclass(%s), obj_description(to_regclass(%s))"
-        table, comment = cursor.execute(statement, [self._quoted, self._quoted]).fetchone()
+        table, comment = cursor.execute(statement, [self._name, self._name]).fetchone()
         if table is None:
             raise ValueError(
                 f"the database {cursor.connection.info.dbname!r} has no table {self.table!r}; is it the right one? If "
@@ -245,22 +290,21 @@ class PostgresStore:
     def _comment(self, cursor: Any, layout: Layout) -> None:
         from psycopg import sql
 
-        self._sql(cursor, "COMMENT ON TABLE {} IS {}", sql.Literal(layout.to_json()))
+        cursor.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(self.table), layout.to_json()))
 
     def _add(self, cursor: Any, parts: Iterable[Items], replace_: bool, source: dict[str, Any] | None) -> Change:
         # Readers read on; what was there before stays as it is until the end.
-        self._sql(cursor, "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute(f"LOCK TABLE {self._name} IN SHARE ROW EXCLUSIVE MODE")
         layout, new = self._layout(cursor), NewIds(replace_)
         graphs = self._graphs(layout)
-        if self._sql(cursor, "SELECT count(*) FROM {}").fetchone()[0] == 0:
+        if self._count(cursor) == 0:
             for graph in graphs.values():  # one that is built after the load costs a fraction
-                self._sql(cursor, "DROP INDEX IF EXISTS {1}", graph)
+                cursor.execute(f"DROP INDEX IF EXISTS {graph}")
         for items in parts:
             ids = list(items.table.ids)
-            rows = self._sql(cursor, "SELECT id FROM {} WHERE id = ANY(%s)", values=[ids]).fetchall()
-            existing = [id for (id,) in rows]
+            existing = [id for (id,) in cursor.execute(f"SELECT id FROM {self._name} WHERE id = ANY(%s)", [ids])]
             new.check(ids, existing)
-            self._sql(cursor, "DELETE FROM {} WHERE id = ANY(%s)", values=[existing])
+            cursor.execute(f"DELETE FROM {self._name} WHERE id = ANY(%s)", [existing])
             items = Items(items.table, plain_columns(items.metadata), items.media)
             layout = self._with_columns(cursor, layout, items.metadata.schema)
             self._copy(cursor, layout, items)
@@ -271,10 +315,10 @@ class PostgresStore:
             cursor.execute(f"SET LOCAL maintenance_work_mem = '{self.settings['build_memory']}MB'")
             cursor.execute(f"SET LOCAL max_parallel_maintenance_workers = {self.settings['build_workers']}")
             options = f"m = {self.settings['m']}, ef_construction = {self.settings['ef_build']}"
-            kind = f"hnsw ({{2}} vector_ip_ops) WITH ({options})"
             for column, graph in graphs.items():
-                self._sql(cursor, f"CREATE INDEX IF NOT EXISTS {{1}} ON {{0}} USING {kind}", graph, column)
-            self._sql(cursor, "ANALYZE {}")
+                kind = f"hnsw ({_quoted(column)} vector_ip_ops) WITH ({options})"
+                cursor.execute(f"CREATE INDEX IF NOT EXISTS {graph} ON {self._name} USING {kind}")
+            cursor.execute(f"ANALYZE {self._name}")
         return new.change
 
     def _graphs(self, layout: Layout) -> dict[str, str]:
@@ -292,57 +336,54 @@ class PostgresStore:
                 names[name] = column_name(name, [*before.vectors.values(), *names.values()])
         layout = replace(before, schema=merged_schema(before.schema, schema), columns=names)
         for field in layout.schema:
-            kind, column = SQL_TYPES[field.type], names[field.name]
+            kind, column = _SQL_TYPES[field.type], _quoted(names[field.name])
             if field.name not in before.columns:
-                self._sql(cursor, "ALTER TABLE {} ADD COLUMN {} " + kind, column)
+                cursor.execute(f"ALTER TABLE {self._name} ADD COLUMN {column} {kind}")
             elif before.schema.field(field.name).type != field.type:
-                self._sql(cursor, "ALTER TABLE {} ALTER COLUMN {} TYPE " + kind, column)
+                cursor.execute(f"ALTER TABLE {self._name} ALTER COLUMN {column} TYPE {kind}")
         if layout != before:
             self._comment(cursor, layout)
         return layout
 
     def _copy(self, cursor: Any, layout: Layout, items: Items) -> None:
-        from psycopg import sql
         from psycopg.types.json import Jsonb
 
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(sql.Identifier(self.table), layout.names)
-        kinds = [SQL_TYPES[kind] for kind in layout.schema.types]
         vectors = []
         for subset in layout.vectors:
             mask = items.table.complete[subset].tolist() if subset in items.table else None
             vectors.append((items.table[subset].cpu().numpy(), mask) if mask is not None else None)
         metadata = cast_columns(items.metadata, layout.schema, len(items))
-        with cursor.copy(statement) as copy:
+        with cursor.copy(f"COPY {self._name} ({layout.names}) FROM STDIN (FORMAT BINARY)") as copy:
+            kinds = [_SQL_TYPES[kind] for kind in layout.schema.types]
             copy.set_types(["text", "jsonb", *("vector" for _ in vectors), *kinds])
             for start in range(0, len(items), _ROWS):
                 values = [metadata[name].slice(start, _ROWS).to_pylist() for name in layout.schema.names]
                 for row in range(start, min(start + _ROWS, len(items))):
                     id, media = items.table.ids[row], items.media_of(row)
                     known = [column[row - start] for column in values]
-                    for text in (id, *media.values(), *known):
-                        if isinstance(text, str) and "\0" in text:
-                            raise ValueError(
-                                f"item {id!r} has a text with a zero byte, which PostgreSQL cannot hold: {text!r}. "
-                                "Take it out"
-                            )
+                    texts = [id, *media.values(), *(one for value in known for one in _texts(value))]
+                    if any("\0" in (zero := text) for text in texts):
+                        raise ValueError(
+                            f"item {id!r} has a text with a zero byte, which PostgreSQL cannot hold: {zero!r}. Take it "
+                            "out"
+                        )
                     held = [one[0][row] if one is not None and one[1][row] else None for one in vectors]
                     copy.write_row([id, Jsonb(media), *held, *known])
 
     def _search(self, cursor: Any, queries: Tensor, target: Subset, k: int, where: Sequence[Filter]) -> list[Ranking]:
-        from psycopg import sql
-
         layout = self._layout(cursor)
         clause, values = where_clause(checked(where, layout.schema), layout)
         # pgvector gives the inner product with its sign turned, for the smallest comes first. With `+ 0` it is no
         # expression that the graph knows: every row is compared.
-        text = "SELECT id, -({1} <#> %(query)s) FROM {0} WHERE {1} IS NOT NULL AND {2} ORDER BY ({1} <#> %(query)s)"
-        names = layout.vectors[target], sql.SQL(clause)  # pyright: ignore[reportArgumentType]
+        column = _quoted(layout.vectors[target])
+        negative = f"({column} <#> %(query)s)"
+        text = f"SELECT id, -{negative} FROM {self._name} WHERE {column} IS NOT NULL AND {clause} ORDER BY {negative}"
         parameters = [{**values, "query": query, "k": k} for query in queries.cpu().numpy()]
 
         def every(chosen: Sequence[dict[str, Any]], order: str) -> list[Ranking]:
             """Hits of each query, all sent before the first is answered."""
             with cursor.connection.pipeline():
-                cursors = [self._sql(cursor.connection, text + order, *names, values=one) for one in chosen]
+                cursors = [cursor.connection.execute(text + order, one) for one in chosen]
                 return [one.fetchall() for one in cursors]
 
         by_row = " + 0, row LIMIT %(k)s"
@@ -357,10 +398,8 @@ class PostgresStore:
         return rankings
 
     def _fetch(self, cursor: Any, ids: Sequence[str]) -> Items:
-        from psycopg import sql
-
         layout = self._layout(cursor)
-        statement = sql.SQL("SELECT {} FROM {} WHERE id = ANY(%s)").format(layout.names, sql.Identifier(self.table))
+        statement = f"SELECT {layout.names} FROM {self._name} WHERE id = ANY(%s)"
         records = {row[0]: row for row in cursor.connection.execute(statement, [list(ids)], binary=True)}
         if missing := [id for id in ids if id not in records]:
             raise KeyError(missing[0])
@@ -370,22 +409,69 @@ class PostgresStore:
             for place, subset in enumerate(layout.vectors, start=2)
         }
         metadata = {
-            field.name: pa.array([row[position] for row in rows], field.type)
-            for position, field in enumerate(layout.schema, start=2 + len(layout.vectors))
+            field.name: pa.array([row[place] for row in rows], field.type)
+            for place, field in enumerate(layout.schema, start=2 + len(layout.vectors))
         }
         return Items.from_media(stack_vectors(ids, vectors, layout.dim), pa.table(metadata), [r[1] for r in rows])
 
     def _verify(self, cursor: Any) -> list[str]:
         layout, damage = self._layout(cursor), []
         statement = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
-        names = {name for (name,) in cursor.execute(statement, [self._quoted])}
+        names = {name for (name,) in cursor.execute(statement, [self._name])}
         if lacking := {*layout.vectors.values(), *layout.columns.values()} - names:
             return [f"{self.table}: has no column {', '.join(sorted(lacking))}"]
         for subset, column in layout.vectors.items():
-            statement = f"SELECT count(*) FROM {{}} WHERE abs(vector_norm({{}}) - 1) > {_UNIT}"
-            if off := self._sql(cursor, statement, column).fetchone()[0]:
-                damage.append(f"{self.table}: {off} vectors of {subset} have no length of 1")
-        self._sql(cursor, "SELECT sum(length(id) + length(media::text)) FROM {}")  # which checks every page
+            off = f"SELECT count(*) FROM {self._name} WHERE abs(vector_norm({_quoted(column)}) - 1) > {UNIT}"
+            if count := cursor.execute(off).fetchone()[0]:
+                damage.append(f"{self.table}: {count} vectors of {subset} have no length of 1")
+        cursor.execute(f"SELECT sum(length(id) + length(media::text)) FROM {self._name}")  # which checks every page
         statement = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s::regclass AND NOT indisvalid"
-        broken = cursor.execute(statement, [self._quoted]).fetchall()
+        broken = cursor.execute(statement, [self._name]).fetchall()
         return [*damage, *(f"{self.table}: its index {name} is not valid; REINDEX it" for (name,) in broken)]
+
+
+def column_name(name: str, taken: Iterable[str]) -> str:
+    """The name itself where PostgreSQL can carry it and it is free, else a number.
+
+    >>> column_name("year", {"id"}), column_name("id", {"id"}), column_name("a%b", {"column 1"})
+    ('year', 'column 1', 'column 2')
+    """
+    taken = {"row", "id", "media", *taken}
+    if _PLAIN.match(name) and name not in taken:
+        return name
+    return next(free for n in range(1, len(taken) + 2) if (free := f"column {n}") not in taken)
+
+
+def _texts(value: Any) -> list[str]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def where_clause(where: Sequence[Filter], layout: Layout) -> tuple[str, dict[str, Any]]:
+    """The filters, which must have been `checked`, as a statement to stand behind WHERE, and its parameters."""
+    parameters: dict[str, Any] = {}
+
+    def leaf(condition: Condition) -> str:
+        kind, operator, value = layout.schema.field(condition.column).type, condition.operator, condition.value
+        column = _quoted(layout.columns[condition.column])
+        if operator.endswith("null"):
+            return f"{column} {operator}"
+        if any(isinstance(one, str) and "\0" in one for one in (value if isinstance(value, tuple) else [value])):
+            raise ValueError(f"{condition}: PostgreSQL holds no text with a zero byte, so none can be asked for")
+        name = f"value{len(parameters)}"
+        parameters[name] = list(value) if isinstance(value, tuple) else value
+        type_ = _SQL_TYPES[kind]
+        negation = "NOT " if operator.startswith("not") else ""
+        if operator.endswith("in"):
+            return f"{negation}{column} = ANY(%({name})s::{type_}[])"
+        if pa.types.is_list(kind):
+            return f"{negation}{column} @> ARRAY[%({name})s]::{type_}"
+        if operator.endswith("contains"):
+            return f"{negation}position(%({name})s::text in {column}) > 0"
+        order = ' COLLATE "C"' if type_ == "text" else ""  # by bytes, as in the other stores
+        return f"{column}{order} { {'==': '=', '!=': '<>'}.get(operator, operator) } %({name})s::{type_}"
+
+    return translate(where, leaf, lambda kind, parts: f"({f' {kind.__name__} '.join(parts) or 'TRUE'})"), parameters

@@ -6,11 +6,12 @@ brought it; and `pending` until that write is complete, so that searches leave i
 names and types of columns, stands in `qdrant.json` in the folder.
 
 Tested with the Python client's own store in memory only (`url=":memory:"`), which follows the server's interface. What
-needs a server is not tested: HNSW, shards and replicas, a node that fails.
+needs a server is not tested: HNSW, shards and replicas, a node that fails. The client could also keep its own store in
+a folder. It is not offered: it reads pickles, which may run anything, and an index is what people hand to one another.
 """
 
-import hashlib
 import json
+import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,19 +26,18 @@ from torch import Tensor
 from confu.checks import check_known
 from confu.files import write_json
 from confu.index import columns
-from confu.index.about import About
-from confu.index.backend import Change, NewIds, Ranking, number_options
-from confu.index.catalog import WriterLock
+from confu.index.backend import Change, NewIds, Ranking, number_options, storage_name
+from confu.index.catalog import About, WriterLock
 from confu.index.conditions import And, Condition, Filter, translate
-from confu.index.items import Items, stack_vectors
-from confu.index.qdrant_connection import Connection
+from confu.index.items import UNIT, Items, stack_vectors
 from confu.plan import Subset
 
 T = TypeVar("T")
+KEY, VARIABLE, MEMORY = "CONFU_QDRANT_API_KEY", "CONFU_QDRANT", ":memory:"
+_IN_MEMORY: dict[Path, Any] = {}  # kept until the process ends, so that what was closed can be opened again
 _NAMES = uuid.UUID("6f1d6f0e-4b8e-5d2c-9a51-0c0f5a7e2b11")
 _IDS, _POINTS, _QUERIES, _PAGE = 512, 256, 64, 1000  # of one request
 _EXACT = 1 << 53  # whole numbers below are floats, too
-_UNIT = 1e-3  # how far from 1 the length of a stored vector may be
 _NUMBERS = {
     "m": (16, 2, 256),
     "ef_build": (100, 4, 4096),
@@ -51,22 +51,16 @@ _NUMBERS = {
 def create(folder: Path, about: About, options: Mapping[str, Any]) -> "QdrantStore":
     """A new, empty collection, named after the folder unless the option `collection` gives a name.
 
-    Options: `url` (else the environment variable CONFU_QDRANT; the key is in CONFU_QDRANT_API_KEY); `exact` to compare
-    every vector; `m`, `ef_build` and `ef` of the graph; `timeout` seconds of a request; `shards` and `replicas`.
+    Options: `url`, or ":memory:" for a store in the memory of this process (else the environment variable CONFU_QDRANT;
+    the key is in CONFU_QDRANT_API_KEY); `exact` to compare every vector; `m`, `ef_build` and `ef` of the graph;
+    `timeout` seconds of a request; `shards` and `replicas`.
 
     Raises:
+        ImportError: if the client is not installed.
         ValueError: if there is such a collection, or an option is wrong.
         ConnectionError: if the server cannot be reached.
     """
-    words = re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower())[:40]
-    own = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    store = QdrantStore(folder, about, {"collection": f"confu_{words}_{own}", **options}, WriterLock(folder))
-    try:
-        store.create_collection()
-    except BaseException:
-        store.close()
-        raise
-    return store
+    return _opened(folder, about, {"collection": storage_name(folder), **options}, True, "_create")
 
 
 def open_(folder: Path, about: About, options: Mapping[str, Any], writable: bool) -> "QdrantStore":
@@ -76,16 +70,28 @@ def open_(folder: Path, about: About, options: Mapping[str, Any], writable: bool
         ValueError: if the collection is not there.
         ConnectionError: if the server cannot be reached.
     """
-    store = QdrantStore(folder, about, dict(options), WriterLock(folder) if writable else None)
+    return _opened(folder, about, dict(options), writable, "_check")
+
+
+def _opened(folder: Path, about: About, options: dict[str, Any], writable: bool, first: str) -> "QdrantStore":
+    lock = WriterLock(folder) if writable else None
     try:
-        if not store.connection.ask(lambda client: client.collection_exists(store.collection)):
-            raise ValueError(f"{store.connection.name} has no collection {store.collection!r}; is it the right server?")
-        if writable:
-            store.sweep()
+        store = QdrantStore(folder, about, options, lock)
+        getattr(store, first)()
+        return store
     except BaseException:
-        store.close()
+        if lock is not None:
+            lock.release()
         raise
-    return store
+
+
+def _models() -> Any:
+    try:
+        from qdrant_client import models
+    except ImportError as error:
+        install = 'pip install "contrastive-fusion[qdrant]"'
+        raise ImportError(f"an index in Qdrant needs qdrant-client, which is not installed: {install}") from error
+    return models
 
 
 class QdrantStore:
@@ -96,23 +102,61 @@ class QdrantStore:
     """
 
     def __init__(
-        self, folder: Path, about: About, options: dict[str, Any], lock: WriterLock | None, shared: Any = None
+        self, folder: Path, about: About, options: dict[str, Any], lock: WriterLock | None, client: Any = None
     ) -> None:
         self.folder, self.about, self.options, self._lock = folder, about, options, lock
+        for name in options:
+            check_known("option of the qdrant store", name, ("url", "collection", "exact", *_NUMBERS))
+        self.collection = options.get("collection", "")
+        if not isinstance(self.collection, str) or not re.fullmatch(r"[\w.-]{1,255}", self.collection):
+            raise ValueError(
+                f"option collection must be a name of letters, digits, '_', '-' and '.'; got {self.collection!r}"
+            )
+        self.settings = number_options(options, _NUMBERS)
+        url = options.get("url") or os.environ.get(VARIABLE)
+        if not url:
+            raise ValueError(
+                f"which Qdrant server? Set the environment variable {VARIABLE}, or give the option url, e.g. "
+                f"http://localhost:6333; {MEMORY} is a store in the memory of this process, to try it out"
+            )
+        if "@" in url:
+            raise ValueError(f"option url may hold no password; set the environment variable {KEY}")
+        self.is_local, self.server = url == MEMORY, f"Qdrant at {url}"
+        self.client = client or self._connected(url)
+
+    def _connected(self, url: str) -> Any:
+        _models()
+        from qdrant_client import QdrantClient
+
+        if self.is_local:
+            return _IN_MEMORY.setdefault(self.folder.resolve(), QdrantClient(MEMORY))
+        key, seconds = os.environ.get(KEY), self.settings["timeout"]
         try:
-            for name in options:
-                check_known("option of the qdrant store", name, ("url", "collection", "exact", *_NUMBERS))
-            self.collection = options.get("collection", "")
-            if not isinstance(self.collection, str) or not re.fullmatch(r"[\w.-]{1,255}", self.collection):
-                raise ValueError(
-                    f"option collection must be a name of letters, digits, '_', '-' and '.'; got {self.collection!r}"
-                )
-            self.settings = number_options(options, _NUMBERS)
-            self.connection = shared or Connection(options.get("url"), folder, self.settings["timeout"])
-        except BaseException:
-            if lock is not None:
-                lock.release()
-            raise
+            return QdrantClient(url=url, api_key=key, timeout=seconds, check_compatibility=False)
+        except ValueError as error:
+            raise ValueError(
+                f"option url must be the address of a Qdrant server, e.g. http://localhost:6333; got {url!r} ({error})"
+            ) from error
+
+    def ask(self, request: str, *arguments: Any, **options: Any) -> Any:
+        """What a method of the client answers about the collection; asked twice if there is no answer at once.
+
+        Raises:
+            ConnectionError: naming the server, if it is away or refuses.
+        """
+        from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+        for again in (True, False):
+            try:
+                return getattr(self.client, request)(self.collection, *arguments, **options)
+            except ResponseHandlingException as error:
+                if not again:
+                    raise ConnectionError(f"{self.server} does not answer ({error}); look whether it runs") from error
+            except UnexpectedResponse as error:
+                raise ConnectionError(
+                    f"{self.server} refuses ({' '.join(str(error).split())[:300]}); look at its address, and at the "
+                    f"key in the environment variable {KEY}"
+                ) from error
 
     @property
     def schema(self) -> pa.Schema:
@@ -127,17 +171,15 @@ class QdrantStore:
     @property
     def dial(self) -> tuple[str, int] | None:
         """The option that trades time for recall; the store in memory compares every vector."""
-        return None if self.connection.is_local or self.options.get("exact") else ("ef", self.settings["ef"])
+        return None if self.is_local or self.options.get("exact") else ("ef", self.settings["ef"])
 
     def with_dial(self, value: int | None) -> "QdrantStore":
         """The same collection, searched with another `ef`, or every vector compared."""
         options = {**self.options, **({"exact": True} if value is None else {"ef": value})}
-        return QdrantStore(self.folder, self.about, options, None, self.connection)
+        return QdrantStore(self.folder, self.about, options, None, self.client)
 
     def __len__(self) -> int:
-        return self.connection.ask(
-            lambda client: client.count(self.collection, count_filter=_filter(), exact=True)
-        ).count
+        return self.ask("count", count_filter=_filter(), exact=True).count
 
     def ids(self) -> Iterator[str]:
         """Every id, in the order in which the items came."""
@@ -154,7 +196,7 @@ class QdrantStore:
                 new.check(ids, [point.payload["id"] for point in self._points(ids, ["id"])])
                 self._put(items, write)
         except BaseException:
-            self.sweep()
+            self._sweep()
             raise
         self._publish(write, new.replaced)
         if source is not None:
@@ -166,26 +208,21 @@ class QdrantStore:
         self._check_writable()
         existing = [point.payload["id"] for point in self._points(ids, ["id"])]
         for some in _pieces(existing, _IDS):
-            self.connection.ask(lambda client, some=some: client.delete(self.collection, _with_ids(some)))
+            self.ask("delete", _models().Filter(must=[_with_ids(some)]))
         return len(existing)
 
     def search(
         self, queries: Float[Tensor, "queries dim"], target: Subset, k: int, where: Sequence[Filter] = ()
     ) -> list[Ranking]:
         """The k nearest of each query among those that fit."""
-        from qdrant_client import models
-
-        chosen, parameters = _filter(where, self.schema), None
-        if not self.connection.is_local:
+        models, chosen, parameters = _models(), _filter(where, self.schema), None
+        if not self.is_local:
             exact = bool(self.options.get("exact", False))
             parameters = models.SearchParams(hnsw_ef=max(self.settings["ef"], k), exact=exact)
         shared = {"using": str(target), "filter": chosen, "params": parameters, "limit": k, "with_payload": ["id"]}
         rankings = []
         for some in _pieces(queries.cpu().tolist(), _QUERIES):
-            requests = [models.QueryRequest(query=query, **shared) for query in some]
-            answers = self.connection.ask(
-                lambda client, requests=requests: client.query_batch_points(self.collection, requests)
-            )
+            answers = self.ask("query_batch_points", [models.QueryRequest(query=query, **shared) for query in some])
             rankings += [[(point.payload["id"], point.score) for point in answer.points] for answer in answers]
         return rankings
 
@@ -194,15 +231,12 @@ class QdrantStore:
         points = {point.payload["id"]: point for point in self._points(list(dict.fromkeys(ids)), True, True)}
         if missing := [id for id in ids if id not in points]:
             raise KeyError(missing[0])
-        ordered = [points[id] for id in ids]
+        held = [points[id].vector or {} for id in ids]
         vectors = {
-            subset: [
-                None if (row := (point.vector or {}).get(str(subset))) is None else torch.tensor(row)
-                for point in ordered
-            ]
+            subset: [None if (row := one.get(str(subset))) is None else torch.tensor(row) for one in held]
             for subset in self.about.subsets
         }
-        payloads = [point.payload for point in ordered]
+        payloads = [points[id].payload for id in ids]
         metadata = {
             field.name: columns.from_numbers([one["metadata"].get(f"c{number}") for one in payloads], field.type)
             for number, field in enumerate(self.schema)
@@ -227,48 +261,48 @@ class QdrantStore:
                     damage.append(f"item {id!r} stands twice; write it again with replace")
                 ids.add(id)
                 for name, vector in (point.vector or {}).items():
-                    if abs(sum(x * x for x in vector) ** 0.5 - 1) > _UNIT:
+                    if abs(sum(x * x for x in vector) ** 0.5 - 1) > UNIT:
                         damage.append(f"item {id!r}: the vector of {name} has no length of 1")
         except (ConnectionError, ValueError, KeyError) as error:
             return [f"{self.collection}: {error!r}"]
         return damage
 
-    def sweep(self) -> None:
-        """Remove what a killed writer left."""
-        from qdrant_client import models
-
-        pending = models.FieldCondition(key="pending", match=models.MatchValue(value=True))
-        self.connection.ask(lambda client: client.delete(self.collection, models.Filter(must=[pending])))
-
     def close(self) -> None:
         """Close the connection, and let another process write."""
-        self.connection.close()
+        if not self.is_local:
+            self.client.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
-    def create_collection(self) -> None:
-        """Make the empty collection."""
-        from qdrant_client import models
+    def _check(self) -> None:
+        if not self.ask("collection_exists"):
+            raise ValueError(f"{self.server} has no collection {self.collection!r}; is it the right server?")
+        if self._lock is not None:
+            self._sweep()
 
-        name, settings = self.collection, self.settings
-        if self.connection.ask(lambda client: client.collection_exists(name)):
+    def _create(self) -> None:
+        models, settings = _models(), self.settings
+        if self.ask("collection_exists"):
             raise ValueError(
-                f"{self.connection.name} has a collection {name!r} already; give another name as the option collection"
+                f"{self.server} has a collection {self.collection!r} already; give another name as the option "
+                "collection"
             )
         graph = models.HnswConfigDiff(m=settings["m"], ef_construct=settings["ef_build"])
         # The vectors have length one: the inner product is the cosine, and leaves their bits as they are.
         kind = models.VectorParams(size=self.about.dim, distance=models.Distance.DOT, hnsw_config=graph)
         vectors = {str(subset): kind for subset in self.about.subsets}
         spread = {"shard_number": settings["shards"], "replication_factor": settings["replicas"]}
-        self.connection.ask(lambda client: client.create_collection(name, vectors, **spread))
-        if not self.connection.is_local:  # which has no indexes of payloads
+        self.ask("create_collection", vectors, **spread)
+        if not self.is_local:  # which has no indexes of payloads
             kinds = models.PayloadSchemaType
             for field, schema in {"id": kinds.KEYWORD, "write": kinds.KEYWORD, "pending": kinds.BOOL}.items():
-                self.connection.ask(
-                    lambda client, field=field, schema=schema: client.create_payload_index(name, field, schema)
-                )
+                self.ask("create_payload_index", field, schema)
         self._note({"columns": [], "rows": 0})
+
+    def _sweep(self) -> None:
+        """Remove what a killed writer left."""
+        self.ask("delete", _models().Filter(must=[_equal("pending", True)]))
 
     def _notes(self) -> dict[str, Any]:
         path = self.folder / "qdrant.json"
@@ -284,59 +318,48 @@ class QdrantStore:
 
     def _put(self, items: Items, write: str) -> None:
         """Write items that are not shown yet."""
-        from qdrant_client import models
-
+        models = _models()
         table, metadata, notes = items.table, columns.plain_columns(items.metadata), self._notes()
         schema = columns.merged_schema(columns.schema_from_json(notes["columns"]), metadata.schema)
         first = notes["rows"]
         self._note({**notes, "columns": columns.schema_to_json(schema), "rows": first + len(items)})
         values = [columns.to_numbers(column) for column in columns.cast_columns(metadata, schema, len(items)).columns]
         vectors = [(str(subset), table[subset].tolist(), table.complete[subset].tolist()) for subset in table.subsets]
-        points = [
-            models.PointStruct(
-                id=str(uuid.uuid5(_NAMES, f"{write} {id}")),
-                vector={name: rows[row] for name, rows, mask in vectors if mask[row]},
-                payload={
-                    "id": id,
-                    "row": first + row,
-                    "metadata": {f"c{n}": column[row] for n, column in enumerate(values) if column[row] is not None},
-                    "media": items.media_of(row),
-                    "write": write,
-                    "pending": True,
-                },
+        points = []
+        for row, id in enumerate(table.ids):
+            known = {f"c{number}": column[row] for number, column in enumerate(values) if column[row] is not None}
+            payload = {"id": id, "row": first + row, "metadata": known, "media": items.media_of(row)}
+            points.append(
+                models.PointStruct(
+                    id=str(uuid.uuid5(_NAMES, f"{write} {id}")),
+                    vector={name: rows[row] for name, rows, mask in vectors if mask[row]},
+                    payload={**payload, "write": write, "pending": True},
+                )
             )
-            for row, id in enumerate(table.ids)
-        ]
         for some in _pieces(points, _POINTS):
-            self.connection.ask(lambda client, some=some: client.upsert(self.collection, some))
+            self.ask("upsert", some)
 
     def _publish(self, write: str, replaced: Sequence[str]) -> None:
         """Show the items of a write and remove those that they replace, in one request.
 
         They are shown first: a server that dies in between has some items twice, but has lost none.
         """
-        from qdrant_client import models
-
-        written = models.FieldCondition(key="write", match=models.MatchValue(value=write))
+        models, written = _models(), _equal("write", write)
         shown = models.DeletePayload(keys=["pending"], filter=models.Filter(must=[written]))
         steps: list = [models.DeletePayloadOperation(delete_payload=shown)]
         for some in _pieces(replaced, _IDS):
-            gone = models.FilterSelector(filter=models.Filter(must=[*_with_ids(some).must], must_not=[written]))
+            gone = models.FilterSelector(filter=models.Filter(must=[_with_ids(some)], must_not=[written]))
             steps.append(models.DeleteOperation(delete=gone))
-        self.connection.ask(lambda client: client.batch_update_points(self.collection, steps))
+        self.ask("batch_update_points", steps)
 
     def _points(self, ids: Sequence[str], payload: Any, vectors: bool = False) -> Iterator[Any]:
-        from qdrant_client import models
-
         for some in _pieces(ids, _IDS):
-            yield from self._scroll(models.Filter(must=[*_with_ids(some).must, *_filter().must]), payload, vectors)
+            yield from self._scroll(_models().Filter(must=[_with_ids(some), _filter()]), payload, vectors)
 
     def _scroll(self, chosen: Any, payload: Any, vectors: bool = False) -> Iterator[Any]:
         request: dict[str, Any] = {"scroll_filter": chosen, "limit": _PAGE, "with_payload": payload, "offset": None}
         while True:
-            points, request["offset"] = self.connection.ask(
-                lambda client: client.scroll(self.collection, with_vectors=vectors, **request)
-            )
+            points, request["offset"] = self.ask("scroll", with_vectors=vectors, **request)
             yield from points
             if request["offset"] is None:
                 return
@@ -353,9 +376,13 @@ def _pieces(values: Sequence[T], size: int) -> Iterator[list[T]]:
 
 
 def _with_ids(ids: Sequence[str]) -> Any:
-    from qdrant_client import models
+    models = _models()
+    return models.FieldCondition(key="id", match=models.MatchAny(any=list(ids)))
 
-    return models.Filter(must=[models.FieldCondition(key="id", match=models.MatchAny(any=list(ids)))])
+
+def _equal(key: str, value: Any) -> Any:
+    models = _models()
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
 def _filter(where: Sequence[Filter] = (), schema: pa.Schema | None = None) -> Any:
@@ -364,7 +391,7 @@ def _filter(where: Sequence[Filter] = (), schema: pa.Schema | None = None) -> An
     Raises:
         ValueError: for the order of texts or of large whole numbers, or parts of texts, which Qdrant does not know.
     """
-    from qdrant_client import models
+    models = _models()
 
     def leaf(condition: Condition) -> Any:
         assert schema is not None
@@ -390,7 +417,7 @@ def _filter(where: Sequence[Filter] = (), schema: pa.Schema | None = None) -> An
         elif pa.types.is_floating(kind):
             fits = [models.FieldCondition(key=key, range=models.Range(gte=one, lte=one)) for one in values]
         else:
-            fits = [models.FieldCondition(key=key, match=models.MatchValue(value=one)) for one in values]
+            fits = [_equal(key, one) for one in values]
         if operator.startswith("not") or operator == "!=":
             return models.Filter(must_not=[*fits, unknown])
         return models.Filter(should=[*fits])
@@ -398,6 +425,5 @@ def _filter(where: Sequence[Filter] = (), schema: pa.Schema | None = None) -> An
     def join(kind: type, parts: list[Any]) -> Any:
         return models.Filter(must=parts) if kind is And else models.Filter(should=parts)
 
-    chosen = translate(where, leaf, join)
-    pending = models.IsEmptyCondition(is_empty=models.PayloadField(key="pending"))
-    return models.Filter(must=[pending, chosen] if where else [pending])
+    shown = models.IsEmptyCondition(is_empty=models.PayloadField(key="pending"))
+    return models.Filter(must=[shown, translate(where, leaf, join)] if where else [shown])

@@ -26,11 +26,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from confu.index.catalog import WriterLock, sync_folder
+from confu.index.items import UNIT
 
 _PIECE = 1 << 16  # vectors in memory at once
 _VARIABLES = 500  # of one SQL statement
 _TRIES = 20
-_UNIT = 1e-3  # how far from 1 the length of a stored vector may be
 _SYNC = getattr(os, "fdatasync", os.fsync)
 
 
@@ -221,7 +221,7 @@ class Storage:
                 data = file.read(min(_PIECE, count - first) * width)
                 digest.update(data)
                 vectors = np.frombuffer(data[: len(data) // width * width], "<f4").reshape(-1, self.dim)
-                off += int((~(np.abs(np.linalg.norm(vectors, axis=1) - 1) <= _UNIT)).sum())
+                off += int((~(np.abs(np.linalg.norm(vectors, axis=1) - 1) <= UNIT)).sum())
         if digest.hexdigest() != expected:
             return [f"{path}: vectors {start} to {start + count - 1} are not as they were written"]
         return [f"{path}: {off} vectors from {start} on have no length of 1"] if off else []

@@ -17,7 +17,7 @@ from confu.data.readers import ImageReader, MfccReader, words_reader_from_texts
 from confu.evaluation import Report, versions
 from confu.files import written_whole
 from confu.index import Index
-from confu.index.about import About
+from confu.index.catalog import About
 from confu.index.items import Items
 from confu.inference import Embedder
 from confu.inference.card import Facts
