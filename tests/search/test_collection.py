@@ -239,6 +239,14 @@ def test_the_temperature_is_that_of_the_training(tmp_path):
     opened.close()
 
 
+def test_a_model_that_was_moved_is_asked_for(tmp_path):
+    folder = tiny.write_collection(tmp_path)
+    (tmp_path / "model").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"model is no longer there; say where it lies now with run= \(--run FOLDER\)"):
+        Collection.open(folder)
+    Collection.open(folder, run=tmp_path / "moved").close()
+
+
 def test_an_index_of_another_model_is_refused(collection, as_users_run):
     other = Embedder(collection.embedder.model, collection.embedder.readers)
     with torch.no_grad():

@@ -99,6 +99,10 @@ class Collection:
         index = Index.open(folder, **options)
         try:
             model = index.about.model if run is None else run
+            if run is None and Path(model).is_absolute() and not Path(model).exists():
+                raise ValueError(
+                    f"{folder}: its model {model} is no longer there; say where it lies now with run= (--run FOLDER)"
+                )
             embedder = Embedder.from_pretrained(model, device=device, encoders=encoders, allow_custom=allow_custom)
             return cls(embedder, index, _logged_temperature(model) if temperature is None else temperature)
         except BaseException:

@@ -165,6 +165,11 @@ def test_filters_take_away_and_say_what_is_wrong(open_page, telling):
     expect(page.get_by_role("alert")).to_contain_text("Below is the answer to the question before")
     page.get_by_role("button", name="Remove the filter hertz == high").click()
     expect(page.locator("#wrong-where")).to_be_empty()
+    page.get_by_label("Column").select_option("colour")
+    page.get_by_label("Value").fill("red and blue")
+    page.keyboard.press("Enter")
+    expect(page.locator("#filters code").last).to_have_text('colour == "red and blue"')
+    expect(page.locator("#wrong-where")).to_be_empty()
 
 
 def test_labels_of_ones_own_are_compared(open_page, telling):

@@ -73,7 +73,10 @@ function drawWeights(names, whole) {
   return h("details", { open: wasOpen }, h("summary", {}, "Weigh each one"), h("div", { class: "weights" }, rows));
 }
 
-const OPERATORS = { "==": "is", "!=": "is not", ">=": "at least", "<=": "at most", ">": "more than", "<": "less than", in: "one of" };
+const OPERATORS = { "==": "is", "!=": "is not", ">=": "at least", "<=": "at most", ">": "more than", "<": "less than", in: "one of", contains: "contains" };
+
+// In quotes, where the grammar of filters would take a part of it for something else.
+const quoted = (text, odd) => (odd.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 function drawFilters() {
   const columns = Object.keys(about.columns ?? {});
@@ -86,7 +89,10 @@ function drawFilters() {
   const value = h("input", { id: "where-value", "aria-label": "Value", placeholder: "value", autocomplete: "off" });
   const add = () => {
     if (!value.value.trim()) { value.focus(); return; }
-    query.where.push(`${column.value} ${operator.value} ${value.value.trim()}`);
+    const name = quoted(column.value, /[=<>!'"`]|^\(|(^|\s)(not|in|is|contains)(\s|$)/i);
+    const odd = operator.value === "in" ? /^[=<>]/ : /^[=<>]|^[^'"`].*\s(and|or)(\s|\(|$)/i;
+    const text = quoted(value.value.trim(), odd);
+    query.where.push(`${name} ${operator.value} ${text}`);
     drawFilters();
     changed();
     $("where-value").focus();
