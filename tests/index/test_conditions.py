@@ -112,7 +112,7 @@ def test_a_filter_has_bounds():
         checked(Or(()), SCHEMA)
 
 
-ROWS, FILTERS = 40, 60
+ROWS, FILTERS = 40, 80
 COMPARE = {
     "==": operator.eq,
     "!=": operator.ne,

@@ -237,7 +237,7 @@ def test_columns_of_all_sorts_are_kept_as_few_types(tmp_path):
     table = EmbeddingTable(("a", "b"), {TEXT: torch.eye(DIM)[:2]})
     columns = {
         "small": pa.array([1, None], pa.uint8()),
-        "half": pa.array([1.5, float("nan")], pa.float32()),
+        "half": pa.array([0.1, float("nan")], pa.float32()),
         "large": pa.array(["x", None], pa.large_string()),
         "zoned": pa.array([0, None], pa.timestamp("ns", tz="CET")),
         "metadata:id": ["odd", "name"],
@@ -249,7 +249,7 @@ def test_columns_of_all_sorts_are_kept_as_few_types(tmp_path):
     assert [str(field.type) for field in index.schema] == kinds and index.verify() == []
     assert index.get("b").metadata["half"] is None and index.get("a").metadata["id"] == 7
     assert [hit.id for hit in index.search(queries()[0], TEXT, 5, ["zoned < 2000-01-01"])[0]] == ["a"]
-    assert [hit.id for hit in index.search(queries()[0], TEXT, 5, ["half != 2"])[0]] == ["a"]
+    assert [hit.id for hit in index.search(queries()[0], TEXT, 5, ["half == 0.1"])[0]] == ["a"]
     with pytest.raises(ValueError, match="'big' of uint64 cannot be stored"):
         index.add(Items(items(1, name="c").table, pa.table({"big": pa.array([2**64 - 1], pa.uint64())})))
 

@@ -57,8 +57,8 @@ def flat_columns(table: pa.Table) -> pa.Table:
 def plain_columns(table: pa.Table) -> pa.Table:
     """The same columns in the types that are stored: texts, int64, float64, booleans, dates, times in microseconds.
 
-    Durations become seconds, decimal fractions floats, records a column a field. NaN and empty lists become null: the
-    value is not known, and fits no condition.
+    Durations become seconds, decimal fractions floats, float32 the number that it is printed as, records a column a
+    field. NaN and empty lists become null: the value is not known, and fits no condition.
 
     Raises:
         ValueError: if a number does not fit into 64 bits with a sign, a column is repeated, or it is no metadata.
@@ -77,6 +77,8 @@ def plain_columns(table: pa.Table) -> pa.Table:
         try:
             if pa.types.is_duration(column.type):
                 column = pc.divide(column.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
+            if column.type == pa.float32():  # 0.1 stays 0.1, and does not become 0.10000000149
+                column = column.cast(pa.string())
             # Nanoseconds are cut to microseconds, and a decimal fraction is the float that is nearest.
             column = column.cast(kind, safe=not pa.types.is_temporal(kind))
         except pa.ArrowInvalid as error:
