@@ -39,6 +39,19 @@ def test_mlp_fusion_does_not_drop_by_default():
     assert not torch.equal(dropping(h), dropping(h))
 
 
+@pytest.mark.parametrize("kind", ["mlp", "shared"])
+def test_hidden_layers_are_dropped_in_training_only(kind):
+    made = [build_fusion(kind, [2, 3], 4, 64, depth=2, dropout=share) for share in (0.0, 0.5)]
+    weights = [list(fusion.parameters()) for fusion in made]
+    for whole, dropped in zip(*weights, strict=True):
+        dropped.data.copy_(whole.data)
+    h = [torch.randn(6, 2), torch.randn(6, 3)]
+    assert torch.equal(made[0].eval()(h), made[1].eval()(h))
+    assert not torch.equal(made[1].train()(h), made[1](h))
+    with pytest.raises(ValueError, match=r"got dropout 0\.5 with 'bilinear'\. Leave it at 0, or take another fusion"):
+        build_fusion("bilinear", [2, 3], 4, 8, dropout=0.5)
+
+
 @pytest.mark.parametrize("kind", ["mlp", "released"])
 def test_depth_is_the_number_of_hidden_layers(kind):
     fusion = build_fusion(kind, [2, 3], dim=4, hidden_dim=8, depth=3)

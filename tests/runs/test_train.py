@@ -19,6 +19,7 @@ from confu.runs.sweeping import sweep
 from confu.runs.training import train
 from confu.training.log import read_log
 from runs.own_data import WORDS, make_rows, write_run, write_table
+from training.parts import stopped
 
 
 def weights(folder, which="last"):
@@ -260,3 +261,63 @@ def test_a_finished_run_has_its_fingerprint(clips):
     recorded = dict(parts._fingerprints)  # loading has read it, and hashed no weights
     parts._fingerprints.clear()
     assert list(recorded.values()) == [parts.fingerprint()]
+
+
+def test_a_finished_run_goes_on_to_more_epochs(clips):
+    def more(name, epochs):
+        sets = [f"out=runs/{name}", f"train.epochs={epochs}", "train.log_every=1", "train.checkpoint_every=1"]
+        return train(clips / "run.yaml", sets, progress=False)
+
+    folder = more("grown", 1)
+    more("grown", 3)
+    assert [record["epoch"] for record in read_log(folder, "validation")] == [1, 2, 3]
+    rates = [record["lr"] for record in read_log(folder, "train")]
+    whole = [record["lr"] for record in read_log(more("whole", 3), "train")]
+    assert rates[2:] == whole[2:] and rates[:2] != whole[:2]  # the longer cosine from there, not from the beginning
+    assert read_run_file(folder / "run.yaml").train.epochs == 3
+    more("cut", 1)
+    stopped(lambda: more("cut", 3), at=3)
+    more("cut", 3)
+    assert equal(weights(folder), weights(clips / "runs" / "cut"))
+    with pytest.raises(ValueError, match=r"train\.epochs is 3 there and 2 here"):
+        more("grown", 2)
+
+
+def test_a_run_starts_from_the_weights_of_another(clips, tmp_path):
+    other = clips / "runs" / "clips"
+    sets = ["train.epochs=1", "train.lr=1e-12", "train.min_lr=0", "train.weight_decay=0", f"start_from={other}"]
+    folder = train(clips / "run.yaml", [*sets, "out=runs/from", "loss.temperature=0.2", "seed=1"], progress=False)
+    for name, value in weights(other, "best").items():
+        if "running" not in name and "tracked" not in name:  # batch norm's statistics go on
+            torch.testing.assert_close(weights(folder)[name], value, atol=1e-7, rtol=0)
+    rows = [row for row in make_rows(tmp_path, 40) if row["text"]]
+    rows[0]["text"] += " with many more words than any text of the first table had" * 3
+    write_table(tmp_path, rows)  # other words and longer texts: the first table's vocabulary and sizes stay
+    write_run(tmp_path, (clips / "run.yaml").read_text())
+    new = train(tmp_path / "run.yaml", [*sets, "train.batch_size=8"], progress=False)
+    assert (
+        json.loads((new / "inputs.json").read_text())["readers"]
+        == json.loads((other / "inputs.json").read_text())["readers"]
+    )
+    refused = {
+        "model.dim=8": r"dim of the model is 16 there and 8 here",
+        "modalities.image.encoder={kind: conv, channels: [4, 4], out_dim: 16}": r"channels of the encoder of image is",
+        "modalities.image.reader={kind: image, size: 8}": r"reader\.size is 8 here and 12 in .*leave the reader out",
+        "plan={kind: pairwise}": r"these weights are of another plan",
+        "start_from=nowhere": r"nowhere: no such folder; expected a run folder",
+    }
+    for change, message in refused.items():
+        with pytest.raises(ValueError, match=message):
+            train(clips / "run.yaml", [*sets, "out=runs/refused", change], progress=False)
+
+
+def test_a_setting_that_is_new_to_confu_has_its_default_in_a_run(clips):
+    file = clips / "runs" / "clips" / "settings.json"
+    before = file.read_text()
+    stored = json.loads(before)
+    del stored["run"]["model"]["fusion_dropout"], stored["train"]["select"], stored["run"]["start_from"]
+    file.write_text(json.dumps(stored))
+    train(clips / "run.yaml", progress=False)
+    with pytest.raises(ValueError, match=r"run\.model\.fusion_dropout is 0\.0 there and 0\.1 here"):
+        train(clips / "run.yaml", ["model.fusion_dropout=0.1"], progress=False)
+    file.write_text(before)

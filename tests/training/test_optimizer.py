@@ -8,7 +8,7 @@ from torch import nn
 
 from confu.training import TrainSettings
 from confu.training.objective import clamp_temperatures
-from confu.training.optimizer import build_optimizer, build_schedule
+from confu.training.optimizer import build_optimizer, build_schedule, clip_gradients
 from training.random_training import data, objective
 
 
@@ -47,6 +47,17 @@ def test_fused_adamw_moves_every_parameter_as_the_plain_one_does():
         ended.append(module.state_dict())
     for name, value in ended[0].items():
         torch.testing.assert_close(value, ended[1][name], atol=1e-3, rtol=1e-2)
+
+
+def test_gradients_are_clipped_by_the_norm_of_all():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    before = [torch.full_like(weight, 2.0) for weight in module.parameters()]
+    for limit in (1.5, 100.0):
+        for weight, gradient in zip(module.parameters(), before):
+            weight.grad = gradient.clone()
+        assert float(clip_gradients(module.parameters(), limit)) == pytest.approx(2 * 3)  # nine numbers of 2
+        for weight in module.parameters():
+            torch.testing.assert_close(weight.grad, torch.full_like(weight, 2.0 * min(1.0, limit / 6)))
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 10])

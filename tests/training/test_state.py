@@ -1,7 +1,9 @@
 """Run folders: one run each, with one set of settings; what is damaged is refused and named."""
 
 import json
+import os
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from torch import nn
 
 from confu.training import fit
 from confu.training.log import RunLog, read_log
-from confu.training.state import claim_folder
+from confu.training.state import HOLDER, claim_folder, exclusive
+from together import Started
 from training.parts import Scripted, rows, settings
 
 pytestmark = pytest.mark.usefixtures("without_tensorboard")
@@ -39,8 +42,8 @@ def test_other_settings_are_refused_and_each_named(half_done):
         ValueError, match=r"holds a run with other settings: train.lr is 0.01 there and 0.02 here\. Cho"
     ):
         run(half_done, lr=0.02)
-    with pytest.raises(ValueError, match=r"train.epochs is 4 there and 5 here; train.seed is 0 there and 1 here"):
-        run(half_done, epochs=5, seed=1)
+    with pytest.raises(ValueError, match=r"train.epochs is 4 there and 3 here; train.seed is 0 there and 1 here"):
+        run(half_done, epochs=3, seed=1)
     with pytest.raises(ValueError, match=r"data is None there and {'p': 0.5} here"):
         run(half_done, description={"data": {"p": 0.5}})
     before = (half_done / "state.pt").read_bytes()
@@ -160,3 +163,25 @@ def test_the_log_keeps_what_stands_before_the_position(tmp_path):
     ]
     assert [record["step"] for record in read_log(tmp_path, "validation")] == [2]
     assert all(json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+
+
+def test_a_folder_is_trained_by_one_process_at_a_time(tmp_path):
+    holder = Started(1, hold, tmp_path)
+    try:
+        while not (tmp_path / "held").exists():
+            time.sleep(0.01)
+        with pytest.raises(ValueError, match=r"is being trained by process \d+ on \S+, since 20\d\d-.*out=") as error:
+            fit(Scripted(), rows(18), rows(10), settings(), tmp_path, progress=False)
+        assert str((tmp_path / "held").read_text()) in str(error.value)
+    finally:
+        holder.end()  # killed: nothing is cleaned up
+    fit(Scripted(), rows(18), rows(10), settings(), tmp_path, progress=False)
+    assert not (tmp_path / HOLDER).exists()
+
+
+def hold(folder):
+    with exclusive(folder), exclusive(folder):  # `train` and, inside of it, `fit`
+        written = folder / "pid"
+        written.write_text(f"process {os.getpid()} ")
+        written.rename(folder / "held")
+        time.sleep(600)

@@ -1,5 +1,6 @@
 """The commands for one's own data: from a table to a trained model, its report and its embeddings."""
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -103,9 +104,14 @@ def train(
     on_error: Annotated[
         str | None, typer.Option(help="stop or skip: what broken rows do. Short for --set data.on_error=...")
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option("--from", help="A run or model folder whose weights to start from: --set start_from=..."),
+    ] = None,
     progress: PROGRESS = True,
 ) -> None:
-    """Train as a run file says. Killed at any moment, the same command goes on where it was.
+    """Train as a run file says. Killed at any moment, the same command goes on where it was; a run
+    that is done goes on to more epochs with --set train.epochs=60.
 
     What can be known to be wrong is found before training starts. Several processes: `torchrun --nproc-per-node 2 -m
     confu train RUN.yaml`.
@@ -113,6 +119,7 @@ def train(
     from confu.runs import train as train_run
 
     changes = [*(sets or []), *([] if on_error is None else [f"data.on_error={on_error}"])]
+    changes += [] if start_from is None else [f"start_from={json.dumps(str(Path(start_from).absolute()))}"]
     folder = train_run(run, changes, progress)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         say(f"Next: confu evaluate {folder}")

@@ -76,18 +76,7 @@ def read_parts(
     allow_custom: bool = False,
 ) -> ModelParts:
     """Read a model, its readers and what is known of its training. Nothing in the files is unpickled."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; expected a run folder, or one that save_pretrained wrote")
-    place = folder if (folder / "model.json").exists() else folder / "best"
-    if not (place / "model.json").exists():
-        raise ValueError(f"{folder}: holds no model (neither model.json nor best/model.json); is the training done?")
-    inputs_folder = next((one for one in (folder, place, place.parent) if (one / INPUTS).exists()), None)
-    if inputs_folder is None:
-        raise ValueError(
-            f"{folder}: has no {INPUTS}, which says how files become the inputs of the encoders; it was not trained "
-            "from a run file. Use confu.load_model and confu.embed with a data set, or confu.Embedder(model, readers)"
-        )
+    place, inputs_folder = find_model(folder)
     inputs = load_inputs(inputs_folder)
     settings = inputs["readers"]
     for name in modalities or ():
@@ -104,6 +93,23 @@ def read_parts(
     if whole and "fingerprint" in inputs and inputs.get("checked") == _sample_digest(place / WEIGHTS, settings):
         parts._fingerprints[parts._version()] = inputs["fingerprint"]
     return parts
+
+
+def find_model(folder: Path | str) -> tuple[Path, Path]:
+    """Where the weights of a run folder or a model folder are, and where its `inputs.json` is."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; expected a run folder, or one that save_pretrained wrote")
+    place = folder if (folder / "model.json").exists() else folder / "best"
+    if not (place / "model.json").exists():
+        raise ValueError(f"{folder}: holds no model (neither model.json nor best/model.json); is the training done?")
+    inputs_folder = next((one for one in (folder, place, place.parent) if (one / INPUTS).exists()), None)
+    if inputs_folder is None:
+        raise ValueError(
+            f"{folder}: has no {INPUTS}, which says how files become the inputs of the encoders; it was not trained "
+            "from a run file. Use confu.load_model and confu.embed with a data set, or confu.Embedder(model, readers)"
+        )
+    return place, inputs_folder
 
 
 def write_parts(parts: ModelParts, folder: Path | str, licence: str | None = None, name: str | None = None) -> None:

@@ -71,7 +71,7 @@ def load_model(
     folder = Path(folder)
     if not (folder / DESCRIPTION).exists() and (folder / "best" / DESCRIPTION).exists():
         folder = folder / "best"
-    description = _read_description(folder / DESCRIPTION)
+    description = read_description(folder / DESCRIPTION)
     plan = Plan.from_dict(description["plan"])
     for name in encoders or {}:
         check_known("encoder of modality", name, plan.modalities)
@@ -105,7 +105,7 @@ def load_weights(model: MultimodalModel, file: Path | str) -> dict[str, Any] | N
     """
     own = model.state_dict()
     whole = len(model.encoders) == len(model.plan.modalities)
-    weights, description = _read_weights(Path(file), None if whole else own.keys())
+    weights, description = read_weights(Path(file), None if whole else own.keys())
     stored = None if description is None else Plan.from_dict(description["plan"])
     if stored is not None and stored != model.plan:
         raise ValueError(
@@ -151,7 +151,7 @@ def _encoder(
     return build_encoder(settings)
 
 
-def _read_weights(
+def read_weights(
     file: Path, names: Collection[str] | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
     """The tensors of a safetensors file, all or those of these names, and the description beside them."""
@@ -171,7 +171,8 @@ def _shape(tensor: torch.Tensor | None) -> str:
     return "nothing" if tensor is None else str(tuple(tensor.shape))
 
 
-def _read_description(file: Path) -> dict[str, Any]:
+def read_description(file: Path) -> dict[str, Any]:
+    """The plan and the settings of the model and of its encoders in `model.json`; a ValueError if it is damaged."""
     if not file.is_file():
         raise ValueError(f"{file}: not found; expected a folder written by save_model, or the `best` of a run folder")
     try:

@@ -34,6 +34,7 @@ class MultimodalModel(nn.Module):
         score: how embeddings are compared by the method that trains this model: `"cosine"` (CLIP, ConFu),
             `"multilinear"` (Symile), `"volume"` (GRAM) or `"area"` (TRIANGLE). The model itself does not use it;
             it travels with the embeddings, so that they are evaluated in the way that they were trained for.
+        fusion_dropout: share of the fusion networks' hidden layers that is dropped in training.
         modalities: build the towers of these only, for a model that is used and not trained; None for all of the plan.
 
     Attributes:
@@ -55,6 +56,7 @@ class MultimodalModel(nn.Module):
         fusion_depth: int = 1,
         score: str = "cosine",
         modalities: Sequence[str] | None = None,
+        fusion_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         check_known("score", score, SCORES)
@@ -73,12 +75,14 @@ class MultimodalModel(nn.Module):
         self._widths = widths
         self.settings: dict[str, Any] = {"dim": dim, "fusion": fusion, "fusion_dim": fusion_dim}
         self.settings |= {"mask_ratio": mask_ratio, "fusion_depth": fusion_depth, "score": score}
+        if fusion_dropout:  # models without it keep the settings, and so the fingerprint, that they have
+            self.settings["fusion_dropout"] = fusion_dropout
         self.encoders = nn.ModuleDict({name: encoders[name] for name in held})
         self.projections = nn.ModuleDict(
             {name: nn.Linear(widths[name], dim) for subset in self.subsets if not subset.is_fused for name in subset}
         )
         fused = [subset for subset in self.subsets if subset.is_fused]
-        sizes = (dim, fusion_dim, mask_ratio, fusion_depth)
+        sizes = (dim, fusion_dim, mask_ratio, fusion_depth, fusion_dropout)
         if fusion == "shared" and fused:
             used = {name: width for name, width in widths.items() if any(name in subset for subset in fused)}
             self.fusers: Any = SharedFusers(SetFusion(used, *sizes), fused)

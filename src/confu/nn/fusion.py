@@ -150,15 +150,23 @@ class SetFusion(nn.Module):
     """
 
     def __init__(
-        self, in_dims: Mapping[str, int], dim: int, hidden_dim: int = 512, mask_ratio: float = 0.0, depth: int = 1
+        self,
+        in_dims: Mapping[str, int],
+        dim: int,
+        hidden_dim: int = 512,
+        mask_ratio: float = 0.0,
+        depth: int = 1,
+        dropout: float = 0.0,
     ):
         super().__init__()
         check_positive(depth=depth, hidden_dim=hidden_dim)
+        check_share(dropout=dropout)
         _checked_dims(list(in_dims.values()))
         self.in_dims = dict(in_dims)
         self.mask = FeatureMask(mask_ratio)
         self.maps = nn.ModuleDict({name: nn.Linear(in_dim, hidden_dim) for name, in_dim in in_dims.items()})
-        self.layers = nn.Sequential(nn.ReLU(), *mlp(hidden_dim, [hidden_dim] * (depth - 1), dim))
+        dropped = [nn.Dropout(dropout)] if dropout else []
+        self.layers = nn.Sequential(nn.ReLU(), *dropped, *mlp(hidden_dim, [hidden_dim] * (depth - 1), dim, dropout))
 
     def forward(self, features: Mapping[str, Tensor]) -> Float[Tensor, "batch dim"]:
         """Fuse features (batch, in_dim) of any two or more of the modalities; not normalised."""
@@ -224,7 +232,13 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_fusion(
-    kind: str, in_dims: Sequence[int], dim: int, hidden_dim: int, mask_ratio: float = 0.0, depth: int = 1
+    kind: str,
+    in_dims: Sequence[int],
+    dim: int,
+    hidden_dim: int,
+    mask_ratio: float = 0.0,
+    depth: int = 1,
+    dropout: float = 0.0,
 ) -> nn.Module:
     """A fusion network of one set of modalities by its registered name.
 
@@ -233,7 +247,8 @@ def build_fusion(
     >>> type(build_fusion("mlp", [4, 6], dim=3, hidden_dim=8)).__name__
     'MLPFusion'
 
-    Arguments as for `MLPFusion`; `kind` is a name in `FUSIONS`, and 1 is the only depth of `"bilinear"`.
+    Arguments as for `MLPFusion`; `kind` is a name in `FUSIONS`, and 1 is the only depth of `"bilinear"`. Dropout is for
+    `"mlp"` and `"shared"`.
 
     Returns:
         A module that maps a list of (batch, in_dim) to (batch, dim).
@@ -245,9 +260,14 @@ def build_fusion(
             f"depth is the number of hidden layers of an MLP, and the bilinear fusion has one product only; got depth "
             f"{depth}. Leave depth at 1, or take fusion 'mlp'"
         )
-    # A network without hidden layers has no such argument.
-    deeper = {} if depth == 1 else {"depth": depth}
-    return FUSIONS[kind](in_dims=in_dims, dim=dim, hidden_dim=hidden_dim, mask_ratio=mask_ratio, **deeper)
+    if dropout and kind in ("bilinear", "released"):
+        raise ValueError(
+            f"dropout is of the hidden layers of fusion 'mlp' or 'shared'; got dropout {dropout} with {kind!r}. Leave "
+            "it at 0, or take another fusion"
+        )
+    # A network without hidden layers, or with its own dropout, has no such arguments.
+    more = {**({} if depth == 1 else {"depth": depth}), **({"dropout": dropout} if dropout else {})}
+    return FUSIONS[kind](in_dims=in_dims, dim=dim, hidden_dim=hidden_dim, mask_ratio=mask_ratio, **more)
 
 
 def _checked_dims(in_dims: Sequence[int]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from confu.data.readers.text import limit_lengths
 from confu.nn.encoders import build_encoder, encoder_for, encoder_row, input_sizes
 from confu.runs.columns import proposed_reader, readable_sources, spread
 from confu.runs.run_file import ModalitySettings, RunFile
+from confu.runs.start import Start
 
 Example = Tensor | dict[str, Tensor]
 _MIN_TOKENS = 64  # a text in use may be longer than those of the training
@@ -23,7 +24,11 @@ _DEFAULT_READERS = {"audio": "mel", "text": "words"}  # of other kinds the reade
 
 
 def build_inputs(
-    run: RunFile, manifest: Manifest, rows: Sequence[int], readers: Mapping[str, Reader] | None = None
+    run: RunFile,
+    manifest: Manifest,
+    rows: Sequence[int],
+    readers: Mapping[str, Reader] | None = None,
+    start: Start | None = None,
 ) -> tuple[dict[str, Reader], dict[str, nn.Module]]:
     """The reader and the encoder of each modality, the weights drawn from torch's random state.
 
@@ -32,6 +37,7 @@ def build_inputs(
         manifest: of the run.
         rows: to learn sizes, vocabularies and means from: the training rows.
         readers: of an earlier start of the same run; they are taken as they are.
+        start: the model whose readers are taken, and the sizes of its encoders that depend on data.
 
     Raises:
         ValueError: naming the modality.
@@ -43,15 +49,22 @@ def build_inputs(
             sources = readable_sources(manifest, modality.column, modality.kind, rows)
             if not sources:
                 raise ValueError(f"no training row has anything in the column {modality.column!r}")
-            stored = None if readers is None else readers[name]
-            built[name], encoders[name] = _build_pair(modality, run.model.dim, manifest, sources, stored)
+            stored = readers or (None if start is None else start.readers)
+            fixed = (None if start is None else start.encoders[name]) or {}
+            reader = None if stored is None else stored[name]
+            built[name], encoders[name] = _build_pair(modality, run.model.dim, manifest, sources, reader, fixed)
         except ValueError as error:
             raise ValueError(f"modalities.{name}: {error}") from error
     return built, encoders
 
 
 def _build_pair(
-    modality: ModalitySettings, dim: int, manifest: Manifest, sources: Sequence[Any], stored: Reader | None
+    modality: ModalitySettings,
+    dim: int,
+    manifest: Manifest,
+    sources: Sequence[Any],
+    stored: Reader | None,
+    fixed: Mapping[str, Any],
 ) -> tuple[Reader, nn.Module]:
     settings = encoder_settings(modality, dim)
     # An encoder that is made for inputs of a size: the reader comes first and says it.
@@ -81,6 +94,7 @@ def _build_pair(
             if isinstance(reader, WordsReader) and stored is None:
                 longest = min(longest, _MOST_WORDS)
             sizes["max_length"] = max(_MIN_TOKENS, longest)
+        sizes = {name: fixed.get(name, size) for name, size in sizes.items()}
         # Sizes that the user wrote are kept; those of a short name are a guess.
         named = isinstance(modality.encoder, str) or "name" in modality.encoder
         encoder = build_encoder({**settings, **sizes} if named else {**sizes, **settings})

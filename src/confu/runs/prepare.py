@@ -32,6 +32,7 @@ from confu.runs.rows import (
 )
 from confu.runs.run_file import RunFile
 from confu.runs.run_yaml import read_run_file
+from confu.runs.start import Start
 
 RUN = "run.yaml"
 
@@ -131,7 +132,7 @@ def prepare(
     encoders: dict[str, nn.Module] = {}
     torch.manual_seed(run.seed)  # the weights follow from it alone: encoders first, then what reads them
     if readers is None:
-        readers, encoders = build_inputs(run, manifest, rows.of("train"))
+        readers, encoders = _new_inputs(run, manifest, rows)
     if for_training:
         check_sizes(run, rows)
     state = torch.get_rng_state()
@@ -170,7 +171,7 @@ def prepare_again(
     readers, class_names = _stored_inputs(folder)
     if encoders is None:
         torch.manual_seed(run.seed)
-        readers, encoders = build_inputs(run, manifest, rows.of("train"), readers)
+        readers, encoders = _new_inputs(run, manifest, rows, readers)
     limit_lengths(readers, encoders)
     state = torch.get_rng_state()
     decoded = {
@@ -181,6 +182,17 @@ def prepare_again(
     if broken := [problem for one in decoded.values() for problem in one.problems]:
         raise ValueError(str(broken[0]))
     return Prepared(run, manifest, rows, [], Problems(), readers, dict(encoders), decoded, class_names)
+
+
+def _new_inputs(
+    run: RunFile, manifest: Manifest, rows: RowTable, readers: dict[str, Reader] | None = None
+) -> tuple[dict[str, Reader], dict[str, nn.Module]]:
+    """Readers, unless they are stored, and encoders; of the model that the run starts from, if it does."""
+    start = Start.of(run)
+    readers, encoders = build_inputs(run, manifest, rows.of("train"), readers, start)
+    if start is not None:
+        start.load_encoders(encoders)  # features of frozen ones are computed with these weights
+    return readers, encoders
 
 
 @dataclass(frozen=True)

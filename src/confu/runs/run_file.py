@@ -95,6 +95,9 @@ class ModelSettings(_Section):
     mask_ratio: float = Field(
         default=0.0, ge=0, lt=1, description="share of features dropped before fusion in training"
     )
+    fusion_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of their hidden layers dropped in training"
+    )
 
 
 class LossSettings(_Section):
@@ -149,6 +152,7 @@ class RunFile(_Section):
     Attributes:
         manifest: the table of samples; an address or a path. `read_run_file` resolves it from the file's folder.
         out: the run folder.
+        start_from: a run or model folder whose weights training starts from, in place of new ones.
         seed: of the weights, the split and, unless `train.seed` is given, the order of the rows.
         modalities: by name.
         plan, method, model, loss, data, train: see their classes.
@@ -156,6 +160,7 @@ class RunFile(_Section):
 
     manifest: str = Field(min_length=1, description="the table of samples")
     out: str = Field(min_length=1, description="the run folder")
+    start_from: str | None = Field(default=None, min_length=1, description="a run or model folder: its weights")
     seed: int = Field(default=0, ge=0)
     modalities: dict[str, ModalitySettings]
     plan: PlanSettings = PlanSettings()
@@ -250,8 +255,12 @@ def _plan_conflicts(run: RunFile, method: Method | None) -> Conflicts:
             if fused and not method.fused:
                 what = f"{run.method} compares single modalities, but the plan has {fused[0]}"
                 yield "plan", f"{what}; use kind: pairwise, or method: confu"
-    if run.model.fusion is not None and not method.fused:
-        yield "model.fusion", f"{run.method} has no fusion networks; remove it"
+    for name in ("fusion", "fusion_dropout"):
+        if getattr(run.model, name) and not method.fused:
+            yield f"model.{name}", f"{run.method} has no fusion networks; remove it"
+    fusion = run.model.fusion or method.fusion
+    if run.model.fusion_dropout and method.fused and fusion not in ("mlp", "shared"):
+        yield "model.fusion_dropout", f"goes with fusion mlp or shared, not with {fusion}; remove it"
 
 
 def _data_conflicts(run: RunFile, method: Method | None) -> Conflicts:

@@ -270,6 +270,8 @@ def _map_paths(run: RunFile, change: Callable[[str], str]) -> RunFile:
     update["manifest"] = run.manifest if "://" in run.manifest else change(run.manifest)
     if isinstance(run.data.cache, str):
         update["data"] = run.data.model_copy(update={"cache": change(run.data.cache)})
+    if run.start_from is not None:
+        update["start_from"] = change(run.start_from)
     for name, modality in run.modalities.items():
         encoder = modality.encoder
         if isinstance(encoder, str) and encoder.startswith((".", "/")):

@@ -2,9 +2,10 @@
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from torch import nn
 from confu.data.coverage import coverage
 from confu.data.manifest import Manifest
 from confu.distributed import rank, wait
+from confu.files import write_json
 from confu.inference.model_folder import record_fingerprint, save_inputs
 from confu.methods import METHODS, make_objective
 from confu.runs.prepare import RUN, Prepared, open_manifest, prepare, prepare_again
 from confu.runs.rows import PARTS
 from confu.runs.run_file import RunFile, check_run, run_plan
 from confu.runs.run_yaml import read_run_file, with_sets, write_run_file
+from confu.runs.start import Start
 from confu.training import ContrastiveObjective, TrainSettings, fit
 from confu.training.precision import check_environment
-from confu.training.state import SETTINGS, STATE, claim_folder
+from confu.training.state import SETTINGS, STATE, claim_folder, exclusive
 
 # Libraries have errors of their own for a full disk: torch's says only that its file is shorter than it should be,
 # numpy's has no number.
@@ -53,8 +56,9 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
         the run folder.
 
     Raises:
-        ValueError: for mistakes in the run file, broken rows with `data.on_error: stop`, a folder with another run,
-            or a disk without space; nothing that was finished is lost, and the same call goes on.
+        ValueError: for mistakes in the run file, broken rows with `data.on_error: stop`, a folder with another run or
+            that another process trains into, or a disk without space; nothing that was finished is lost, and the same
+            call goes on.
     """
     check_environment()
     run = with_sets(run, sets) if isinstance(run, RunFile) else read_run_file(run, sets)
@@ -63,12 +67,14 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
     joined = _join_processes()
     console = Console(stderr=True, quiet=not progress or rank() > 0, highlight=False, soft_wrap=True, markup=False)
     bars = progress and rank() == 0 and console.is_terminal  # in a file or a pipe a bar is an empty line
-    with _disk_errors(folder):
+    with _disk_errors(folder), exclusive(folder) if rank() == 0 else nullcontext():
         manifest = open_manifest(run)
         described = description(run, manifest)
         settings = {"train": train_settings.model_dump(), **described}
         with _first_alone():  # the others find its files in the folder, and what it decoded in the cache
             if _has_begun(folder, settings):
+                if read_run_file(folder / RUN).train != run.train:  # more epochs, or another patience
+                    write_run_file(run, folder / RUN)
                 prepared = prepare_again(run, manifest, folder, None, bars)
                 console.print(f"going on with the run in {folder}")
             else:
@@ -100,7 +106,7 @@ def build_run_objective(run: RunFile, encoders: Mapping[str, nn.Module]) -> Cont
         encoders: by modality, newly made; the caller has set the seed before it made them.
     """
     loss = run.loss
-    return make_objective(
+    objective = make_objective(
         run.method,
         run_plan(run),
         encoders,
@@ -110,6 +116,9 @@ def build_run_objective(run: RunFile, encoders: Mapping[str, nn.Module]) -> Cont
         loss.same_group,
         loss.equal_inputs,
     )
+    if (start := Start.of(run)) is not None:
+        start.load_into(objective.model)
+    return objective
 
 
 def description(run: RunFile, manifest: Manifest) -> dict[str, Any]:
@@ -157,14 +166,36 @@ def _has_begun(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder holds this run; what another one left that was not trained yet gives way."""
     if not (folder / SETTINGS).exists():
         return False
+    _add_new_settings(folder / SETTINGS, settings)
     try:
-        claim_folder(folder, settings)
+        claim_folder(folder, settings, grow=(folder / STATE).exists())
     except ValueError:
         if (folder / STATE).exists():
             raise
         (folder / SETTINGS).unlink()
         return False
     return True
+
+
+def _add_new_settings(file: Path, requested: dict[str, Any]) -> None:
+    """Write into a run's settings what confu could not be told when it began: each had what is its default now."""
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        defaults = RunFile.model_validate({"manifest": "-", "out": "-", **stored["run"]}).model_dump(mode="json")
+    except (KeyError, TypeError, ValueError):
+        return  # damaged, of another kind of run, or of a later version: said where they are compared
+    before = json.dumps(stored)
+
+    def complete(part: dict[str, Any], asked: Any, known: Any) -> None:
+        for name, value in asked.items():
+            if name not in part and name in known:
+                part[name] = known[name]
+            elif isinstance(value, dict) and isinstance(part.get(name), dict) and isinstance(known.get(name), dict):
+                complete(part[name], value, known[name])
+
+    complete(stored["run"], requested["run"], defaults)
+    if json.dumps(stored) != before:
+        write_json(file, stored)
 
 
 def _print_summary(prepared: Prepared, console: Console) -> None:

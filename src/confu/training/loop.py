@@ -33,7 +33,7 @@ from confu.training.precision import check_environment, choose_precision, legacy
 from confu.training.processes import average_over_processes, begin_together, start_accelerator
 from confu.training.selection import ValidationRetrieval
 from confu.training.settings import TrainSettings
-from confu.training.state import claim_folder, load_state, local_shard, save_state
+from confu.training.state import claim_folder, exclusive, load_state, local_shard, save_state
 from confu.types import Batch
 
 BEST, LAST = "best", "last"
@@ -76,6 +76,7 @@ def fit(
     """Train until the last epoch; the best one by the validation rows (`settings.select`) is the model.
 
     Called again with the same arguments it goes on from the last checkpoint, or returns at once if the run is done.
+    With more `epochs` it goes on to these: the learning rate is from then on that of the longer cosine at this step.
     The objective is left with its last weights; read the best from `folder/best`.
 
     Started by `torchrun`, each process takes its part of every batch and the loss is that of the whole batch: the
@@ -100,7 +101,8 @@ def fit(
     Raises:
         ValueError: if the folder holds a run of other settings, if there are fewer rows than a batch holds, if the
             loss stops being finite (the last checkpoint stays), if the batches that `settings.sampling` asks for
-            cannot be made, if an encoder cannot run in the precision, or if the device runs out of memory.
+            cannot be made, if an encoder cannot run in the precision, if the device runs out of memory, or if another
+            process is training into the folder.
     """
     check_environment()
     folder = Path(folder)
@@ -109,8 +111,28 @@ def fit(
     batches = choose_batches(train, settings, getattr(getattr(objective, "model", None), "plan", None))
     accelerator = start_accelerator(objective, settings)
     begin_together(objective, settings, train, validation)
+    with exclusive(folder) if rank() == 0 else nullcontext():
+        return _train(
+            objective, train, validation, batches, accelerator, settings, folder, description, monitor, progress
+        )
+
+
+def _train(
+    objective: nn.Module,
+    train: Dataset,
+    validation: Dataset,
+    batches: Batches,
+    accelerator: Accelerator,
+    settings: TrainSettings,
+    folder: Path,
+    description: dict[str, Any] | None,
+    monitor: Callable[[], dict[str, float]] | None,
+    progress: bool,
+) -> FitResult:
     is_first = rank() == 0
-    claimed = claim_folder(folder, {"train": settings.model_dump(), **(description or {})}) if is_first else {}
+    claimed = (
+        claim_folder(folder, {"train": settings.model_dump(), **(description or {})}, grow=True) if is_first else {}
+    )
     if is_first:
         write_json(folder / "versions.json", versions())
     requested_precision = every_rank(claimed)[0]["train"]["precision"]

@@ -5,25 +5,68 @@ do: importing their class costs a second, which a run without them need not spen
 """
 
 import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from confu.distributed import every_rank, rank
 from confu.files import write_json, written_whole
 from confu.training.settings import TrainSettings
 
 STATE, SETTINGS = "state.pt", "settings.json"
+LOCK, HOLDER = ".lock", ".lock.json"
 
 
-def claim_folder(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep all other processes from training into a folder; the system lets go when this process ends, however it does.
+
+    Raises:
+        ValueError: if another process has it, saying which.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)  # `fit` may be called by what holds it
+    try:
+        lock.acquire()
+    except Timeout as error:
+        holder = ""
+        with suppress(OSError, ValueError, KeyError):
+            holder = "process {pid} on {host}, since {since}".format(**json.loads((folder / HOLDER).read_text()))
+        raise ValueError(
+            f"{folder} is being trained by {holder or 'another process'}. Wait for it or stop it; or train into "
+            "another folder (out=...)"
+        ) from error
+    try:
+        if lock.lock_counter == 1:
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            write_json(folder / HOLDER, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def claim_folder(folder: Path, settings: dict[str, Any], grow: bool = False) -> dict[str, Any]:
     """Make a run folder, or make sure that the run in it has these settings.
 
     Precision `auto` goes on with whatever precision the run was started with.
+
+    Args:
+        folder: of the run.
+        settings: that make the run what it is.
+        grow: whether the run may have more epochs, or another patience, than it was started with; they are written.
 
     Returns:
         the settings in the folder.
@@ -49,11 +92,17 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         stored["train"] = {name: defaults[name] for name in train if name in defaults} | stored["train"]
         if train.get("precision") == "auto":
             train["precision"] = stored["train"]["precision"]
+    own, before = stored.get("train", {}), json.dumps(stored)
+    if grow:
+        own["epochs"] = max(own["epochs"], train["epochs"])
+        own["patience"] = train["patience"]
     if differ := _differences(stored, requested):
         raise ValueError(
             f"{folder} holds a run with other settings: {'; '.join(differ)}. "
             "Choose another folder, or delete this one to start again."
         )
+    if json.dumps(stored) != before:
+        write_json(file, stored)
     return stored
 
 
@@ -119,6 +168,7 @@ def load_state(
         }
         optimizer.load_state_dict({**content["optimizer"], "state": moments})
         schedule.load_state_dict(content["schedule"])
+        _set_rates(optimizer, schedule)
         random, random_cuda, progress = content["random"], content["random_cuda"], content["progress"]
     except (RuntimeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
@@ -130,6 +180,15 @@ def load_state(
     if random_cuda and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(random_cuda)
     return progress
+
+
+def _set_rates(optimizer: Optimizer, schedule: LRScheduler) -> None:
+    """The learning rates of the schedule as it is now, which may be longer than when the state was written."""
+    if isinstance(schedule, LambdaLR):
+        functions, step = schedule.lr_lambdas, schedule.last_epoch
+        schedule._last_lr = [base * function(step) for base, function in zip(schedule.base_lrs, functions)]
+        for group, rate in zip(optimizer.param_groups, schedule._last_lr):
+            group["lr"] = rate
 
 
 def unsharded(state: Any) -> Any:
