@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from confu.data.readers import build_reader
+from confu.evaluation.classes import class_accuracy
 from confu.evaluation.overlap import evaluate_overlap
 from confu.evaluation.retrieval import evaluate_retrieval
 from confu.evaluation.zero_shot import evaluate_zero_shot
@@ -16,6 +17,7 @@ from confu.runs.measures import (
     ZERO_SHOT,
     class_prompts,
     embed_texts,
+    label_tensor,
     measure_centroids,
     measure_retrieval,
     measure_zero_shot,
@@ -153,6 +155,33 @@ def test_centroids_are_named_as_such_and_unseen_classes_are_told():
     assert found.prompts == ()
     assert found.notes == ["1 classes have no training row, and are never predicted: yak"]
     assert measure_centroids(table, table, torch.full((12,), -1), CLASSES) is None
+
+
+@pytest.mark.parametrize("how", [ZERO_SHOT, CENTROID])
+def test_rows_of_several_classes_are_right_by_one_of_theirs(how):
+    table = make_table(40, gaps=0.2)
+
+    def measure(labels):
+        if how == ZERO_SHOT:
+            return measure_zero_shot(table, labels, CLASSES, PROMPTS)
+        return measure_centroids(table, table, labels, CLASSES, label_tensor(sets, CLASSES, True))
+
+    sets = [(CLASSES[label],) for label in table.labels.tolist()]
+    single, same = measure(table.labels), measure(label_tensor(sets, CLASSES, True))
+    assert [row.value for row in same.result.rows] == [row.value for row in single.result.rows]
+    sets = [(*own, "cow") if row % 2 else () if row % 10 == 0 else own for row, own in enumerate(sets)]
+    found = measure(label_tensor(sets, CLASSES, True))
+    for query, predictions in found.result.predictions.items():
+        expected = [
+            float(CLASSES[one] in own) if own and one >= 0 else float("nan")
+            for own, one in zip(sets, predictions.tolist())
+        ]
+        torch.testing.assert_close(found.result.credit[query], torch.tensor(expected), equal_nan=True)
+    assert any("may have several classes" in note for note in found.notes)
+    accuracy, counts = class_accuracy(found.result.credit["image"], label_tensor(sets, CLASSES, True), len(CLASSES))
+    for number, name in enumerate(CLASSES):
+        credit = [float(one) for own, one in zip(sets, found.result.credit["image"]) if name in own and not one.isnan()]
+        assert (float(accuracy[number]), int(counts[number])) == (pytest.approx(sum(credit) / len(credit)), len(credit))
 
 
 @pytest.mark.parametrize("templates", [(), ("a photo",), ("{} and {}",)])

@@ -6,7 +6,7 @@ Shapes: n rows, c classes.
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -25,6 +25,7 @@ def evaluate_centroids(
     method: str = "",
     seed: int = 0,
     confidence: float | None = None,
+    classes_of: tuple[Bool[Tensor, "_ _"], Bool[Tensor, "_ _"]] | None = None,
 ) -> ZeroShotResult:
     """The accuracy of the nearest class centroid: a class is the mean of its training rows' embeddings of the subset.
 
@@ -37,6 +38,8 @@ def evaluate_centroids(
         table: with labels, of the rows that are classified.
         classes: how many; a class that no training row of a subset has is never predicted by it.
         confidence: e.g. 0.95, adds bootstrap confidence intervals.
+        classes_of: (n, classes) the classes of each row of `train` and of `table`, if it may have several, in place of
+            the tables' labels.
 
     Returns:
         as `evaluate_zero_shot`, with the target `label`; also `mean(...)` beside each fused subset of a cosine table,
@@ -50,7 +53,7 @@ def evaluate_centroids(
         >>> evaluate_centroids(table, table, 2).rows[0].value
         1.0
     """
-    for what, one in (("train", train), ("evaluated", table)):
+    for what, one in () if classes_of is not None else (("train", train), ("evaluated", table)):
         if one.labels is None:
             raise ValueError(
                 f"the {what} table has no labels, which class centroids need; embed a data set with labels"
@@ -60,7 +63,8 @@ def evaluate_centroids(
                 f"labels of the {what} table must lie in 0..{classes - 1}; got {int(one.labels.min())} to "
                 f"{int(one.labels.max())}"
             )
-    assert train.labels is not None and table.labels is not None
+    learned, asked = classes_of or (train.labels, table.labels)
+    assert learned is not None and asked is not None
     result = ZeroShotResult([], {}, {})
     names = [name for subset in table.subsets if not subset.is_fused for name in subset]
     whole = [Subset(*names)] if len(names) > 1 else []  # its mean can be asked even where no term fuses it
@@ -73,10 +77,10 @@ def evaluate_centroids(
                 continue
             name = str(subset) if held == [subset] else mean_name(subset)
             sources, queries = _mean_of(train, held, learn), _mean_of(table, held, rows)
-            scores = queries @ class_centroids(sources, train.labels[learn], classes).T
-            seen = torch.bincount(train.labels[learn], minlength=classes) > 0
+            scores = queries @ class_centroids(sources, learned[learn], classes).T
+            seen = class_counts(learned[learn], classes) > 0
             scores = scores.masked_fill(~seen, -torch.inf)
-            credit = zero_shot_credit(scores, table.labels[rows])
+            credit = zero_shot_credit(scores, asked[rows])
             row = measured_row("accuracy", name, TARGET, credit, method, seed, confidence=confidence)
             result.add(row, rows, scores.argmax(1), credit, len(table))
     return result
@@ -89,7 +93,7 @@ def _mean_of(table: EmbeddingTable, held: list[Subset], rows: Tensor) -> Tensor:
 
 
 def class_centroids(
-    vectors: Float[Tensor, "n dim"], labels: Int[Tensor, " n"], classes: int
+    vectors: Float[Tensor, "n dim"], labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"], classes: int
 ) -> Float[Tensor, "classes dim"]:
     """The normalised mean of each class's vectors; zeros for a class that has none.
 
@@ -98,7 +102,14 @@ def class_centroids(
         tensor([[0.0000, 0.0000],
                 [0.7071, 0.7071]])
     """
+    if labels.ndim == 2:
+        return normalize(labels.T.to(vectors.dtype) @ vectors, dim=-1)
     return normalize(vectors.new_zeros(classes, vectors.shape[1]).index_add_(0, labels, vectors), dim=-1)
+
+
+def class_counts(labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"], classes: int) -> Int[Tensor, " classes"]:
+    """How many rows each class has."""
+    return labels.sum(dim=0) if labels.ndim == 2 else torch.bincount(labels, minlength=classes)
 
 
 def confusion(
@@ -115,7 +126,7 @@ def confusion(
 
 
 def class_accuracy(
-    credit: Float[Tensor, " n"], labels: Int[Tensor, " n"], classes: int
+    credit: Float[Tensor, " n"], labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"], classes: int
 ) -> tuple[Float[Tensor, " classes"], Int[Tensor, " classes"]]:
     """The accuracy of each class and its rows; NaN for a class without a row. Rows with a credit of NaN do not count.
 
@@ -124,7 +135,9 @@ def class_accuracy(
         [nan, 0.5]
     """
     known = ~credit.isnan()
-    counts = torch.bincount(labels[known], minlength=classes)
+    counts = class_counts(labels[known], classes)
+    if labels.ndim == 2:
+        return credit[known] @ labels[known].to(credit.dtype) / counts, counts
     return credit.new_zeros(classes).index_add_(0, labels[known], credit[known]) / counts, counts
 
 

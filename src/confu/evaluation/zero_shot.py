@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -143,15 +143,21 @@ def zero_shot_predict(
 
 def zero_shot_credit(
     scores: Float[Tensor, "n classes"],
-    labels: Int[Tensor, " n"],
+    labels: Int[Tensor, " n"] | Bool[Tensor, "n classes"],
     tolerance: float | Float[Tensor, "n 1"] = TIE_TOLERANCE,
 ) -> Float[Tensor, " n"]:
     """How right each row is: 1 if its class wins, 0 if it loses, 1/t if t classes tie for the first place.
 
     The mean is the accuracy that breaking ties at random has in expectation; a collapsed model gets 1/c. Scores within
-    the tolerance are equal, see `confu.evaluation.scoring.tie_widths`.
+    the tolerance are equal, see `confu.evaluation.scoring.tie_widths`. A row of several classes, given as a mask, is
+    right if one of its own wins: h/t if h of the t that tie are its own.
     """
     classes = scores.shape[1]
+    if labels.ndim == 2:
+        best = scores.masked_fill(~labels, -torch.inf).amax(dim=1, keepdim=True)
+        tied = (scores - best).abs() <= tolerance
+        beaten = (scores > best + tolerance).any(dim=1)
+        return torch.where(beaten, 0.0, (tied & labels).sum(dim=1) / tied.sum(dim=1))
     outside = (labels < 0) | (labels >= classes)
     if bool(outside.any()):
         row = int(outside.nonzero()[0, 0])
@@ -210,6 +216,7 @@ def evaluate_zero_shot(
     seed: int = 0,
     confidence: float | None = None,
     ensemble: str = "vectors",
+    classes_of: Bool[Tensor, "_ _"] | None = None,
 ) -> ZeroShotResult:
     """The zero-shot accuracy of every query subset, ties averaged.
 
@@ -227,6 +234,7 @@ def evaluate_zero_shot(
             answered by the mean row alone.
         confidence: e.g. 0.95, adds bootstrap confidence intervals over the rows; see `bootstrap_interval`.
         ensemble: `"vectors"` or `"scores"`, see `class_scores`.
+        classes_of: (n, classes) the classes of each row, if it may have several, in place of the table's labels.
 
     Returns:
         the accuracy rows, and predictions and credit by query name.
@@ -242,7 +250,8 @@ def evaluate_zero_shot(
         >>> result.rows[0].value, result.predictions["image"].tolist()
         (0.5, [0, 1])
     """
-    if table.labels is None:
+    labels = table.labels if classes_of is None else classes_of
+    if labels is None:
         raise ValueError("the table has no labels, so an accuracy cannot be measured; embed a data set with labels")
     if table.score != "cosine" and target.is_fused:
         raise ValueError(
@@ -257,7 +266,7 @@ def evaluate_zero_shot(
             raise ValueError(f"no row is complete for the query {query}; leave it out of `queries`")
         for name, vectors in queries_by_name.items():
             predicted, scores = zero_shot_predict(vectors, prompts, prompt_classes, table.score, ensemble)
-            credit = zero_shot_credit(scores, table.labels[rows], tie_widths(table.score, scores))
+            credit = zero_shot_credit(scores, labels[rows], tie_widths(table.score, scores))
             row = measured_row("accuracy", name, str(target), credit, method, seed, confidence=confidence)
             result.add(row, rows, predicted, credit, len(table))
     return result

@@ -17,7 +17,6 @@ from confu.checks import check_known
 from confu.data.dataset import RowsOf
 from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest
-from confu.data.readers import Reader
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.map2d import METHODS as MAPS
 from confu.evaluation.report import Report
@@ -27,13 +26,17 @@ from confu.runs.columns import class_names_of
 from confu.runs.measures import (
     TEMPLATES,
     ClassMeasures,
+    Labels,
     Prompts,
     class_prompts,
     embed_texts,
+    has_class,
+    label_tensor,
     listed,
     measure_centroids,
     measure_retrieval,
     measure_zero_shot,
+    readable_names,
 )
 from confu.runs.page import Evaluated, training_facts, write_page
 from confu.runs.page_media import CellView
@@ -95,7 +98,7 @@ def evaluate(
     Raises:
         ValueError: if the folder is no trained run, the part has no rows, or an argument is out of range.
     """
-    opts, folder = EvaluateOptions(**options), Path(folder)
+    opts, folder = EvaluateOptions(**options), Path(folder).expanduser()
     seconds: dict[str, float] = {}
     opened = open_run(folder, encoders, opts.manifest, progress, opts.allow_custom)
     data = _evaluation_rows(opened, opts.part)
@@ -145,7 +148,7 @@ def evaluate(
         splits=data.splits,
         skipped=opened.skipped,
         views=data.views,
-        labels=None if data.labels is None else data.labels[chosen],
+        labels=None if data.labels is None or data.labels.ndim == 2 else data.labels[chosen],
         names=data.names,
         group_words=data.group_words,
         settings=(folder / RUN).read_text(encoding="utf-8"),
@@ -173,12 +176,12 @@ def sampled(n: int, most: int) -> Int[Tensor, " rows"]:
 class _Rows:
     """What is known of the rows that are evaluated.
 
-    `labels` and `train_labels` are -1 where a class is not known, None without labels; rows of one of the `groups` are
+    `labels` and `train_labels` are None without labels; rows of one of the `groups` are
     right for one another; `splits` says by part and modality which rows have it.
     """
 
-    labels: Int[Tensor, " n"] | None
-    train_labels: Int[Tensor, " _"] | None
+    labels: Labels | None
+    train_labels: Labels | None
     names: tuple[str, ...]
     groups: Int[Tensor, " n"] | None
     group_words: str
@@ -198,14 +201,13 @@ def _evaluation_rows(opened: OpenedRun, part: str) -> _Rows:
     row_of = {id: row for row, id in enumerate(manifest.ids)}
     rows = [row_of[id] for id in ids]
     labels, train_labels, names = None, None, ()
-    if manifest.labels is not None:  # also where training did without labels because some are missing
+    if manifest.label_sets is not None:  # also where training did without labels because some are missing
         aside = {problem.row for problem in opened.skipped}
-        kept = (label for row, label in enumerate(manifest.labels) if row not in aside)
+        kept = (label for row, own in enumerate(manifest.label_sets) if row not in aside for label in own)
         names = tuple(opened.splits.train.class_names or class_names_of(kept))
-        number = {name: i for i, name in enumerate(names)}
-        numbers = torch.tensor([number.get(str(label), -1) for label in manifest.labels], dtype=torch.long)
-        labels = numbers[rows]
-        train_labels = numbers[[row_of[id] for id in opened.splits.train.ids]]
+        known = label_tensor(manifest.label_sets, names, manifest.has_label_sets)
+        labels = known[rows]
+        train_labels = known[[row_of[id] for id in opened.splits.train.ids]]
     texts = tuple(name for name, modality in modalities.items() if modality.kind == "text")
     groups, group_words = _groups(opened, rows, texts)
     stored = RowTable.load(opened.folder)
@@ -243,43 +245,43 @@ def _measure_classes(
     opened: OpenedRun, data: _Rows, table: EmbeddingTable, opts: EvaluateOptions, tick: Callable[[str], None]
 ) -> tuple[ClassMeasures | None, list[str]]:
     """Zero-shot if the model reads texts, else class centroids; and a note if neither can be."""
-    if data.labels is None or not bool((data.labels >= 0).any()):
+    if data.labels is None or not bool(has_class(data.labels).any()):
         return None, []
     if len(data.names) == 1:
         return None, [f"There is one class only, {data.names[0]!r}, so that nothing is classified."]
+    notes: list[str] = []
     if target := next((name for name in data.texts if opened.model.supports(Subset(name))), None):
-        texts, classes = class_prompts(data.names, tuple(opts.templates or TEMPLATES))
-        # A vocabulary of words knows nothing in a name without letters.
-        readable = [row for row, text in enumerate(texts) if _can_read(opened.readers[target], text)]
-        texts, classes = [texts[row] for row in readable], classes[readable]
-        unread = [name for number, name in enumerate(data.names) if not bool((classes == number).any())]
-        if unread:
-            return None, [f"No class is named by prompts in {target}, whose reader knows nothing in {listed(unread)}."]
-        vectors = embed_texts(opened.model, opened.readers[target], target, texts)
-        prompts = Prompts(texts, classes, vectors, Subset(target))
-        measures = measure_zero_shot(table, data.labels, data.names, prompts, tick)
-        return measures, [] if measures else [f"No query could be compared with prompts in {target}."]
+        reader = opened.readers[target]
+        asked = readable_names(reader, data.names)
+        if len(asked) < len(data.names):
+            unread = [name for number, name in enumerate(data.names) if number not in asked]
+            notes.append(
+                f"{len(unread)} of {len(data.names)} classes have names that the reader of {target} cannot read "
+                f"({listed(unread)}): their rows are not classified. Give them names in words to ask for them."
+            )
+        if len(asked) > 1:
+            number = torch.full((len(data.names) + 1,), -1)  # the last is that of a row without a known class
+            number[asked] = torch.arange(len(asked))
+            several = data.labels.ndim == 2
+            labels = data.labels[:, asked] if several else number[data.labels]
+            names = [data.names[one] for one in asked]
+            texts, classes = class_prompts(names, tuple(opts.templates or TEMPLATES))
+            prompts = Prompts(texts, classes, embed_texts(opened.model, reader, target, texts), Subset(target))
+            measures = measure_zero_shot(table, labels, names, prompts, tick)
+            return measures, notes if measures else [*notes, f"No query could be compared with prompts in {target}."]
     tick("training rows, for class centroids")
     train = opened.splits.train
     if isinstance(train, FilledDataset):  # centroids of what is there, not of zeros
         train = train.dataset
     assert data.train_labels is not None
-    labelled = (data.train_labels >= 0).nonzero().squeeze(1)
+    labelled = has_class(data.train_labels).nonzero().squeeze(1)
     if not len(labelled):
-        return None, ["No training row has a class, so that nothing is classified."]
+        return None, [*notes, "No training row has a class, so that nothing is classified."]
     rows = labelled[sampled(len(labelled), opts.max_rows)]
-    known = replace(embed(opened.model, RowsOf(train, rows)), labels=data.train_labels[rows])
+    known = embed(opened.model, RowsOf(train, rows))
     drawn = f"Class centroids are of {len(rows):,} of {len(labelled):,} training rows, drawn at random."
-    measures = measure_centroids(known, table, data.labels, data.names)
-    return measures, [drawn] if len(rows) < len(labelled) else []
-
-
-def _can_read(reader: Reader, text: str) -> bool:
-    try:
-        reader.read(text)
-    except ValueError:
-        return False
-    return True
+    measures = measure_centroids(known, table, data.labels, data.names, data.train_labels[rows])
+    return measures, [*notes, drawn] if len(rows) < len(labelled) else notes
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from confu.data.readers import Reader
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.availability import EVERY_ROW, AvailableRanks, availability_rows, rank_by_availability
 from confu.evaluation.bootstrap import measured_row
-from confu.evaluation.classes import answer_with_largest, evaluate_centroids
+from confu.evaluation.classes import answer_with_largest, class_counts, evaluate_centroids
 from confu.evaluation.overlap import OverlapResult, evaluate_overlap
 from confu.evaluation.ranking import chance_recall, usual_ks
 from confu.evaluation.report import ReportRow
@@ -27,6 +27,31 @@ GROUP = " (same group)"
 """At the end of a metric's name where every row of the query's group is right."""
 TEMPLATES = ("{}", "a {}", "the {}")
 ZERO_SHOT, CENTROID = "zero-shot", "nearest class centroid"
+
+
+Labels = Int[Tensor, " _"] | Bool[Tensor, "_ _"]
+"""The class of each row, -1 where it is not known; or (n, classes) a mask, where rows may have several."""
+
+
+def has_class(labels: Labels) -> Bool[Tensor, " n"]:
+    """The rows that have a class."""
+    return labels.any(dim=1) if labels.ndim == 2 else labels >= 0
+
+
+def label_tensor(sets: Sequence[Sequence[str]], names: Sequence[str], several: bool) -> Labels:
+    """The class numbers of rows, -1 for none; or a mask, if rows may have several.
+
+    >>> label_tensor([("b",), ()], ["a", "b"], False).tolist(), label_tensor([("b", "a")], ["a", "b"], True).tolist()
+    ([1, -1], [[True, True]])
+    """
+    number = {name: position for position, name in enumerate(names)}
+    if not several:
+        return torch.tensor([number.get(own[0], -1) if own else -1 for own in sets], dtype=torch.long)
+    mask = torch.zeros((len(sets), len(names)), dtype=torch.bool)
+    pairs = [(row, number[label]) for row, own in enumerate(sets) for label in own if label in number]
+    rows, classes = zip(*pairs) if pairs else ((), ())
+    mask[list(rows), list(classes)] = True
+    return mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +96,7 @@ class ClassMeasures:
     Attributes:
         how: `ZERO_SHOT` or `CENTROID`.
         names: of the classes.
-        labels: (n,) the class of each row, -1 where it is not known.
+        labels: (n,) the class of each row, -1 where it is not known; or (n, classes) all classes of each row.
         result: accuracies, and what was predicted for each row.
         prompts: the texts that stand for the first class, for zero-shot.
         main: the query that figures show.
@@ -84,7 +109,7 @@ class ClassMeasures:
 
     how: str
     names: tuple[str, ...]
-    labels: Int[Tensor, " n"]
+    labels: Labels
     result: ZeroShotResult
     prompts: tuple[str, ...]
     main: str
@@ -233,6 +258,18 @@ def class_prompts(names: Sequence[str], templates: Sequence[str]) -> tuple[list[
     return texts, torch.arange(len(names)).repeat_interleave(len(templates))
 
 
+def readable_names(reader: Reader, names: Sequence[str]) -> list[int]:
+    """The numbers of the class names that a reader of texts can read; signs such as `⺀` hold no word for some."""
+    readable = []
+    for number, name in enumerate(names):
+        try:
+            reader.collate([reader.read(name.replace("_", " "))])
+        except ValueError:
+            continue  # its rows are reported as not classified
+        readable.append(number)
+    return readable
+
+
 def embed_texts(model: nn.Module, reader: Reader, modality: str, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
     """The embeddings of texts by the encoder of a text modality."""
     inputs = Inputs(reader.collate([str(reader.read(text)) for text in texts]), torch.arange(len(texts)))
@@ -252,7 +289,7 @@ class Prompts:
 
 def measure_zero_shot(
     table: EmbeddingTable,
-    labels: Int[Tensor, " _"],
+    labels: Labels,
     names: Sequence[str],
     prompts: Prompts,
     tick: Callable[[str], None] = lambda what: None,
@@ -261,7 +298,7 @@ def measure_zero_shot(
 
     Args:
         table: of the test rows.
-        labels: (n,) -1 where it is not known.
+        labels: of each row.
         names: of the classes.
         prompts: of the classes.
         tick: told what is being measured.
@@ -269,8 +306,8 @@ def measure_zero_shot(
     Returns:
         None if no query can be answered, or no row has a label.
     """
-    known = (labels >= 0).nonzero().squeeze(1)
-    part = replace(table.select(known), labels=labels[known])
+    known = has_class(labels).nonzero().squeeze(1)
+    part, mask = _labelled(table.select(known), labels[known])
     result, notes = ZeroShotResult([], {}, {}), []
     vectors = class_vectors(prompts.vectors, prompts.classes)
     alike = ((vectors @ vectors.T).fill_diagonal_(-1) > 1 - 1e-5).any(1).nonzero().squeeze(1).tolist()
@@ -287,7 +324,8 @@ def measure_zero_shot(
         if len(part.rows_with(*needed)) == 0:
             continue
         tick(f"{query} -> class")
-        one = evaluate_zero_shot(part, prompts.vectors, prompts.classes, prompts.target, [query], confidence=CONFIDENCE)
+        asked = (part, prompts.vectors, prompts.classes, prompts.target, [query])
+        one = evaluate_zero_shot(*asked, confidence=CONFIDENCE, classes_of=mask)
         result.rows.extend(one.rows)
         result.predictions.update(one.predictions)
         result.credit.update(one.credit)
@@ -296,24 +334,40 @@ def measure_zero_shot(
 
 
 def measure_centroids(
-    train: EmbeddingTable, table: EmbeddingTable, labels: Int[Tensor, " _"], names: Sequence[str]
+    train: EmbeddingTable,
+    table: EmbeddingTable,
+    labels: Labels,
+    names: Sequence[str],
+    train_labels: Labels | None = None,
 ) -> ClassMeasures | None:
-    """Classification by the nearest class centroid of labelled training rows; the rest as `measure_zero_shot`."""
-    known = (labels >= 0).nonzero().squeeze(1)
+    """Classification by the nearest class centroid of labelled training rows; the rest as `measure_zero_shot`.
+
+    `train_labels` are in place of those of the table `train`.
+    """
+    known = has_class(labels).nonzero().squeeze(1)
     if len(known) == 0:
         return None
-    part = replace(table.select(known), labels=labels[known])
-    result = evaluate_centroids(train, part, len(names), confidence=CONFIDENCE)
-    assert train.labels is not None
-    unseen = [name for i, name in enumerate(names) if not bool((train.labels == i).any())]
+    part, mask = _labelled(table.select(known), labels[known])
+    learned_labels = train.labels if train_labels is None else train_labels
+    assert learned_labels is not None
+    learned, learned_mask = _labelled(train, learned_labels)
+    masks = None if mask is None or learned_mask is None else (learned_mask, mask)
+    result = evaluate_centroids(learned, part, len(names), confidence=CONFIDENCE, classes_of=masks)
+    seen = class_counts(learned_labels, len(names)) > 0
+    unseen = [name for name, one in zip(names, seen.tolist()) if not one]
     notes = [f"{len(unseen)} classes have no training row, and are never predicted: {listed(unseen)}"] if unseen else []
     return _class_measures((CENTROID, ()), names, labels, result, table, notes)
+
+
+def _labelled(table: EmbeddingTable, labels: Labels) -> tuple[EmbeddingTable, Tensor | None]:
+    """The table with one label a row; or with none, and the mask of several."""
+    return (table, labels) if labels.ndim == 2 else (replace(table, labels=labels), None)
 
 
 def _class_measures(
     how: tuple[str, tuple[str, ...]],
     names: Sequence[str],
-    labels: Tensor,
+    labels: Labels,
     found: ZeroShotResult,
     table: EmbeddingTable,
     notes: list[str],
@@ -321,7 +375,7 @@ def _class_measures(
     """The result on labelled rows spread over all rows, and what follows from it."""
     if not found.rows:
         return None
-    known = (labels >= 0).nonzero().squeeze(1)
+    known = has_class(labels).nonzero().squeeze(1)
     n, target = len(labels), found.rows[0].target
     if len(known) < n:
         notes.append(f"{n - len(known)} of {n} rows have no known class, and are left out here")
@@ -343,7 +397,11 @@ def _class_measures(
             rows.append(measured_row("accuracy", query_name, target, values, confidence=CONFIDENCE))
     compared = _compared_queries(table, Subset.parse(main), list(credit)) if embedded else []
     overlap = None
-    if len(compared) > 1:
+    if labels.ndim == 2:
+        notes.append(
+            "a row may have several classes: it is right if the nearest class is one of its own, and counts for each"
+        )
+    elif len(compared) > 1:
         overlap = _overlap({name: credit[name] for name in compared}, labels, tuple(names))
     rows += [] if overlap is None else overlap.to_rows(target)
     result = ZeroShotResult(found.rows, predictions, credit)

@@ -11,7 +11,7 @@ from confu.evaluation.plots import bars, heatmap, interval_bars, stacked_bars, t
 from confu.evaluation.ranking import chance_recall
 from confu.evaluation.report import ReportRow
 from confu.plan import Subset
-from confu.runs.measures import GROUP, ZERO_SHOT, ClassMeasures, RetrievalMeasures, listed
+from confu.runs.measures import GROUP, ZERO_SHOT, ClassMeasures, RetrievalMeasures, has_class, listed
 
 _FOLDED = 12  # longer tables stand behind a click
 _MAX_TARGETS = 12  # across a heat map
@@ -175,11 +175,13 @@ def _class_parts(measures: ClassMeasures) -> list[Part]:
     """Each class in a table, and the confusions of few classes."""
     names, labels, query = measures.names, measures.labels, measures.main
     predictions, credit = measures.result.predictions[query], measures.result.credit[query]
-    asked = labels >= 0
+    asked, several = has_class(labels), labels.ndim == 2
     accuracy, counts = class_accuracy(credit[asked], labels[asked], len(names))
-    mistaken = asked & (predictions >= 0) & (predictions != labels)
     taken_for: dict[int, str] = {}
-    pairs = Counter(zip(labels[mistaken].tolist(), predictions[mistaken].tolist()))
+    pairs: Counter[tuple[int, int]] = Counter()
+    if not several:
+        mistaken = asked & (predictions >= 0) & (predictions != labels)
+        pairs.update(zip(labels[mistaken].tolist(), predictions[mistaken].tolist()))
     for (own, other), times in pairs.most_common():
         taken_for.setdefault(own, f"{names[other]} ({times})")
     rows = [
@@ -192,7 +194,7 @@ def _class_parts(measures: ClassMeasures) -> list[Part]:
     parts: list[Part] = [
         Table(heading, columns, rows[:_MAX_CLASS_ROWS], caption, (), _folded(rows, "classes")),
     ]
-    if 1 < len(names) <= _MAX_CLASSES:
+    if 1 < len(names) <= _MAX_CLASSES and not several:
         confused = confusion(predictions[asked], labels[asked], len(names))
         shares = (100 * confused / confused.sum(1, keepdim=True)).tolist()
         svg = to_svg(heatmap(shares, names, names, "share of the class's rows (%)", "taken for", "class"))
