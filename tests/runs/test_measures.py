@@ -21,6 +21,7 @@ from confu.runs.measures import (
     measure_centroids,
     measure_retrieval,
     measure_zero_shot,
+    readable_names,
 )
 from runs.evaluated import CLASSES, PROMPTS, make_table
 
@@ -155,6 +156,11 @@ def test_centroids_are_named_as_such_and_unseen_classes_are_told():
     assert found.prompts == ()
     assert found.notes == ["1 classes have no training row, and are never predicted: yak"]
     assert measure_centroids(table, table, torch.full((12,), -1), CLASSES) is None
+
+
+def test_class_names_that_a_reader_cannot_read_are_told_apart():
+    words = build_reader({"kind": "words", "vocabulary": ["cat", "sea", "lion"]})
+    assert readable_names(words, ["cat", "⺀", "sea_lion", "_", "unheard"]) == [0, 2, 4]
 
 
 @pytest.mark.parametrize("how", [ZERO_SHOT, CENTROID])

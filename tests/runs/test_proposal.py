@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from confu.runs.prepare import open_run
+from confu.runs.checking import check
+from confu.runs.prepare import open_manifest, open_run
 from confu.runs.proposal import init, training_size
-from confu.runs.rows import PARTS, assign_rows
+from confu.runs.rows import PARTS, assign_rows, check_sizes
 from confu.runs.run_yaml import read_run_file
 from confu.runs.training import train
 from runs.own_data import make_rows, write_table
@@ -86,12 +87,119 @@ def test_columns_can_be_chosen_and_two_are_a_pair(tmp_path):
     assert not (tmp_path / "one.yaml").exists()
 
 
-def test_captions_that_repeat_are_proposed_as_groups(tmp_path):
+def test_captions_that_repeat_stay_text_and_are_no_group(tmp_path):
     rows = [{**row, "text": f"the {row['label']}"} for row in make_rows(tmp_path)]
     found = init(write_table(tmp_path, rows), tmp_path / "run.yaml")
-    assert found.run.data.group == "text"
-    assert found.run.loss.same_group == "excluded"
+    assert "text" in found.run.modalities
+    assert (found.run.data.group, found.run.loss.same_group) == (None, "negatives")
     assert "Only 10 of 60 texts in 'text' differ" in found.text
+
+
+def vectors(count=60, **columns):
+    random = np.random.default_rng(0)
+    return pa.table({**{name: random.standard_normal((count, 4)).tolist() for name in "abc"}, **columns})
+
+
+def test_a_word_of_two_is_a_label_and_no_modality(tmp_path):
+    pq.write_table(vectors(opinion=["positive", "negative"] * 30), tmp_path / "reviews.parquet")
+    found = init(tmp_path / "reviews.parquet", tmp_path / "run.yaml", dim=8)
+    assert list(found.run.modalities) == ["a", "b", "c"]
+    assert found.run.data.group is None
+    assert found.run.data.roles.label == "opinion"
+    assert "The column opinion holds 2 classes (negative, positive)" in found.text
+    chosen = init(tmp_path / "reviews.parquet", tmp_path / "two.yaml", dim=8, columns=["a", "opinion"])
+    assert list(chosen.run.modalities) == ["a", "opinion"]
+
+
+def test_roles_are_written_down_and_may_be_given(tmp_path):
+    columns = {
+        "ID": [f"n{i}" for i in range(60)],
+        "kind": ["x", "y", "z"] * 20,
+        "Scene": [f"s{i % 6}" for i in range(60)],
+    }
+    pq.write_table(vectors(**columns), tmp_path / "clips.parquet")
+    found = init(tmp_path / "clips.parquet", tmp_path / "run.yaml")
+    assert found.run.data.roles.model_dump() == {"id": "ID", "label": None, "split": None, "group": None}
+    assert set(found.unused) == {"kind", "Scene"}
+    roles = {"label": "kind", "group": "Scene", "id": ""}
+    found = init(tmp_path / "clips.parquet", tmp_path / "run.yaml", roles=roles, overwrite=True)
+    assert found.run.data.roles.model_dump() == {"id": None, "label": "kind", "split": None, "group": "Scene"}
+    assert (found.run.data.group, found.run.loss.same_group) == ("group", "excluded")
+    assert open_manifest(found.run).labels == columns["kind"]
+    with pytest.raises(ValueError, match=r"--label: .*column 'knd' is not known; did you mean 'kind'"):
+        init(tmp_path / "clips.parquet", tmp_path / "no.yaml", roles={"label": "knd"})
+
+
+@pytest.mark.parametrize(
+    "columns, note",
+    [
+        (
+            {"label": [f"c{i // 2}" if i < 4 else f"d{i}" for i in range(60)]},
+            "56 of 58 classes in 'label' have one row",
+        ),
+        ({"label": ["x"] * 60}, "Every label in 'label' is 'x': with one class"),
+        ({"label": ["NaN"] * 60}, "Every label in 'label' is missing"),
+        ({"split": ["train"] * 50 + ["val"] * 10}, "No row is for the test"),
+        ({"say": ["None"] * 6 + [f"a sentence of number {i}" for i in range(54)]}, "6 cells of 'say' say 'None'"),
+    ],
+)
+def test_labels_splits_and_texts_to_look_at_are_noted(tmp_path, columns, note):
+    pq.write_table(vectors(**columns), tmp_path / "clips.parquet")
+    found = init(tmp_path / "clips.parquet", tmp_path / "run.yaml")
+    assert any(note in text for text in found.notes), found.notes
+
+
+@pytest.mark.parametrize(
+    "count, parts", [(4, (2, 2, 0)), (5, (3, 2, 0)), (6, (2, 2, 2)), (11, (7, 2, 2)), (20, (16, 2, 2))]
+)
+def test_few_rows_are_split_and_batched_so_that_they_train(tmp_path, count, parts):
+    pq.write_table(vectors(count), tmp_path / "few.parquet")
+    found = init(tmp_path / "few.parquet", tmp_path / "run.yaml")
+    rows = assign_rows(found.run, found.manifest)[0]
+    assert tuple(len(rows.of(part)) for part in PARTS) == parts
+    assert found.run.train.batch_size <= parts[0]
+    check_sizes(found.run, rows)
+
+
+def test_fewer_rows_than_can_be_split_are_refused(tmp_path):
+    pq.write_table(vectors(3), tmp_path / "few.parquet")
+    with pytest.raises(ValueError, match=r"few.parquet: holds 3 rows; at least 4 are needed"):
+        init(tmp_path / "few.parquet", tmp_path / "run.yaml")
+    table = vectors(30, split=["val", "test"] * 15)
+    pq.write_table(table, tmp_path / "few.parquet")
+    with pytest.raises(ValueError, match=r"no row is for training, by the column 'split'; .*--split COLUMN"):
+        init(tmp_path / "few.parquet", tmp_path / "run.yaml")
+
+
+def test_equal_rows_are_counted_and_can_be_left_out(tmp_path):
+    table = vectors(30)
+    pq.write_table(pa.concat_tables([table, table]), tmp_path / "twice.parquet")
+    found = init(tmp_path / "twice.parquet", tmp_path / "run.yaml", dim=4)
+    parts = assign_rows(found.run, found.manifest)[0].parts
+    apart = sum(one != other for one, other in zip(parts[:30], parts[30:]))
+    assert (
+        f"30 of 60 rows are equal to an earlier one in every modality, and {apart} of these lie in another"
+        in found.text
+    )
+    assert any("30 of 60 rows are equal" in note for note in check(found.file, tmp_path, progress=False).notes)
+    found = init(tmp_path / "twice.parquet", tmp_path / "run.yaml", dim=4, dedupe=True, overwrite=True)
+    manifest = open_manifest(found.run)
+    assert manifest.ids == [str(row) for row in range(30)]
+    assert check(found.file, tmp_path, progress=False).sound
+    assert len(open_run(train(found.file, ["train.epochs=1"], progress=False)).manifest) == 30
+
+
+def test_the_run_folder_lies_where_it_was_typed(tmp_path, monkeypatch):
+    pq.write_table(vectors(), tmp_path / "clips.parquet")
+    (tmp_path / "pq").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert init("clips.parquet", "pq/r.yaml", folder="pq/run").run.out == str(tmp_path / "pq" / "run")
+    assert init("clips.parquet", "pq/s.yaml").run.out == str(tmp_path / "pq" / "runs" / "clips")
+    assert init("clips.parquet", "pq/t.yaml", folder="~/run").run.out == str(tmp_path / "home" / "run")
+    assert read_run_file("pq/r.yaml", ["out=~/other"]).out == str(tmp_path / "home" / "other")
+    (tmp_path / "home").mkdir()
+    assert init("clips.parquet", "~/u.yaml").file == tmp_path / "home" / "u.yaml"
 
 
 def test_a_group_column_keeps_groups_apart_in_the_split(tmp_path):

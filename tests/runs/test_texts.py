@@ -86,4 +86,4 @@ def test_an_earlier_vocabulary_without_letters_is_noted(tmp_path):
     folder = train(rows, ["train.epochs=1"], progress=False)
     assert load_inputs(folder)["readers"]["words"].keys() == {"kind", "vocabulary"}
     report = evaluate(folder, progress=False, templates=["{}"])
-    assert any("whose reader knows nothing in _ and ⺀" in note for note in report.settings["notes"])
+    assert any("the reader of words cannot read (_ and ⺀)" in note for note in report.settings["notes"])

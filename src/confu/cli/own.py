@@ -29,8 +29,22 @@ def init(
     columns: Annotated[
         str | None, typer.Option(help="The columns to use, with commas; all that seem to hold a modality by default.")
     ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The column of the classes; '' for none, by default guessed, as all four.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="The column of what belongs together, in one part.")] = None,
+    id: Annotated[str | None, typer.Option(help="The column that names the rows.")] = None,
+    split: Annotated[str | None, typer.Option(help="The column that says train, validation or test.")] = None,
+    label_separator: Annotated[
+        str | None, typer.Option(help="What stands between several labels of one cell, e.g. ';'.")
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(help="Texts of a missing cell, with commas; nan, NA, None, ... as pandas by default."),
+    ] = None,
+    dedupe: Annotated[bool, typer.Option(help="Keep the first of the rows that are equal in every modality.")] = False,
     folder: Annotated[
-        str | None, typer.Option(help="The run folder; runs/ and the manifest's name by default.")
+        str | None, typer.Option(help="The run folder; runs/ and the manifest's name, beside the run file, by default.")
     ] = None,
     pretrained: Annotated[
         bool, typer.Option(help="Propose pretrained encoders where there are some, frozen: their features are cached.")
@@ -47,9 +61,13 @@ def init(
     """
     from confu.runs import init as propose
 
-    chosen = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    roles = {"label": label, "group": group, "id": id, "split": split}
     options = {
-        "columns": chosen,
+        "columns": None if columns is None else _names(columns),
+        "roles": {role: column for role, column in roles.items() if column is not None},
+        "label_separator": label_separator,
+        "missing": None if missing is None else _names(missing),
+        "dedupe": dedupe,
         "folder": folder,
         "pretrained": pretrained,
         "dim": dim,
@@ -61,6 +79,8 @@ def init(
     say(f"[bold]{proposal.manifest.address}[/bold]: {len(proposal.manifest)} rows")
     for name, guess in proposal.guesses.items():
         say(f"  {name}: {guess.kind} ({guess.why})", markup=False)
+    for role, column in proposal.roles.items():
+        say(f"  {role}: {column.column} ({column.why})", markup=False)
     for column, why in proposal.unused.items():
         say(f"  not used: {column} ({why})", markup=False, style="dim")
     console.print()
@@ -87,7 +107,7 @@ def check(
     checked = open_all(address, out, workers=workers, allow_outside=allow_outside, progress=progress)
     print_wide(checked.coverage.to_rich())
     for note in checked.notes:
-        say(note)
+        say(f"- {note}", markup=False)
     if checked.sound:
         say(f"All {len(checked.manifest)} rows can be read.")
         return
@@ -228,6 +248,10 @@ def push(
     from confu.inference import load
 
     say(load(run, allow_custom=allow_custom).push_to_hub(repo_id, licence, private=private))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def parse_pairs(texts: list[str] | None, option: str, what: str = "VALUE") -> dict[str, str]:

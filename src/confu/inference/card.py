@@ -23,6 +23,7 @@ _EXAMPLES = {
 }
 _UNSTATED = "unknown"  # what the hub's list of licences calls it
 _MOST_NUMBERS = 60  # rows of the table of numbers
+_TABLE = ("roles", "missing", "label_separator")  # settings of the run file's section `data` that say how it is read
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Facts:
         seed: of the training.
         manifest: the name of the table of its data.
         columns: modality -> the column of the manifest.
+        table: how its cells were understood: `roles`, `missing` and `label_separator` of the run file's section `data`.
         splits: `train`, `validation`, `test` -> rows.
         skipped: rows that were set aside because something in them was broken.
         rows: rows of the splits together.
@@ -46,6 +48,7 @@ class Facts:
     seed: int | None = None
     manifest: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
+    table: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     rows: int | None = None
@@ -69,6 +72,8 @@ def facts_of_run(folder: Path, subsets: Iterable[Subset]) -> Facts:
         try:
             run = yaml.safe_load(file.read_text(encoding="utf-8"))
             facts["columns"] = {name: settings["column"] for name, settings in run["modalities"].items()}
+            data = run.get("data") or {}
+            facts["table"] = {name: data[name] for name in _TABLE if data.get(name) is not None}
             # Only its name: where it lies says something of the machine, and nothing of the data.
             facts["manifest"] = PurePosixPath(str(run["manifest"]).rstrip("/")).name
             facts |= {"method": run.get("method"), "seed": run.get("seed")}

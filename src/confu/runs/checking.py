@@ -1,17 +1,18 @@
 """Open every file of a manifest and list what is broken, before anybody waits for a training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from confu.data.coverage import Coverage, coverage
-from confu.data.manifest import Manifest, read_manifest
+from confu.data.manifest import ColumnRole, Manifest
 from confu.data.media import FILE_KINDS
 from confu.data.readers import build_reader
 from confu.runs.columns import SCALED, proposed_reader, read_sources, readable_sources
 from confu.runs.prepare import open_manifest, prepare
 from confu.runs.problems import Problems
-from confu.runs.proposal import guess_modalities
+from confu.runs.proposal import InitOptions, guess_modalities, read_with_roles
 from confu.runs.rows import assign_rows
 from confu.runs.run_file import RunFile
 from confu.runs.run_yaml import read_run_file
@@ -26,7 +27,7 @@ class Checked:
         problems: what is wrong with it; `problems.to_rich()` shows it.
         coverage: which rows have what.
         listed: the file with every problem; None if there are none.
-        notes: what to know of rows that can be used, e.g. features that are constant.
+        notes: what to know of rows that can be used: how they are split, copies, features that are constant.
     """
 
     manifest: Manifest
@@ -68,8 +69,8 @@ def check(
         run = read_run_file(address)
         manifest = open_manifest(run)
     else:
-        manifest = read_manifest(address, allow_outside=allow_outside)
-        run = _guessed_run(manifest, allow_outside)
+        manifest, roles = read_with_roles(address, InitOptions(allow_outside=allow_outside))
+        run = _guessed_run(manifest, roles, allow_outside)
         training = assign_rows(run, manifest)[0].of("train")
         readers = {
             name: build_reader({**proposed_reader(modality.kind, sources), **_scaled(modality.kind)})
@@ -82,7 +83,7 @@ def check(
     data = run.data.model_copy(update={"workers": workers or run.data.workers})
     prepared = prepare(run.model_copy(update={"data": data}), manifest, readers, progress)
     problems = prepared.problems.with_broken(refused)
-    listed = problems.save(Path(out)) if problems.all else None
+    listed = problems.save(Path(out).expanduser()) if problems.all else None
     return Checked(manifest, problems, coverage(prepared.rows.present), listed, tuple(prepared.notes))
 
 
@@ -91,7 +92,7 @@ def _scaled(kind: str) -> dict[str, Any]:
     return {} if kind in FILE_KINDS else SCALED.get(kind, {})
 
 
-def _guessed_run(manifest: Manifest, allow_outside: bool) -> RunFile:
+def _guessed_run(manifest: Manifest, roles: Mapping[str, ColumnRole], allow_outside: bool) -> RunFile:
     """A run that reads every column that seems to hold a modality, and keeps nothing."""
     modalities = {
         name: {"column": guess.column, "kind": guess.kind, "encoder": "none"}
@@ -99,5 +100,6 @@ def _guessed_run(manifest: Manifest, allow_outside: bool) -> RunFile:
     }
     if not modalities:
         raise ValueError(f"{manifest.address}: no column seems to hold a modality; `confu init` says why")
-    data = {"allow_outside": allow_outside, "cache": False}
+    columns = {role: one.column for role, one in roles.items()}
+    data = {"allow_outside": allow_outside, "cache": False, "roles": columns, "missing": "pandas"}
     return RunFile.model_validate({"manifest": manifest.address, "out": ".", "modalities": modalities, "data": data})

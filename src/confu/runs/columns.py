@@ -3,15 +3,17 @@
 import hashlib
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from confu.data.manifest import ROLES, Manifest, Problem
+from confu.data.manifest import PANDAS_MISSING, ROLES, Manifest, Problem, TableOptions, read_manifest
 from confu.data.manifest.address import FileResolver
-from confu.data.manifest.cells import cells, source_of
+from confu.data.manifest.cells import cells, filled, source_of
 from confu.data.manifest.checking import described
 from confu.data.readers.source import opened
 from confu.runs.run_file import is_taken
@@ -25,6 +27,67 @@ SCALED: dict[str, dict[str, Any]] = {
 _MOST_OPENED = 24  # files of a column that are opened to propose a reader
 _MOST_SECONDS = 10.0  # of a sound, for a reader
 _CELLS = 10_000  # that are Python objects at a time
+
+
+def table_options(data: Mapping[str, Any]) -> TableOptions:
+    """How the cells of a table are understood, from the section `data` of a run file.
+
+    >>> table_options({"missing": ["-"], "group": None})
+    TableOptions(roles=None, missing=('-',), separator=None)
+    """
+    missing = data.get("missing") or ()
+    missing = PANDAS_MISSING if missing == "pandas" else tuple(missing)
+    return TableOptions(data.get("roles"), missing, data.get("label_separator"))
+
+
+def read_like(settings: Mapping[str, Any], address: str | Path, allow_outside: bool) -> Manifest:
+    """Read a table as the section `data` of a run file says; a role whose column it lacks is the column of its name."""
+    options = table_options(settings)
+    table = read_manifest(address, allow_outside, options)
+    names = table.table.column_names
+    roles = {role: column if column in names else role for role, column in (options.roles or {}).items() if column}
+    if options.roles is None or roles.items() <= options.roles.items():
+        return table
+    return read_manifest(address, allow_outside, replace(options, roles={**options.roles, **roles}))
+
+
+def first_equal_rows(manifest: Manifest, columns: Sequence[str]) -> np.ndarray:
+    """(n,) the first row whose cells in these columns are equal to those of each row; files are equal by their names.
+
+    A row that is empty in all of them equals none but itself.
+
+    >>> table = pa.table({"a": ["x", "y", "x", ""], "b": [1, 1, 1, None]})
+    >>> first_equal_rows(Manifest("/a.csv", "/", table), ["a", "b"]).tolist()
+    [0, 1, 0, 3]
+    """
+    codes = np.full((len(manifest), len(columns)), -1)
+    for position, name in enumerate(columns):
+        column = manifest.column(name)
+        mask = np.array(filled(column))
+        if pa.types.is_nested(column.type) or pa.types.is_large_binary(column.type):
+            number: dict[bytes, int] = {}
+            values = [number.setdefault(_cell_digest(cell), len(number)) for cell in _each_cell(column)]
+        else:
+            values = column.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        codes[:, position] = np.where(mask, values, -1)
+    empty = (codes == -1).all(axis=1)
+    codes = np.column_stack([codes, np.where(empty, np.arange(len(codes)), -1)])
+    _, first, inverse = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+    return first[inverse.reshape(-1)]
+
+
+def copies_note(manifest: Manifest, columns: Sequence[str], parts: Sequence[str | None]) -> str | None:
+    """What to say of rows that are equal to earlier ones, and of those that lie in another part than these."""
+    first = first_equal_rows(manifest, columns)
+    copies = np.flatnonzero(first != np.arange(len(first)))
+    if not len(copies):
+        return None
+    apart = sum(parts[row] != parts[int(first[row])] for row in copies.tolist())
+    leak = f", and {apart:,} of these lie in another part of the split, so that the test holds what was learned"
+    return (
+        f"{len(copies):,} of {len(first):,} rows are equal to an earlier one in every modality{leak if apart else ''}. "
+        "data.dedupe: true (confu init --dedupe) keeps the first of each"
+    )
 
 
 def read_sources(manifest: Manifest, column: str, kind: str, rows: Sequence[int]) -> tuple[list[Any], list[Problem]]:
@@ -64,21 +127,35 @@ def cell_problem(manifest: Manifest, row: int, column: str, kind: str, source: o
 
 def manifest_digest(manifest: Manifest, columns: Sequence[str]) -> str:
     """SHA-256 of the cells of some columns, of ids and of labels. Files are not opened."""
-    names = [name for name in ROLES if name in manifest.table.column_names] + list(columns)
+    names = [*map(manifest.role_column, ROLES), *columns]
     hasher = hashlib.sha256()
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(name for name in names if name is not None):
         column = manifest.column(name)
         hasher.update(f"column {name!r} {len(column)}".encode())
-        for start in range(0, len(column), _CELLS):
-            for cell in cells(column.slice(start, _CELLS)):
-                head, content = repr(cell), b""
-                if isinstance(cell, np.ndarray):
-                    head, content = f"array {cell.dtype} {cell.shape}", np.ascontiguousarray(cell).tobytes()
-                elif isinstance(cell, bytes):
-                    head, content = f"bytes {len(cell)}", cell
-                hasher.update(f"{len(head)} {head}".encode())
-                hasher.update(content)
+        for cell in _each_cell(column):
+            _add_cell(hasher, cell)
     return hasher.hexdigest()
+
+
+def _each_cell(column: pa.ChunkedArray) -> Iterator[Any]:
+    for start in range(0, len(column), _CELLS):
+        yield from cells(column.slice(start, _CELLS))
+
+
+def _cell_digest(cell: Any) -> bytes:
+    hasher = hashlib.sha256()
+    _add_cell(hasher, cell)
+    return hasher.digest()
+
+
+def _add_cell(hasher: Any, cell: Any) -> None:
+    head, content = repr(cell), b""
+    if isinstance(cell, np.ndarray):
+        head, content = f"array {cell.dtype} {cell.shape}", np.ascontiguousarray(cell).tobytes()
+    elif isinstance(cell, bytes):
+        head, content = f"bytes {len(cell)}", cell
+    hasher.update(f"{len(head)} {head}".encode())
+    hasher.update(content)
 
 
 def class_names_of(labels: Iterable[str | None]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from confu.checks import check_known
-from confu.data.manifest import Manifest, Problem, read_manifest
+from confu.data.manifest import Manifest, Problem
 from confu.data.readers.text import count_cut, warn_of_cut
 from confu.files import written_whole
 from confu.inference import embed
@@ -26,7 +26,7 @@ from confu.inference.reading import read_batches
 from confu.inference.shards import claim_shards, missing_shards, shard_name, shard_range
 from confu.nn.layers import check_positive
 from confu.plan import Subset
-from confu.runs.columns import cell_problem, class_names_of, manifest_digest, read_sources
+from confu.runs.columns import cell_problem, class_names_of, manifest_digest, read_like, read_sources
 from confu.runs.rows import class_numbers
 
 SKIPPED = "skipped.csv"
@@ -126,11 +126,11 @@ def embed_manifest(
     """
     opts = options or EmbedOptions(**changes)
     rank, count, local_rank = _process()
-    folder = Path(out)
+    folder = Path(out).expanduser()
     device = opts.device or (f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
-    table = read_manifest(manifest, opts.allow_outside)
-    _check_ids(table.ids)
     embedder = load(run, device=device, allow_custom=opts.allow_custom)
+    table = read_like(embedder.parts.facts.table, manifest, opts.allow_outside)
+    _check_ids(table.ids)
     columns, subsets = choose_columns(embedder, table, opts)
     classes = None
     if table.labels is not None:  # the model's, and behind them those that only this manifest has
@@ -177,12 +177,12 @@ def choose_columns(
     Raises:
         ValueError: for an unknown modality, column or subset, or if no modality or subset has its columns.
     """
-    requested = dict(options.columns or {})
+    requested, names = dict(options.columns or {}), manifest.table.column_names
     for name, column in requested.items():
         check_known("modality", name, embedder.modalities)
-        check_known(f"{manifest.address}: column", column, manifest.columns)
+        check_known(f"{manifest.address}: column", column, names)
     own = {name: embedder.parts.facts.columns.get(name, name) for name in embedder.modalities} | requested
-    columns = {name: column for name, column in own.items() if column in manifest.columns}
+    columns = {name: column for name, column in own.items() if column in names}
     if not columns:
         raise ValueError(
             f"{manifest.address}: has none of the columns {', '.join(own.values())} that the model's modalities come "

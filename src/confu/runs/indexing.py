@@ -10,7 +10,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import torch
 
 from confu.checks import check_known
-from confu.data.manifest import ROLES, Manifest, read_manifest
+from confu.data.manifest import Manifest, TableOptions, read_manifest
 from confu.data.manifest.address import full_address
 from confu.data.manifest.cells import filled
 from confu.data.media import format_of
@@ -33,7 +33,7 @@ from confu.index.items import Items
 from confu.inference.embedder import Embedder, load
 from confu.inference.shards import missing_shards, read_settings, shard_name, shard_range
 from confu.plan import Subset
-from confu.runs.columns import manifest_digest, read_sources
+from confu.runs.columns import manifest_digest, read_like, read_sources
 from confu.runs.embedding import EmbeddedManifest, EmbedOptions, choose_columns, embed_manifest
 
 WORK, MEDIA = ".embedding", "media"
@@ -108,7 +108,7 @@ def index_manifest(
         ValueError: if the index is of another model or another process writes it, an id is there, or a row cannot be
             read. What is embedded by then is kept for the next try.
     """
-    folder, opts, embed = Path(out), options or IndexOptions(), embed or EmbedOptions()
+    folder, opts, embed = Path(out).expanduser(), options or IndexOptions(), embed or EmbedOptions()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("confu index is one process; start it without torchrun")
     embedder = load(run, allow_custom=embed.allow_custom)
@@ -118,7 +118,7 @@ def index_manifest(
             "one embedding exist. Train with confu or clip to search"
         )
     stored = read_catalog(folder) if (folder / FILE).exists() else None
-    table = read_manifest(manifest, embed.allow_outside)
+    table = read_like(embedder.parts.facts.table, manifest, embed.allow_outside)
     embed = _in_stored_subsets(folder, stored, embedder, table, embed)
     columns, subsets = choose_columns(embedder, table, embed)
     embed = replace(embed, columns=columns, subsets=subsets)
@@ -215,7 +215,7 @@ def check_fresh(folder: Path | str, allow_custom: bool = False, **options: Any) 
         stale.append(f"the model cannot be had ({error})")
     for entry in about.source.get("manifests", []):
         try:
-            table = read_manifest(entry["manifest"], entry["allow_outside"])
+            table = read_manifest(entry["manifest"], entry["allow_outside"], TableOptions(**entry.get("table", {})))
             digest = manifest_digest(table, entry["cells"])
         except ValueError as error:
             stale.append(f"the manifest {entry['manifest']} is not as it was ({error})")
@@ -354,6 +354,7 @@ def _manifest_entry(
     return {
         "manifest": table.address,
         "allow_outside": table.allow_outside,
+        "table": asdict(table.options),
         "rows": len(table),
         "skipped": made.skipped or 0,
         "columns": dict(columns),
@@ -374,7 +375,7 @@ def _keep_skipped(work: Path, folder: Path) -> None:
 def _metadata_columns(manifest: Manifest, modalities: Sequence[str], requested: Sequence[str] | None) -> list[str]:
     """The columns that become metadata: those requested, or all that can be stored and are no modality."""
     table = manifest.table
-    others = {one.name: one.type for one in table.schema if one.name != "id"}
+    others = {one.name: one.type for one in table.schema if one.name != manifest.role_column("id")}
     unfit = {
         name: kind
         for name, kind in others.items()
@@ -403,11 +404,12 @@ def _metadata_table(manifest: Manifest, names: Sequence[str]) -> pa.Table:
         ValueError: naming the column, if a value cannot be stored.
     """
     roles = {"label": manifest.labels, "split": manifest.splits, "group": manifest.groups}
+    texts = {manifest.role_column(role): values for role, values in roles.items() if values is not None}
     columns = {}
     for name in names:
         column = manifest.column(name)
-        if name in ROLES and not pa.types.is_nested(column.type):
-            columns[name] = pa.array(roles[name], pa.string())
+        if name in texts:
+            columns[name] = pa.array(texts[name], pa.string())
         else:
             columns[name] = pc.if_else(pa.array(filled(column)), column, pa.scalar(None, column.type))
     try:

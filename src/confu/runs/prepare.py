@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
@@ -17,7 +18,7 @@ from confu.data.readers import Reader, build_reader
 from confu.data.readers.text import limit_lengths, warn_of_cut
 from confu.inference.model_folder import INPUTS, load_inputs
 from confu.models import MultimodalModel, load_model
-from confu.runs.columns import class_names_of
+from confu.runs.columns import class_names_of, copies_note, first_equal_rows, table_options
 from confu.runs.decode import Decoded, decode
 from confu.runs.inputs import build_inputs
 from confu.runs.problems import Problems, find_table_problems, set_aside
@@ -98,11 +99,20 @@ def open_manifest(run: RunFile) -> Manifest:
     Raises:
         ValueError: as `read_manifest`; or for a column or a group that it does not have, with the nearest name.
     """
-    manifest = read_manifest(run.manifest, allow_outside=run.data.allow_outside)
+    options = table_options(run.data.model_dump())
+    manifest = read_manifest(run.manifest, run.data.allow_outside, options)
+    names = manifest.table.column_names
+    for role, column in (options.roles or {}).items():
+        if column is not None:
+            check_known(f"data.roles.{role}: {manifest.address} has the column", column, names)
     for name, modality in run.modalities.items():
-        check_known(f"modalities.{name}.column: {manifest.address} has the column", modality.column, manifest.columns)
+        check_known(f"modalities.{name}.column: {manifest.address} has the column", modality.column, names)
     if run.data.group == "group" and manifest.groups is None:
-        raise ValueError(f"data.group: {manifest.address} has no column 'group'; add it, or set data.group to null")
+        column = "no column 'group'" if options.roles is None else "no group in data.roles"
+        raise ValueError(f"data.group: {manifest.address} has {column}; add it, or set data.group to null")
+    if run.data.dedupe:
+        first = first_equal_rows(manifest, [modality.column for modality in run.modalities.values()])
+        manifest = manifest.take(np.unique(first).tolist())
     return manifest
 
 
@@ -126,6 +136,8 @@ def prepare(
         ValueError: for a reader or an encoder that does not fit; what is wrong with rows and columns is returned.
     """
     rows, notes = assign_rows(run, manifest)
+    if note := copies_note(manifest, [modality.column for modality in run.modalities.values()], rows.parts):
+        notes.append(note)
     problems = find_table_problems(run, manifest, rows)
     if problems.columns:  # no reader can be made for an empty column
         return Prepared(run, manifest, rows, notes, problems, {}, {}, {})

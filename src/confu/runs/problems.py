@@ -72,10 +72,11 @@ def find_table_problems(run: RunFile, manifest: Manifest, rows: RowTable) -> Pro
     # An unknown split is reported by its name, not as a row without a part.
     named = manifest.splits or [None] * len(manifest)
     found = check_labels(manifest, [part or named[row] for row, part in enumerate(rows.parts)])
+    label = manifest.role_column("label")
     return Problems(
-        broken=tuple(one for one in found if one.row >= 0 and one.column != "label"),
+        broken=tuple(one for one in found if one.row >= 0 and one.column != label),
         columns=tuple(one for one in found if one.row < 0 and one.column in used),
-        notes=tuple(one for one in found if one.row >= 0 and one.column == "label"),
+        notes=tuple(one for one in found if one.row >= 0 and one.column == label),
     )
 
 

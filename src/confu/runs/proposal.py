@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,20 @@ import numpy as np
 
 from confu.checks import check_known
 from confu.data.coverage import Coverage, coverage
-from confu.data.manifest import ColumnGuess, Manifest, guess_columns, read_manifest, unread_columns
+from confu.data.manifest import (
+    PANDAS_MISSING,
+    ROLES,
+    ColumnGuess,
+    ColumnRole,
+    Manifest,
+    TableOptions,
+    assign_splits,
+    find_roles,
+    guess_columns,
+    read_manifest,
+    unread_columns,
+    why_no_modality,
+)
 from confu.data.media import FILE_KINDS
 from confu.files import written_whole
 from confu.nn.encoders.registry import ENCODERS, proposed_encoder
@@ -20,6 +34,7 @@ from confu.runs.columns import (
     SCALED,
     class_names_of,
     constant_features,
+    copies_note,
     has_inner_capitals,
     modality_name,
     proposed_reader,
@@ -31,6 +46,8 @@ from confu.runs.run_file import RunFile
 from confu.runs.run_yaml import read_run_file, to_yaml
 
 _REPEATED = 0.5  # with fewer distinct texts than this share of the rows, texts are captions that repeat
+_SEEN_ONCE = 0.9  # with more classes than this share that have one row, labels are hardly classes
+_FEWEST_ROWS = 4
 _COMMENT_COLUMN = 48
 _LOOKED_AT = 1000  # rows of vectors and sequences that are searched for constant features
 _TEMPLATE = "run_template.yaml"
@@ -45,6 +62,7 @@ class Proposal:
         file: where they were written.
         text: what was written.
         manifest: the table.
+        roles: of the columns that are ids, labels, splits or groups, and what says so.
         guesses: modality -> what its column seems to be.
         unused: column -> why it is no modality.
         coverage: which rows have what.
@@ -56,6 +74,7 @@ class Proposal:
     file: Path
     text: str
     manifest: Manifest
+    roles: dict[str, ColumnRole]
     guesses: dict[str, ColumnGuess]
     unused: dict[str, str]
     coverage: Coverage
@@ -69,7 +88,11 @@ class InitOptions:
 
     Attributes:
         columns: those to use; by default all that seem to hold a modality.
-        folder: the run folder, relative to the run file; by default `runs/` and the manifest's name.
+        roles: columns of the id, label, split and group; "" for none. By default those that `find_roles` finds.
+        label_separator: between several labels of one cell; None: a text is one label.
+        missing: texts that mean a missing cell; by default those that pandas reads so.
+        dedupe: of rows that are equal in every modality, keep the first only.
+        folder: the run folder; by default `runs/` and the manifest's name, beside the run file.
         pretrained: propose pretrained encoders, where there are any, in place of small ones that learn from scratch.
         dim: size of an embedding.
         seed: of the run.
@@ -78,6 +101,10 @@ class InitOptions:
     """
 
     columns: Sequence[str] | None = None
+    roles: Mapping[str, str] | None = None
+    label_separator: str | None = None
+    missing: Sequence[str] | None = None
+    dedupe: bool = False
     folder: str | None = None
     pretrained: bool = False
     dim: int = 128
@@ -97,10 +124,10 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
     Raises:
         ValueError: as `read_manifest`; for an unknown column, fewer than two modalities, or a file that is there.
     """
-    opts, out = InitOptions(**options), Path(out)
+    opts, out = InitOptions(**options), Path(out).expanduser()
     if out.exists() and not opts.overwrite:
         raise ValueError(f"{out} is there already; give another name, or --overwrite")
-    table = read_manifest(manifest, allow_outside=opts.allow_outside)
+    table, roles = read_with_roles(manifest, opts)
     guesses, unused = guess_modalities(table, opts.columns)
     if len(guesses) < 2:
         why = "; ".join(f"{column!r}: {text}" for column, text in unused.items()) or "there are no others"
@@ -110,29 +137,40 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
         )
     present = coverage({name: table.present(guess.column) for name, guess in guesses.items()})
     kind, plan = _proposed_plan(list(guesses))
-    group, group_comment, notes = _proposed_group(table, guesses)
+    notes = [
+        f"{count:,} cells of {column!r} say {text!r}, and are missing."
+        for (column, text), count in table.emptied.items()
+    ]
+    notes += _label_notes(table)
+    notes += _repeated_texts(table, guesses)
     notes += _constant_notes(table, guesses)
     sparse = sparse_terms(plan, present)
     if sparse:
         few = ", ".join(sparse[:3]) + (", ..." if len(sparse) > 3 else "")
         notes.append(f"Few rows are complete for {few}: sampling is balanced, so that each batch has some.")
-    apart = ", no group in two of them" if table.groups is not None else "; a column split would decide instead"
-    training, split_comment = int(0.8 * len(table)), f"train, validation, test: drawn at random{apart}"
-    if table.splits is not None:
-        training, split_comment = table.splits.count("train"), "not used: the column split says it"
-    size = training_size(max(2, training))
+    shares = _proposed_shares(table)
+    parts, split_comment = assign_splits(table, opts.seed, shares)
+    training = parts.count("train")
+    notes += _split_notes(table, parts)
+    copies = copies_note(table, [guess.column for guess in guesses.values()], parts)
+    notes += [f"{copies}."] if copies and not opts.dedupe else []
+    size = training_size(training)
     address = table.address
-    stem = address.partition("::")[0].rstrip("/").rpartition("/")[2].split(".")[0] or "run"
+    stem = address.partition("::")[0].rstrip("/").rpartition("/")[2].split(".")[0].strip("*") or "run"
     text = _render(
         manifest=address if "://" in address else os.path.relpath(address, out.absolute().parent),
         file=out.name,
-        out=opts.folder or f"runs/{stem}",
+        out=f"runs/{stem}" if opts.folder is None else _from_file(opts.folder, out),
         seed=opts.seed,
         dim=opts.dim,
         allow_outside=opts.allow_outside,
         rows=len(table),
         notes=notes,
-        roles=_roles(table),
+        roles=_role_lines(table, roles),
+        role_columns={role: roles[role].column if role in roles else None for role in ROLES},
+        label_separator=opts.label_separator,
+        missing="pandas" if opts.missing is None else list(opts.missing),
+        dedupe=opts.dedupe,
         coverage_lines=_coverage_lines(present),
         modalities={name: _proposed_modality(table, guess, opts) for name, guess in guesses.items()},
         guesses=guesses,
@@ -140,16 +178,16 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
         unused=unused,
         kind=kind,
         plan=plan,
-        group=group,
-        group_comment=group_comment,
-        split_comment=split_comment,
+        group="group" if "group" in roles else None,
+        shares=shares,
+        split_comment=split_comment or "not used: the split column says it",
         size=size,
-        steps=max(2, training) // size["batch_size"],
+        steps=training // size["batch_size"],
         sparse=sparse,
     )
     with written_whole(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return Proposal(read_run_file(out), out, text, table, guesses, unused, present, plan, tuple(notes))
+    return Proposal(read_run_file(out), out, text, table, roles, guesses, unused, present, plan, tuple(notes))
 
 
 def _render(**values: Any) -> str:
@@ -173,22 +211,41 @@ def _render(**values: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
+def read_with_roles(address: str | Path, opts: InitOptions) -> tuple[Manifest, dict[str, ColumnRole]]:
+    """The table as the run file will have it read, and the columns that have a role in it."""
+    given = dict(opts.roles or {})
+    missing = PANDAS_MISSING if opts.missing is None else tuple(opts.missing)
+    named = {role: given.get(role, role) or None for role in ROLES}
+    table = read_manifest(address, opts.allow_outside, TableOptions(named, missing, opts.label_separator))
+    roles = find_roles(table, given)
+    found = {role: roles[role].column if role in roles else None for role in ROLES}
+    if all(found[role] == table.role_column(role) for role in ROLES):
+        return table, roles
+    return read_manifest(address, opts.allow_outside, TableOptions(found, missing, opts.label_separator)), roles
+
+
 def guess_modalities(
     table: Manifest, columns: Sequence[str] | None = None
 ) -> tuple[dict[str, ColumnGuess], dict[str, str]]:
-    """The columns that can be modalities, by modality name, and why the others are not used."""
+    """The columns that can be modalities, by modality name, and why the others are not used.
+
+    Without `columns` a category, codes and row numbers are none, see `why_no_modality`.
+    """
     for column in columns or ():
-        check_known(f"{table.address}: column", column, table.columns)
-    unused = dict(unread_columns(table))
+        check_known(f"{table.address}: column", column, table.table.column_names)
+    names = list(dict.fromkeys([*table.columns, *(columns or ())]))
+    unused = dict(unread_columns(table, names))
     guesses: dict[str, ColumnGuess] = {}
-    for column, guess in guess_columns(table).items():
+    for column, guess in guess_columns(table, names).items():
         if columns and column not in columns:
             unused[column] = "not among those that were asked for"
         elif guess.filled < 2:
             unused[column] = "one cell is filled" if guess.filled else "every cell is empty"
+        elif not columns and guess.kind in ("text", "number") and (why := why_no_modality(table, column)) is not None:
+            unused[column] = why
         else:
             guesses[modality_name(column, list(guesses))] = guess
-    return guesses, unused
+    return guesses, {column: unused[column] for column in names if column in unused}
 
 
 def training_size(rows: int, workload: int = 600) -> dict[str, int]:
@@ -233,21 +290,71 @@ def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -
     return {**settings, "encoder": encoder}
 
 
-def _proposed_group(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> tuple[str | None, str, list[str]]:
-    """`data.group`, its comment, and notes."""
-    if table.groups is not None:
-        return "group", "rows of one group are no negatives of one another; null: they are", []
-    for name, guess in guesses.items():
-        if guess.kind != "text":
-            continue
-        distinct = len(set(readable_sources(table, guess.column, "text", range(len(table)))))
-        if distinct < _REPEATED * guess.filled:
-            note = (
-                f"Only {distinct:,} of {guess.filled:,} texts in {guess.column!r} differ: rows with the same one "
-                "are one group, and no negatives of one another."
-            )
-            return name, "rows with the same text are one group; null: each stands for itself", [note]
-    return None, "'group' (a column of that name), or a text modality: rows with one text", []
+def _repeated_texts(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:
+    """Notes on the texts that stand in many rows."""
+    notes = []
+    for guess in guesses.values():
+        if guess.kind == "text":
+            distinct = len(set(readable_sources(table, guess.column, "text", range(len(table)))))
+            if distinct < _REPEATED * guess.filled:
+                notes.append(
+                    f"Only {distinct:,} of {guess.filled:,} texts in {guess.column!r} differ: rows with the same one "
+                    "are right answers of one another (loss.equal_inputs)."
+                )
+    return notes
+
+
+def _proposed_shares(table: Manifest) -> list[float]:
+    """`data.shares`: of so few rows that a part would be too small, at least two to choose the epoch by."""
+    usual, rows = [0.8, 0.1, 0.1], len(table)
+    if rows < _FEWEST_ROWS:
+        raise ValueError(
+            f"{table.address}: holds {rows} rows; at least {_FEWEST_ROWS} are needed: two to learn from, and two "
+            "to choose the epoch by"
+        )
+    if table.splits is not None or rows >= 20:
+        return usual
+    others = round(2 / rows, 4)
+    return [round(1 - 2 * others, 4), others, others] if rows >= 6 else [round(1 - others, 4), others, 0.0]
+
+
+def _split_notes(table: Manifest, parts: Sequence[str | None]) -> list[str]:
+    """Notes on parts of the split that have no rows."""
+    if "train" not in parts:
+        raise ValueError(
+            f"{table.address}: no row is for training, by the column {table.role_column('split')!r}; name another "
+            "column with --split COLUMN, or none with --split ''"
+        )
+    if "test" in parts:
+        return []
+    return [
+        "No row is for the test: `confu evaluate` has none to measure. Evaluate the validation rows (--part "
+        "validation), or add test rows."
+    ]
+
+
+def _label_notes(table: Manifest) -> list[str]:
+    """Notes on labels that can hardly be classes."""
+    if table.label_sets is None:
+        return []
+    column, counts = table.role_column("label"), Counter(label for row in table.label_sets for label in row)
+    if not counts:
+        return [f"Every label in {column!r} is missing: the report will have no classes."]
+    if len(counts) == 1:
+        return [f"Every label in {column!r} is {next(iter(counts))!r}: with one class nothing is classified."]
+    once = sum(count == 1 for count in counts.values())
+    if once < _SEEN_ONCE * len(counts):
+        return []
+    return [
+        f"{once:,} of {len(counts):,} classes in {column!r} have one row, which is not both in training and in test. "
+        "Does the column name the rows? --label COLUMN chooses another column."
+    ]
+
+
+def _from_file(folder: str, out: Path) -> str:
+    """A folder as it is typed, from the working directory, for a run file: relative to that, or absolute as it is."""
+    path = Path(folder).expanduser()
+    return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), out.absolute().parent)
 
 
 def _constant_notes(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:
@@ -278,21 +385,25 @@ def _encoder_comment(kind: str) -> str:
     return next((row.note for row in ENCODERS.values() if kind in row.proposed), "")
 
 
-def _roles(table: Manifest) -> list[str]:
+def _role_lines(table: Manifest, roles: Mapping[str, ColumnRole]) -> list[str]:
     """What the columns hold that are no modality."""
-    roles = []
-    if "id" in table.table.column_names:
-        roles.append("id names the rows.")
-    if table.labels is not None:
-        classes = class_names_of(table.labels)
+    lines = []
+    if "id" in roles:
+        lines.append(f"{roles['id'].column} names the rows.")
+    if table.label_sets is not None:
+        classes = class_names_of(label for row in table.label_sets for label in row)
         some = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-        roles.append(f"label holds {len(classes):,} classes ({some}); the report asks for them, training does not.")
+        several = ", several a row" if table.has_label_sets else ""
+        lines.append(
+            f"{roles['label'].column} holds {len(classes):,} classes{several} ({some}); the report asks for them, "
+            "training does not."
+        )
     if table.splits is not None:
         counts = ", ".join(f"{table.splits.count(part):,} {part}" for part in dict.fromkeys(table.splits) if part)
-        roles.append(f"split says which rows are for what: {counts}.")
+        lines.append(f"{roles['split'].column} says which rows are for what: {counts}.")
     if table.groups is not None:
-        roles.append(f"group holds {len(set(table.groups)):,} groups.")
-    return roles
+        lines.append(f"{roles['group'].column} holds {len(set(table.groups)):,} groups.")
+    return lines
 
 
 def _coverage_lines(present: Coverage) -> list[str]:

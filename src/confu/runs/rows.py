@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from confu.data.manifest import Manifest, Problem, split_rows
+from confu.data.manifest import Manifest, Problem, assign_splits
 from confu.files import written_whole
 from confu.runs.run_file import RunFile, run_plan
 
@@ -101,30 +101,15 @@ class RowTable:
 def assign_rows(run: RunFile, manifest: Manifest) -> tuple[RowTable, list[str]]:
     """Which row is learned from, which chooses the epoch, and which is kept for the test.
 
-    The column `split` decides; where there is none, rows are drawn at random, and no group straddles two parts. Where
+    The split column decides; where there is none, rows are drawn at random, and no group straddles two parts. Where
     that column has no validation rows, they are taken from the training rows in the same way.
 
     Returns:
         the rows, those whose split is empty or unknown without a part; and notes on how they were split.
     """
-    groups, shares = manifest.groups, tuple(run.data.shares)
     present = {name: torch.as_tensor(manifest.present(modality.column)) for name, modality in run.modalities.items()}
-    together = "" if groups is None else ", no group in two of them"
-    if manifest.splits is None:
-        drawn = split_rows(groups, len(manifest), run.seed, shares)
-        return RowTable(tuple(manifest.ids), tuple(drawn), present), [f"rows were split at random{together}"]
-    parts = [part if part in PARTS else None for part in manifest.splits]
-    notes = []
-    if "validation" not in parts:
-        training = [row for row, part in enumerate(parts) if part == "train"]
-        whole = shares[0] + shares[1]
-        own = None if groups is None else [groups[row] for row in training]
-        drawn = split_rows(own, len(training), run.seed, (shares[0] / whole, shares[1] / whole, 0.0))
-        for row, part in zip(training, drawn):
-            parts[row] = part
-        taken = drawn.count("validation")
-        notes.append(f"the column split has no validation rows: {taken} were taken from train{together}")
-    return RowTable(tuple(manifest.ids), tuple(parts), present), notes
+    parts, note = assign_splits(manifest, run.seed, run.data.shares)
+    return RowTable(tuple(manifest.ids), tuple(parts), present), [note] if note else []
 
 
 def check_sizes(run: RunFile, rows: RowTable) -> None:

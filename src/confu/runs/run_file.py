@@ -111,11 +111,29 @@ class LossSettings(_Section):
     )
 
 
+class RoleSettings(_Section):
+    """The columns that are no modality; a null: there is none."""
+
+    id: str | None = Field(default=None, description="names of the rows, each once")
+    label: str | None = Field(default=None, description="classes, for the report")
+    split: str | None = Field(default=None, description="train, validation or test")
+    group: str | None = Field(default=None, description="rows that belong together, in one split")
+
+
 class DataSettings(_Section):
-    """Gaps, groups, broken rows, and how the files are read."""
+    """Which column is what, gaps, groups, broken rows, and how the files are read."""
+
+    roles: RoleSettings | None = Field(
+        default=None, description="columns that are no modality; null: those named id, label, split and group"
+    )
+    label_separator: str | None = Field(default=None, min_length=1, description="between several labels of one cell")
+    missing: Literal["pandas"] | list[str] | None = Field(
+        default=None, description="texts that mean a missing cell; pandas: nan, NA, None, null, ... as pandas has it"
+    )
+    dedupe: bool | None = Field(default=None, description="true: of rows equal in every modality the first is kept")
 
     gaps: Literal["mask", "drop", "zeros"] = Field(default="mask", description="what a missing modality means")
-    group: str | None = Field(default=None, description="'group' (that column), or a text modality's name")
+    group: str | None = Field(default=None, description="'group' (the column of that role), or a text modality's name")
     on_error: Literal["stop", "skip"] = Field(default="stop", description="what broken rows do")
     cache: str | Literal[False] | None = Field(
         default=None, description="folder of decoded files; false: decode each time"

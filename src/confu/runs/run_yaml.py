@@ -145,7 +145,7 @@ def read_run_file(path: str | Path, sets: Sequence[str] = ()) -> RunFile:
     Raises:
         ValueError: listing every mistake with the path of its key, its line, and the nearest key to an unknown one.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"{path}: there is no such run file; `confu init MANIFEST` writes one")
     try:
@@ -159,7 +159,7 @@ def read_run_file(path: str | Path, sets: Sequence[str] = ()) -> RunFile:
     if run is None:
         count = f"{len(mistakes)} mistakes" if len(mistakes) > 1 else "a mistake"
         raise ValueError(f"{path} has {count}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
-    return _map_paths(run, lambda text: os.path.normpath(path.parent.absolute() / text))
+    return _map_paths(run, lambda text: os.path.normpath(path.parent.absolute() / Path(text).expanduser()))
 
 
 def with_sets(run: RunFile, sets: Sequence[str]) -> RunFile:
@@ -274,7 +274,7 @@ def _map_paths(run: RunFile, change: Callable[[str], str]) -> RunFile:
         update["start_from"] = change(run.start_from)
     for name, modality in run.modalities.items():
         encoder = modality.encoder
-        if isinstance(encoder, str) and encoder.startswith((".", "/")):
+        if isinstance(encoder, str) and encoder.startswith((".", "/", "~")):
             modality = modality.model_copy(update={"encoder": change(encoder)})
         update["modalities"][name] = modality
     return run.model_copy(update=update)

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from confu.data.coverage import coverage
-from confu.data.manifest import Manifest
+from confu.data.manifest import ROLES, Manifest
 from confu.distributed import rank, wait
 from confu.files import write_json
 from confu.inference.model_folder import record_fingerprint, save_inputs
@@ -126,7 +126,7 @@ def description(run: RunFile, manifest: Manifest) -> dict[str, Any]:
     settings = run.model_dump(exclude={"manifest": True, "out": True, "train": True, "data": {"cache", "workers"}})
     if run.loss.equal_inputs == "negatives":  # earlier runs began without the setting, and go on
         del settings["loss"]["equal_inputs"]
-    columns = [name for name in ("id", "label", "split", "group") if name in manifest.table.column_names]
+    columns = [name for name in map(manifest.role_column, ROLES) if name is not None]
     columns += [modality.column for modality in run.modalities.values()]
     digest = hashlib.sha256()
     for name in columns:

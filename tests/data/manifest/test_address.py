@@ -23,6 +23,21 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path, path, why, remote):
     FileResolver(base, allow_outside=True)(path)
 
 
+def test_absolute_paths_and_those_from_home_are_followed_inside(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path)
+    resolve = FileResolver(str(tmp_path / "data"))
+    for path in (str(tmp_path / "data" / "a.png"), "~/data/a.png", "~/data/x/../a.png"):
+        assert resolve(path) == str(tmp_path / "data" / "a.png")
+    for path in ("~/a.png", str(tmp_path / "data" / ".." / "a.png"), str(tmp_path / "data" / "link" / "a.png")):
+        with pytest.raises(ValueError, match=r"it is absolute.*--allow-outside"):
+            resolve(path)
+    # The folder of a link's ".." is not the one that its text says: what is checked is what is opened.
+    assert resolve(f"{tmp_path}/data/link/../a.png") == str(tmp_path / "data" / "a.png")
+    assert full_address("~/data") == str(tmp_path / "data")
+
+
 def test_a_web_servers_escaped_dots_are_refused():
     with pytest.raises(ValueError, match="above it"):
         FileResolver("https://host/data")("%2e%2e/secret.png")

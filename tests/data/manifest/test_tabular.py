@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from confu.data.manifest import read_manifest
+from confu.data.manifest import PANDAS_MISSING, TableOptions, read_manifest
 
 from .stand_ins import write
 
@@ -57,7 +57,7 @@ def test_csv_with_a_mark_at_its_start_is_read(tmp_path):
         ("a,b\n1,2\n1,2,3\n", "not readable as CSV.*#3: Expected 2 columns, got 3"),
         ("a,a\n1,2\n", "two columns are named 'a'"),
         (",a\n0,x\n", "column 0 has no name.*index=False"),
-        (b"a\n\xff\xfe\n", "not readable as CSV in UTF-8"),
+        (b"a,b\nx,1\ncaf\xe9,2\n", "line 3 has the byte 0xe9, 'é' in Western Windows; save the table as UTF-8"),
         ("", "not readable as CSV"),
         ("a\n", "holds no rows"),
         ("id,label\n1,2\n", "holds no modality, only id, label"),
@@ -167,7 +167,64 @@ def test_a_parquet_file_that_was_cut_short_is_named(tmp_path):
         read_manifest(tmp_path / "clips.parquet")
 
 
-def test_a_list_is_no_label(tmp_path):
-    clips = read_lines(tmp_path, {"label": [1], "n": 1})
-    with pytest.raises(ValueError, match="row 0, column 'label': expected one name or number"):
-        _ = clips.labels
+def test_lists_and_separated_texts_are_several_labels(tmp_path):
+    clips = read_lines(tmp_path, {"label": [1, 3], "n": 1}, {"label": [], "n": 2})
+    assert clips.labels is None
+    assert clips.label_sets == [("1", "3"), ()]
+    path = write(tmp_path / "clips.csv", "label,n\na; b ;a,1\nnan,2\n")
+    clips = read_manifest(path, options=TableOptions(missing=["nan"], separator=";"))
+    assert clips.label_sets == [("a", "b"), ()]
+    clips = read_lines(tmp_path, {"label": [0.5, 1.5], "n": 1})
+    with pytest.raises(ValueError, match="a list of the names or numbers of classes; got a list of double"):
+        _ = clips.label_sets
+
+
+@pytest.mark.parametrize("mark, name", [(";", "clips.csv"), ("\t", "clips.csv"), ("\t", "clips.tsv")])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_semicolons_tabs_and_utf16_are_read(tmp_path, mark, name, encoding):
+    rows = [["id", "say, in words", "n"], ["a", "one; two" if mark != ";" else "one, two", "1.5"], ["b", "é", "2"]]
+    text = "\n".join(mark.join(row) for row in rows) + "\n"
+    clips = read_manifest(write(tmp_path / name, text.encode(encoding)))
+    assert clips.ids == ["a", "b"]
+    assert clips.sources("say, in words", "text") == [rows[1][1], "é"]
+    assert clips.sources("n", "number") == [1.5, 2.0]
+
+
+def test_decimal_commas_go_with_semicolons(tmp_path):
+    clips = read_csv(tmp_path, "n;say\n1,5;x\n-2;y\n;z\n")
+    assert clips.table["n"].to_pylist() == [1.5, -2.0, None]
+
+
+def test_codes_keep_their_digits(tmp_path):
+    columns = {
+        "long": ["12345678901234567000", "12345678901234567001"],
+        "hash": ["12e34", "99e1"],
+        "zero": ["007", "12"],
+        "int": ["-9223372036854775808", "9223372036854775807"],
+        "real": ["1e-05", "2.5e+10"],
+    }
+    clips = read_csv(tmp_path, "\n".join([",".join(columns), *(",".join(row) for row in zip(*columns.values()))]))
+    for name in ("long", "hash", "zero"):
+        assert clips.table[name].to_pylist() == columns[name]
+    assert clips.table["int"].to_pylist() == [-(2**63), 2**63 - 1]
+    assert clips.table["real"].to_pylist() == [1e-05, 2.5e10]
+
+
+def test_texts_for_missing_cells_are_missing_where_asked(tmp_path):
+    text = "id,photo,say,n,label\nnan,a.png,nan,1,NaN\nb,None,a cat,#N/A,cat\nc,c.png,<NA>,2,null\nd,d.png,-,3,None\n"
+    write(tmp_path / "clips.csv", text)
+    clips = read_manifest(tmp_path / "clips.csv", options=TableOptions(missing=PANDAS_MISSING))
+    assert clips.ids == ["nan", "b", "c", "d"]  # a name is a name
+    assert clips.labels == [None, "cat", None, None]
+    assert clips.sources("say", "text") == [None, "a cat", None, "-"]
+    assert clips.sources("n", "number") == [1, None, 2, 3]
+    assert clips.present("photo").tolist() == [True, False, True, True]
+    assert clips.emptied["photo", "None"] == 1
+    other = read_manifest(tmp_path / "clips.csv", options=TableOptions(missing=["-"]))
+    assert other.sources("say", "text") == ["nan", "a cat", "<NA>", None]
+    assert read_manifest(tmp_path / "clips.csv").labels == ["NaN", "cat", "null", "None"]  # as earlier versions
+
+
+def test_the_missing_texts_are_those_of_pandas():
+    parsers = pytest.importorskip("pandas._libs.parsers")
+    assert set(PANDAS_MISSING) | {""} == parsers.STR_NA_VALUES

@@ -8,13 +8,13 @@ from urllib.parse import unquote
 
 
 def full_address(address: str | Path) -> str:
-    """A local path made absolute, without `file://`; any other address as it is.
+    """A local path made absolute, without `file://` and `~`; any other address as it is.
 
     >>> full_address("memory://data/clips.csv")
     'memory://data/clips.csv'
     """
     text = str(address)
-    local = text.removeprefix("file://").removeprefix("local://")
+    local = os.path.expanduser(text.removeprefix("file://").removeprefix("local://"))  # noqa: PTH111
     return os.path.abspath(local) if is_local(local) else text  # noqa: PTH100 (Path.resolve would follow links)
 
 
@@ -94,24 +94,31 @@ class FileResolver:
             raise ValueError("no path: it holds a zero byte")
         if "://" in path or ("::" in path and self._real_base is None):  # fsspec would open what follows ::
             return self._outside(path, "it names a file system of its own")
+        if self._real_base is not None and path.startswith("~/"):
+            path = os.path.expanduser(path)  # noqa: PTH111
         if posixpath.isabs(path) or (self._real_base is not None and os.path.isabs(path)):  # noqa: PTH117
-            return self._outside(path, "it is absolute")
+            normal = os.path.normpath(path)  # what is checked is what is opened: "link/.." would be another folder
+            inside = not self.allow_outside and self._holds(normal)
+            return normal if inside else self._outside(path, "it is absolute")
         normal = posixpath.normpath(path)
         # A web server decodes %2e%2e itself.
         if ".." in normal.split("/") or (self._real_base is None and ".." in unquote(normal).split("/")):
             return self._outside(joined(self.base, normal), "it goes above it with '..'")
         address = joined(self.base, normal)
-        if self._real_base is not None and not self.allow_outside:
-            real = self._real(address)
-            if os.path.commonpath([real, self._real_base]) != self._real_base:
-                return self._outside(address, f"it is a link to {real}")
+        if self._real_base is not None and not self.allow_outside and not self._holds(address):
+            return self._outside(address, f"it is a link to {self._real(address)}")
         return address
+
+    def _holds(self, path: str) -> bool:
+        """Whether an absolute path of this machine lies in the folder, links followed."""
+        base = self._real_base
+        return base is not None and os.path.commonpath([self._real(path), base]) == base
 
     def _outside(self, address: str, why: str) -> str:
         if not self.allow_outside:
             raise ValueError(
                 f"the path leaves the manifest's folder {self.base}: {why}; write paths relative to that folder, or "
-                "give allow_outside=True if you trust the manifest"
+                "give allow_outside=True (--allow-outside) if you trust the manifest"
             )
         return address
 

@@ -112,25 +112,26 @@ CellProblem = tuple[int, str, str | None, str]  # row, column, source, what
 
 
 def _id_problems(manifest: Manifest) -> Iterator[CellProblem]:
-    if "id" not in manifest.table.column_names:
+    if (column := manifest.role_column("id")) is None:
         return
     first: dict[str, int] = {}
-    for row, (name, has_id) in enumerate(zip(manifest.ids, filled(manifest.table["id"]))):
+    for row, (name, has_id) in enumerate(zip(manifest.ids, filled(manifest.table[column]))):
         if not has_id:
-            yield row, "id", None, "has no id; give every row one, or remove the column"
+            yield row, column, None, "has no id; give every row one, or remove the column"
         elif first.setdefault(name, row) != row:
-            yield row, "id", name, f"the id {name!r} is that of row {first[name]} already; give every row its own"
+            yield row, column, name, f"the id {name!r} is that of row {first[name]} already; give every row its own"
 
 
 def _split_problems(manifest: Manifest, splits: Sequence[str | None]) -> Iterator[CellProblem]:
+    column = manifest.role_column("split") or "split"
     for row, split in enumerate(splits):
         if split is None:
-            yield row, "split", None, f"has no split; expected one of {', '.join(SPLITS)}"
+            yield row, column, None, f"has no split; expected one of {', '.join(SPLITS)}"
         elif split not in SPLITS:
             # Every name is nearest to one of the three; without a cutoff it would be said of nonsense as well.
             near = get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
-            yield row, "split", split, f"the split {split!r} is not known{hint} Known: {', '.join(SPLITS)}"
+            yield row, column, split, f"the split {split!r} is not known{hint} Known: {', '.join(SPLITS)}"
     first: dict[str, int] = {}
     for row, (group, split) in enumerate(zip(manifest.groups or [], splits)):
         if group is None or split not in SPLITS:
@@ -141,13 +142,14 @@ def _split_problems(manifest: Manifest, splits: Sequence[str | None]) -> Iterato
                 f"the group {group!r} is in {splits[start]} (row {start}) and here in {split}: what is learned "
                 "there would be reported as new; give its rows one split"
             )
-            yield row, "group", group, what
-    labels = manifest.labels or []
-    trained = {label for label, split in zip(labels, splits) if split == "train"}
-    for row, (label, split) in enumerate(zip(labels, splits)):
-        if split == "test" and label is not None and label not in trained:
-            what = f"the class {label!r} is in test, but in no row of train; move some of its rows there"
-            yield row, "label", label, what
+            yield row, str(manifest.role_column("group")), group, what
+    labels = manifest.label_sets or []
+    trained = {label for row, split in zip(labels, splits) if split == "train" for label in row}
+    for row, (own, split) in enumerate(zip(labels, splits)):
+        for label in own if split == "test" else ():
+            if label not in trained:
+                what = f"the class {label!r} is in test, but in no row of train; move some of its rows there"
+                yield row, str(manifest.role_column("label")), label, what
 
 
 def check_manifest(

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,17 @@ class ColumnGuess:
     filled: int
 
 
-def guess_columns(manifest: Manifest) -> dict[str, ColumnGuess]:
+def guess_columns(manifest: Manifest, columns: Sequence[str] | None = None) -> dict[str, ColumnGuess]:
     """What each column seems to be; those that fit no kind are in `unread_columns` instead.
 
     Strings are files of the kind that their first bytes tell, where some can be opened; else of the kind of their
     suffix. `data:` URIs and base64 are what they hold, and other strings are text, but for addresses without a suffix,
     which fit no kind. `.npy` and `.npz` files are opened to tell vectors from sequences. Lists of one length are
     vectors, nested lists sequences. A column that is all empty is said to be text, with `filled` 0.
+
+    Args:
+        manifest: the table.
+        columns: to look at; by default all that have no role.
 
     Example:
         >>> clips = Manifest("/data/clips.csv", "/data", pa.table({"photo": ["1.png", ""], "say": ["a cat", "a dog"]}))
@@ -67,12 +72,14 @@ def guess_columns(manifest: Manifest) -> dict[str, ColumnGuess]:
         photo | image | 1 | its cells end in .png
         say | text | 2 | its cells are texts, such as 'a cat'
     """
-    return {name: guess for name in manifest.columns if isinstance(guess := _guess(manifest, name), ColumnGuess)}
+    names = manifest.columns if columns is None else columns
+    return {name: guess for name in names if isinstance(guess := _guess(manifest, name), ColumnGuess)}
 
 
-def unread_columns(manifest: Manifest) -> dict[str, str]:
-    """The columns that fit no kind, and why."""
-    return {name: why for name in manifest.columns if isinstance(why := _guess(manifest, name), str)}
+def unread_columns(manifest: Manifest, columns: Sequence[str] | None = None) -> dict[str, str]:
+    """The columns, of these or of all that have no role, that fit no kind, and why."""
+    names = manifest.columns if columns is None else columns
+    return {name: why for name in names if isinstance(why := _guess(manifest, name), str)}
 
 
 Guess = tuple[str, int | None, str]  # kind, dim, why
@@ -92,6 +99,8 @@ def _guess(manifest: Manifest, name: str) -> ColumnGuess | str:
         guess = _of_strings(peeked, resolve)
     elif pa.types.is_large_binary(kind) or pa.types.is_binary(kind) or is_stored_file(kind):
         guess = _of_files(peeked, resolve)
+    elif is_list(kind) and (pa.types.is_large_string(kind.value_type) or is_stored_file(kind.value_type)):
+        guess = _of_several(peeked)
     elif is_list(kind):
         guess = _of_lists(peeked)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
@@ -181,6 +190,19 @@ def _of_array_files(peeked: list[Any], resolve: FileResolver, why: str) -> Guess
     if not shapes:
         return "vector", None, f"{why}; none of {len(chosen)} could be opened"
     return _of_shapes(shapes, f"{why}, which hold")
+
+
+def _of_several(peeked: list[Any]) -> str:
+    """Why lists of texts or of files are not read, and what to do."""
+    most = max(map(len, peeked))
+    first = peeked[0][0] if peeked[0] else None
+    name = first.get("path") if isinstance(first, dict) else first
+    is_file = isinstance(first, dict) or kind_of_name(name or "") is not None
+    what, one = ("files", "file") if is_file else ("texts", "text")
+    return (
+        f"its cells are lists of up to {most} {what}; a cell holds one {one}. Write a row for each, with a column "
+        f"'group' that says which belong together, or the first {one} of each list into a column of its own"
+    )
 
 
 def _of_lists(peeked: list[Any]) -> Guess | str:

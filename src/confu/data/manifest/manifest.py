@@ -1,7 +1,7 @@
 """A manifest: a table with one row a sample, one column a modality, and where its files lie."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,26 +11,61 @@ from jaxtyping import Bool
 
 from confu.checks import check_known
 from confu.data.manifest.address import FileResolver
-from confu.data.manifest.cells import cells, filled, source_of
+from confu.data.manifest.cells import cells, filled, is_list, source_of
 from confu.data.media import KINDS
 from confu.data.readers.source import Source
 
 ROLES = ("id", "label", "split", "group")
-"""Columns that are no modality, known by these names."""
+"""What a column can be that is no modality; unless `TableOptions.roles` says otherwise, the columns of these names."""
+
+_MISSING = "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null"
+PANDAS_MISSING = tuple(_MISSING.split("|"))
+"""The texts that pandas and spreadsheets write for a missing cell: those that `pandas.read_csv` reads as missing."""
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_NAMES = {**dict.fromkeys(("valid", "val", "dev"), "validation"), "training": "train", "testing": "test"}
 
 
+@dataclass(frozen=True)
+class TableOptions:
+    """How the columns and cells of a table are to be understood.
+
+    Attributes:
+        roles: each of `ROLES` with its column, or None for none; None: the columns of these names, as they are spelled.
+        missing: texts that mean a missing cell, e.g. `PANDAS_MISSING`, in every column but that of the ids. An empty
+            text always does.
+        separator: what stands between several labels of one cell, e.g. ";"; None: a text is one label.
+    """
+
+    roles: Mapping[str, str | None] | None = None
+    missing: Sequence[str] = ()
+    separator: str | None = None
+
+    def column_of(self, role: str) -> str | None:
+        """The name of the column that has a role, whether a table has it or not."""
+        return role if self.roles is None else self.roles.get(role)
+
+    @property
+    def role_columns(self) -> tuple[str, ...]:
+        """The names of all of them."""
+        return tuple(name for name in map(self.column_of, ROLES) if name is not None)
+
+
+AS_NAMED = TableOptions()
+"""The columns id, label, split and group have their roles, and only an empty text is a missing one."""
+
+
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """One row a sample, one column a modality; the columns id, label, split and group have a role of their own.
+    """One row a sample, one column a modality; those of the ids, labels, splits and groups have a role of their own.
 
     Attributes:
         address: what was read, in full.
         base: the full address of the folder where relative paths start.
         table: the cells as they are stored; see `cells` for what counts as missing.
         allow_outside: follow paths that leave `base`.
+        options: which columns have which role, and which texts mean a missing cell.
+        emptied: (column, text) -> the cells that held one of these texts, and are missing in the table.
 
     >>> clips = Manifest("/data/clips.csv", "/data", pa.table({"id": ["a", "b"], "photo": ["1.png", ""]}))
     >>> clips.columns, clips.sources("photo", "image")
@@ -41,6 +76,8 @@ class Manifest:
     base: str
     table: pa.Table
     allow_outside: bool = False
+    options: TableOptions = AS_NAMED
+    emptied: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -48,11 +85,16 @@ class Manifest:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that may be modalities, in the table's order."""
-        return tuple(name for name in self.table.column_names if name not in ROLES)
+        return tuple(name for name in self.table.column_names if name not in self.options.role_columns)
+
+    def role_column(self, role: str) -> str | None:
+        """The column of the table that has this role, one of `ROLES`; None if there is none."""
+        name = self.options.column_of(role)
+        return name if name in self.table.column_names else None
 
     @cached_property
     def ids(self) -> list[str]:
-        """One name a row: the column `id`, or the row's number where that is missing.
+        """One name a row: the column of the ids, or the row's number where that is missing.
 
         `check_labels` finds those that stand twice.
         """
@@ -61,8 +103,40 @@ class Manifest:
 
     @cached_property
     def labels(self) -> list[str | None] | None:
-        """The class of each row, None where it is not known; None if there is no column `label`."""
-        return self._role("label")
+        """The class of each row, None where it is not known; None without such a column, or if it holds several a row.
+
+        `label_sets` has those.
+        """
+        return None if self.has_label_sets else self._role("label")
+
+    @property
+    def has_label_sets(self) -> bool:
+        """Whether a cell of the labels may hold several: a list, or texts with a separator."""
+        name = self.role_column("label")
+        return name is not None and (is_list(self.table[name].type) or self.options.separator is not None)
+
+    @cached_property
+    def label_sets(self) -> list[tuple[str, ...]] | None:
+        """The classes of each row, () where none is known; None if there is no column of labels."""
+        if not self.has_label_sets:
+            return None if self.labels is None else [() if label is None else (label,) for label in self.labels]
+        sets: list[tuple[str, ...]] = []
+        name = str(self.role_column("label"))
+        if is_list(kind := self.table[name].type) and not (
+            pa.types.is_large_string(kind.value_type) or pa.types.is_integer(kind.value_type)
+        ):
+            raise ValueError(
+                f"{self.address}: column {name!r}: expected a class, or a list of the names or numbers of classes; got "
+                f"a list of {kind.value_type}. Write the names of each row's classes, or choose another column "
+                "(--label COLUMN, data.roles)"
+            )
+        for cell in cells(self.table[name]):
+            values = [] if cell is None else cell if isinstance(cell, list | np.ndarray) else [cell]
+            texts = [text for text in map(role_text, values) if text is not None]
+            if self.options.separator is not None:
+                texts = [part.strip() for text in texts for part in text.split(self.options.separator)]
+            sets.append(tuple(dict.fromkeys(text for text in texts if text and text not in self.options.missing)))
+        return sets
 
     @cached_property
     def splits(self) -> list[str | None] | None:
@@ -113,13 +187,15 @@ class Manifest:
 
     def take(self, rows: Sequence[int]) -> "Manifest":
         """These rows, in this order. Rows that had only a number for a name keep it as their id."""
-        table = self.table
-        if "id" not in table.column_names:
-            table = table.append_column("id", pa.array(self.ids, pa.large_string()))
-        return Manifest(self.address, self.base, table.take(pa.array(rows, pa.int64())), self.allow_outside)
+        table, options = self.table, self.options
+        if self.role_column("id") is None:
+            name = next(name for name in ("id", *(f"id_{i}" for i in range(2, 9999))) if name not in table.column_names)
+            table = table.append_column(name, pa.array(self.ids, pa.large_string()))
+            options = replace(options, roles={role: options.column_of(role) for role in ROLES} | {"id": name})
+        return replace(self, table=table.take(pa.array(rows, pa.int64())), options=options)
 
-    def _role(self, name: str) -> list[str | None] | None:
-        if name not in self.table.column_names:
+    def _role(self, role: str) -> list[str | None] | None:
+        if (name := self.role_column(role)) is None:
             return None
         values = cells(self.table[name])
         for row, cell in enumerate(values):
@@ -149,60 +225,3 @@ def split_name(name: str) -> str:
     """
     plain = name.strip().lower()
     return plain if plain in SPLITS else _SPLIT_NAMES.get(plain, name)
-
-
-def split_rows(
-    groups: Sequence[str | None] | None, n: int, seed: int = 0, shares: Sequence[float] = (0.8, 0.1, 0.1)
-) -> list[str]:
-    """A split for every row, near the shares; rows of one group share theirs.
-
-    Groups are drawn in random order, larger ones first, each into the split that lacks most rows of its share. A
-    split whose share is not 0 gets at least one group.
-
-    Args:
-        groups: (n,) the group of each row, None for a row of its own; None if there are no groups.
-        n: rows.
-        seed: 0 or more. The same arguments give the same splits on any machine.
-        shares: of train, validation and test, in that order; they sum to 1.
-
-    Returns:
-        (n,) "train", "validation" or "test".
-
-    Raises:
-        ValueError: shares that are no shares; fewer groups than splits.
-
-    Example:
-        >>> split_rows(["a", "a", "b", "c", "a", "c"], 6)
-        ['train', 'train', 'test', 'validation', 'train', 'validation']
-    """
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(
-            f"shares: expected three that sum to 1, of train, validation and test, e.g. (0.8, 0.1, 0.1); got {shares}"
-        )
-    if groups is not None and len(groups) != n:
-        raise ValueError(f"groups: expected {n}, one a row; got {len(groups)}")
-    members: dict[tuple[str, str | int], list[int]] = {}
-    for row in range(n):
-        group = None if groups is None else groups[row]
-        members.setdefault(("row", row) if group is None else ("group", group), []).append(row)
-    empty = [split for split, share in enumerate(shares) if share > 0]
-    if len(members) < len(empty):
-        what = "rows" if groups is None else "groups"
-        raise ValueError(
-            f"{n} rows make {len(members)} {what}, too few for {len(empty)} splits; give more rows, a column 'split', "
-            "or shares with a 0 in them"
-        )
-    units = list(members.values())
-    order = np.random.default_rng(seed).permutation(len(units))
-    units = sorted((units[position] for position in order), key=len, reverse=True)  # stable: equal ones stay shuffled
-    lacking = [share * n for share in shares]
-    splits = [""] * n
-    for position, rows in enumerate(units):
-        # As many groups left as splits without one: each of these gets one.
-        choice = empty if len(units) - position <= len(empty) else [s for s in range(3) if shares[s] > 0]
-        split = max(choice, key=lambda candidate: lacking[candidate])
-        lacking[split] -= len(rows)
-        empty = [other for other in empty if other != split]
-        for row in rows:
-            splits[row] = SPLITS[split]
-    return splits

@@ -3,34 +3,51 @@
 import json
 import os
 import posixpath
+import re
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from confu.data.manifest.address import file_system, full_address, is_local, joined, parent_of
-from confu.data.manifest.manifest import SPLITS, Manifest, split_name
-from confu.data.manifest.tabular import read_csv, read_json_lines, read_parquet, table_of
+from confu.data.manifest.manifest import AS_NAMED, SPLITS, Manifest, TableOptions, split_name
+from confu.data.manifest.tabular import (
+    read_arrow,
+    read_csv,
+    read_json_lines,
+    read_parquet,
+    table_of,
+    without_texts,
+)
 from confu.data.media import FILE_KINDS, kind_of_name, suffix_of
 
+_NUMBERED = re.compile(r"[-_.]?\d+(?:[-_]of[-_]\d+)?")
+"""What tells the shards of one table apart: `train-00000-of-00002`, `part-3`."""
 
-def read_manifest(address: str | Path, allow_outside: bool = False) -> Manifest:
+
+def read_manifest(address: str | Path, allow_outside: bool = False, options: TableOptions = AS_NAMED) -> Manifest:
     """Read a table of samples: one row a sample, one column a modality.
 
-    - `.parquet`, `.jsonl`, `.csv`: paths in it are relative to its folder. An empty cell is a missing modality.
-    - a folder that holds one such file: that file.
+    - `.parquet`, `.arrow`, `.jsonl`, `.csv`, `.tsv`: paths in it are relative to its folder. An empty cell is a missing
+      modality.
+    - a folder that holds one such file: that file; or several that are numbered, or named by their split
+      (`train-00000-of-00002.parquet`): all of them, as one table.
+    - a pattern, `shards/*.parquet`: the files that it fits, as one table.
+    - a folder that `save_to_disk` of Hugging Face's `datasets` has made.
     - a folder of class folders, `class/file` or `train/class/file`: see `read_class_folders`.
     - a WebDataset `.tar`: see `read_webdataset`. Its files are read into memory.
 
-    The columns id, label, split and group have a role of their own; every other may be a modality.
+    The columns id, label, split and group have a role of their own, unless `options` names others; every other may be
+    a modality.
 
     Args:
         address: a local path, or any address that fsspec knows, e.g. `s3://bucket/clips.parquet`.
         allow_outside: follow paths that leave the manifest's folder: absolute, with `..`, through a link, or on
             another file system. Only for a manifest that you trust.
+        options: which columns have which role, and which texts mean a missing cell.
 
     Raises:
         ValueError: no such file, an unknown form, a damaged file, or no rows.
@@ -41,32 +58,121 @@ def read_manifest(address: str | Path, allow_outside: bool = False) -> Manifest:
         if files.isdir(path):
             names = sorted(Path(entry).name for entry in files.ls(path, detail=False))
             tables = [name for name in names if suffix_of(name) in _READERS and not name.startswith(".")]
-            if len(tables) > 1:
-                raise ValueError(f"{address}: holds several manifests, {', '.join(tables)}; name the one to read")
-            if tables:
-                return read_manifest(joined(address, tables[0]), allow_outside)
-            base, table = address, read_class_folders(address)
-        elif not files.isfile(path):
-            raise ValueError(f"{address}: no such file or folder")
-        else:
-            suffix = suffix_of(address)
-            if suffix not in _READERS:
+            if shards := _saved_shards(address, names) or _numbered_shards(address, tables):
+                base, table = address, _read_shards(address, shards, options)
+            elif len(tables) > 1:
                 raise ValueError(
-                    f"{address}: expected a manifest, {', '.join(_READERS)}, or a folder of class folders; "
-                    f"got {suffix_of(address) or 'no suffix'!r}"
+                    f"{address}: holds several manifests, {', '.join(tables)}; name the one to read, or read all as "
+                    f"one table with a pattern, {joined(address, '*' + suffix_of(tables[0]))!r}"
                 )
-            with files.open(path, "rb") as file:
-                base, table = parent_of(address), _READERS[suffix](file, address)
+            elif tables:
+                return read_manifest(joined(address, tables[0]), allow_outside, options)
+            else:
+                base, table = address, read_class_folders(address)
+        elif files.isfile(path):
+            base, table = parent_of(address), _read_table(address, options)
+        elif "*" in path:
+            base = parent_of(address.partition("*")[0])
+            matches = sorted(posixpath.relpath(match, file_system(base)[1]) for match in files.glob(path))
+            if not matches:
+                raise ValueError(f"{address}: no file fits this pattern")
+            table = _read_shards(base, [(match, None) for match in matches], options)
+        else:
+            raise ValueError(f"{address}: no such file or folder")
     except OSError as error:
         raise ValueError(f"{address}: cannot be read ({error})") from error
     if not table.num_rows:
         raise ValueError(f"{address}: holds no rows; write one row a sample")
-    manifest = Manifest(address, base, table, allow_outside)
+    emptied: dict[tuple[str, str], int] = {}
+    for position, (name, kind) in enumerate(zip(table.column_names, table.schema.types)):
+        if options.missing and pa.types.is_large_string(kind) and name != options.column_of("id"):
+            without, counts = without_texts(table[name], options.missing)
+            table = table.set_column(position, name, without)
+            emptied |= {(name, text): count for text, count in counts.items()}
+    manifest = Manifest(address, base, table, allow_outside, options, emptied)
     if not manifest.columns:
         raise ValueError(
             f"{address}: holds no modality, only {', '.join(table.column_names)}; add a column for each modality"
         )
     return manifest
+
+
+def _read_table(address: str, options: TableOptions) -> pa.Table:
+    suffix = suffix_of(address)
+    if suffix not in _READERS:
+        raise ValueError(
+            f"{address}: expected a manifest, {', '.join(_READERS)}, or a folder of class folders; "
+            f"got {suffix_of(address) or 'no suffix'!r}"
+        )
+    files, path = file_system(address)
+    with files.open(path, "rb") as file:
+        return _READERS[suffix](file, address, options)
+
+
+Shards = Sequence[tuple[str, str | None]]
+"""Files of one table, by their paths in its folder, each with the split of its rows, if that says it."""
+
+
+def _numbered_shards(address: str, names: Sequence[str]) -> Shards:
+    """The tables of a folder, if their names differ by a number or by a split."""
+    stems = [_NUMBERED.sub("", name.rpartition(".")[0]) for name in names]
+    splits = [split_name(stem) for stem in stems]
+    if len(names) < 2 or len(set(map(suffix_of, names))) > 1:
+        return []
+    if all(split in SPLITS for split in splits):
+        return list(zip(names, splits))
+    return [(name, None) for name in names] if len(set(stems)) == 1 else []
+
+
+def _saved_shards(address: str, names: Sequence[str]) -> Shards:
+    """The Arrow files of a folder that `datasets.save_to_disk` has made, of a data set or of several splits."""
+    if "dataset_dict.json" in names:
+        splits = _names_in(address, "dataset_dict.json", lambda content: content["splits"])
+        return [
+            (posixpath.join(split, name), split_name(split))
+            for split in splits
+            for name, _ in _saved_shards(joined(address, split), ["state.json"])
+        ]
+    if "state.json" in names:
+        read = _names_in(address, "state.json", lambda content: [one["filename"] for one in content["_data_files"]])
+        return [(name, None) for name in read]
+    return []
+
+
+def _names_in(folder: str, name: str, pick: Callable[[Any], list[str]]) -> list[str]:
+    """Names of files or folders beside a JSON file that lists them."""
+    address = joined(folder, name)
+    files, path = file_system(address)
+    try:
+        names = pick(json.loads(files.cat_file(path)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{address}: not what datasets.save_to_disk writes ({error}); save the data set again"
+        ) from error
+    for one in names:
+        if one != posixpath.basename(one) or one in ("", ".", ".."):
+            raise ValueError(f"{address}: expected names of files beside it; got {one!r}")
+    return names
+
+
+def _read_shards(base: str, shards: Shards, options: TableOptions) -> pa.Table:
+    """The rows of several files with the same columns as one table, in the order of the files."""
+    tables = []
+    for name, split in shards:
+        table = _read_table(joined(base, name), options)
+        if split is not None and "split" not in table.column_names:
+            table = table.append_column("split", pa.array([split] * len(table), pa.large_string()))
+        tables.append(table)
+        if set(table.column_names) != set(tables[0].column_names):
+            differ = sorted(set(table.column_names) ^ set(tables[0].column_names))
+            raise ValueError(
+                f"{base}: {shards[0][0]} and {name} are read as one table, but only one of them has the column "
+                f"{differ[0]!r}; give them the same columns, or name the file to read"
+            )
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ValueError(f"{base}: {', '.join(name for name, _ in shards)} do not make one table ({error})") from error
 
 
 def read_class_folders(address: str) -> pa.Table:
@@ -127,7 +233,7 @@ def _files_below(address: str) -> Iterator[str]:
         yield from (posixpath.normpath(posixpath.join(relative, name)) for name in names if not name.startswith("."))
 
 
-def read_webdataset(file: Any, address: str) -> pa.Table:
+def read_webdataset(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Table:
     """Read the files of an uncompressed WebDataset tar into memory, a row a key; nothing is unpacked.
 
     A key is a member's path up to the first dot of its name: `a/1.png` and `a/1.json` are of the row `a/1`. The
@@ -162,7 +268,8 @@ def read_webdataset(file: Any, address: str) -> pa.Table:
                     row[column] = cell
     except tarfile.TarError as error:
         raise ValueError(f"{address}: not readable as an uncompressed tar ({error}); fetch the file again") from error
-    return table_of([{**row, "id": key if row.get("id") is None else row["id"]} for key, row in rows.items()], address)
+    named = [{**row, "id": key if row.get("id") is None else row["id"]} for key, row in rows.items()]
+    return table_of(named, address, options)
 
 
 def _safe_name(member: tarfile.TarInfo, address: str) -> str:
@@ -197,8 +304,10 @@ def _member_cells(suffix: str, content: bytes, what: str) -> dict[str, Any]:
 
 _READERS = {
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
     ".csv": read_csv,
+    ".tsv": read_csv,
     ".tar": read_webdataset,
 }

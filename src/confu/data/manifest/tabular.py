@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions when it is imported, where pyright cannot see them.
 
+import codecs
 import csv as csv_reader
 import io
 import json
@@ -14,14 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from confu.data.manifest.cells import is_list
-from confu.data.manifest.manifest import ROLES, role_text
+from confu.data.manifest.manifest import AS_NAMED, TableOptions, role_text
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
-_NO_NUMBER = pa.array(["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"], pa.large_string())
-_CODE = r"^[+-]?0[0-9]"  # "007" is a name: as a number it would lose its zeros
+_NO_NUMBER = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
+# Codes, which would lose their digits as numbers: "007", and "12e34" (in numbers, programs write the exponent with a
+# sign, or a point before it); and 17 digits and more, where no integer of 64 bits holds them.
+_CODE = r"^[+-]?0[0-9]|^[0-9]+[eE][0-9]+$"
+_LONG = r"^[+-]?[0-9]{17,}$"
+_DECIMAL_COMMA = r"^[+-]?[0-9]*(,[0-9]+)?$"
 
 
-def read_parquet(file: Any, address: str) -> pa.Table:
+def read_parquet(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Table:
     """Read a Parquet file; Hugging Face's class numbers become their names.
 
     Raises:
@@ -33,18 +38,51 @@ def read_parquet(file: Any, address: str) -> pa.Table:
         table = parquet.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{address}: not readable as Parquet ({error})") from error
+    return named_classes(table, address)
+
+
+def read_arrow(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Table:
+    """Read an Arrow file, as a stream (`datasets.save_to_disk`) or with random access (Feather); as `read_parquet`.
+
+    Raises:
+        ValueError: not an Arrow file, or one cut short.
+    """
+    content = pa.py_buffer(file.read())
+    try:
+        opened = pa.ipc.open_file(content) if content[:6] == b"ARROW1" else pa.ipc.open_stream(content)
+        table = opened.read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{address}: not readable as Arrow ({error})") from error
+    return named_classes(table, address)
+
+
+def named_classes(table: pa.Table, address: str) -> pa.Table:
+    """A table of plain columns, the class numbers of Hugging Face data sets as the classes' names."""
     features = _hugging_face_features(table.schema)
-    for position, name in enumerate(table.column_names):
-        names = features.get(name, {}).get("names") if isinstance(features.get(name), Mapping) else None
-        if names and pa.types.is_integer(table.schema.types[position]):
-            # -1 is how Hugging Face data sets hide the labels of a test split.
-            named = [names[n] if n is not None and 0 <= n < len(names) else None for n in table[position].to_pylist()]
-            table = table.set_column(position, name, pa.array(named, pa.large_string()))
+    for position, (name, kind) in enumerate(zip(table.column_names, table.schema.types)):
+        feature = features.get(name)
+        inner = feature.get("feature", feature) if isinstance(feature, Mapping) else None  # of each item of a list
+        names = inner.get("names") if isinstance(inner, Mapping) else None
+        if names and (pa.types.is_integer(kind) or (is_list(kind) and pa.types.is_integer(kind.value_type))):
+            named = [_class_name(cell, names) for cell in table[position].to_pylist()]
+            text = pa.large_string()
+            table = table.set_column(position, name, pa.array(named, pa.large_list(text) if is_list(kind) else text))
     return _plain_table(table, address)
 
 
-def read_csv(file: Any, address: str) -> pa.Table:
-    """Read a CSV file with a header; a column is of numbers if every filled cell is one, else of text.
+def _class_name(cell: Any, names: Sequence[str]) -> Any:
+    """The name of a class number, or those of several; -1 is how Hugging Face data sets hide labels of a test split."""
+    if isinstance(cell, list):
+        return [_class_name(number, names) for number in cell]
+    return names[cell] if cell is not None and 0 <= cell < len(names) else None
+
+
+def read_csv(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Table:
+    """Read a CSV file with a header, in UTF-8 or UTF-16 with a byte order mark; `.tsv` is separated by tabs.
+
+    Cells are separated by commas, or by semicolons or tabs where the header has more of these. A column is of numbers
+    if every filled cell is one and a number keeps its digits, else of text; with semicolons also of numbers such as
+    `1,5`. What has a role stays text.
 
     Raises:
         ValueError: no header, a column without a name, a row with too many or too few cells, or no UTF-8.
@@ -54,16 +92,20 @@ def read_csv(file: Any, address: str) -> pa.Table:
     content = file.read()
     # Arrow would take the first of two equal names and guess dates; as text nothing is lost.
     try:
-        first_line = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
-        names = next(csv_reader.reader(first_line), [])
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            content = content.decode("utf-16").encode()
+        lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
+        delimiter = "\t" if address.lower().endswith(".tsv") else _delimiter(lines.readline())
+        lines.seek(0)
+        names = next(csv_reader.reader(lines, delimiter=delimiter), [])
         table = csv.read_csv(
             pa.BufferReader(content),
             read_options=csv.ReadOptions(use_threads=False),  # with threads a message would not tell the row
-            parse_options=csv.ParseOptions(newlines_in_values=True),
+            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=csv.ConvertOptions(column_types={name: pa.large_string() for name in names}),
         )
     except (pa.ArrowException, UnicodeDecodeError, csv_reader.Error) as error:
-        raise ValueError(f"{address}: not readable as CSV in UTF-8 ({error})") from error
+        raise ValueError(f"{address}: not readable as CSV in UTF-8 ({_encoding_error(content) or error})") from error
     if not all(name.strip() for name in names):
         raise ValueError(
             f"{address}: column {names.index('') if '' in names else 0} has no name in the header (pandas writes its "
@@ -71,12 +113,36 @@ def read_csv(file: Any, address: str) -> pa.Table:
         )
     table = _plain_table(table, address)
     for position, name in enumerate(table.column_names):
-        if name not in ROLES:
-            table = table.set_column(position, name, _numbers_if_all(table[name]))
+        if name not in options.role_columns:
+            column = _numbers_if_all(table[name], options, decimal_comma=delimiter == ";")
+            table = table.set_column(position, name, column)
     return table
 
 
-def read_json_lines(file: Any, address: str) -> pa.Table:
+def _delimiter(header: str) -> str:
+    """What stands most often between the names of a header: a comma, a semicolon or a tab.
+
+    >>> _delimiter('id;"a, b, c";text'), _delimiter("text")
+    (';', ',')
+    """
+    outside = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t", key=outside.count)
+
+
+def _encoding_error(content: bytes) -> str:
+    """Where a file is no UTF-8, and what to do; "" if it is."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        return (
+            f"line {line} has the byte 0x{byte:02x}, {bytes([byte]).decode('cp1252', 'replace')!r} in Western Windows; "
+            "save the table as UTF-8, e.g. `iconv -f cp1252 -t utf-8 old.csv > new.csv`"
+        )
+    return ""
+
+
+def read_json_lines(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Table:
     """Read a file with one JSON object a line; a key that a line does not have is a missing cell.
 
     Python's parser: Arrow's takes texts that look like dates for dates, and refuses lines longer than a block.
@@ -95,11 +161,11 @@ def read_json_lines(file: Any, address: str) -> pa.Table:
         if not isinstance(row, dict):
             raise ValueError(f"{address}: line {number}: expected a JSON object such as {{...}}; got {str(row)[:40]}")
         rows.append(row)
-    return table_of(rows, address)
+    return table_of(rows, address, options)
 
 
-def table_of(rows: Sequence[Mapping[str, Any]], address: str) -> pa.Table:
-    """A table of records; a key that a record lacks is a missing cell.
+def table_of(rows: Sequence[Mapping[str, Any]], address: str, options: TableOptions = AS_NAMED) -> pa.Table:
+    """A table of records; a key that a record lacks is a missing cell, and what has a role is text.
 
     Raises:
         ValueError: a column that holds differing types.
@@ -108,12 +174,13 @@ def table_of(rows: Sequence[Mapping[str, Any]], address: str) -> pa.Table:
     [{'id': '1', 'text': 'a'}, {'id': None, 'text': None}]
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return _plain_table(pa.table({name: _column(rows, name, address) for name in names}), address)
+    roles = options.role_columns
+    columns = {name: _column([row.get(name) for row in rows], name, address, name in roles) for name in names}
+    return _plain_table(pa.table(columns), address)
 
 
-def _column(rows: Sequence[Mapping[str, Any]], name: str, address: str) -> pa.Array | pa.ChunkedArray:
-    values = [row.get(name) for row in rows]
-    if name in ROLES and not any(isinstance(value, list | dict) for value in values):
+def _column(values: Sequence[Any], name: str, address: str, is_role: bool) -> pa.Array | pa.ChunkedArray:
+    if is_role and not any(isinstance(value, list | dict) for value in values):
         return pa.array([role_text(value) for value in values], pa.large_string())  # 1 and "1" are one name
     kind = pa.large_binary() if any(isinstance(value, bytes) for value in values) else None
     try:
@@ -143,16 +210,28 @@ def _type_in_words(value: Any) -> str:
     return words.get(type(value), type(value).__name__)
 
 
-def _numbers_if_all(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    numbers = pc.if_else(pc.is_in(column, _NO_NUMBER), pa.scalar(None, pa.large_string()), column)
+def _numbers_if_all(column: pa.ChunkedArray, options: TableOptions, decimal_comma: bool) -> pa.ChunkedArray:
+    numbers, _ = without_texts(column, (*_NO_NUMBER, *options.missing))
     if numbers.null_count == len(numbers) or pc.any(pc.match_substring_regex(numbers, _CODE)).as_py():
         return column
+    if decimal_comma and pc.all(pc.match_substring_regex(numbers, _DECIMAL_COMMA)).as_py():
+        numbers = pc.replace_substring(numbers, ",", ".")
     for kind in (pa.int64(), pa.float64()):
         try:
-            return numbers.cast(kind)
+            converted = numbers.cast(kind)
         except pa.ArrowInvalid:
             continue  # not all are numbers of this kind: the next, or text
+        loses = kind == pa.float64() and pc.any(pc.match_substring_regex(numbers, _LONG)).as_py()
+        return column if loses else converted
     return column
+
+
+def without_texts(column: pa.ChunkedArray, texts: Sequence[str]) -> tuple[pa.ChunkedArray, dict[str, int]]:
+    """A column of texts, null where it holds one of these, and how often each stood there."""
+    kind = column.type
+    mask = pc.is_in(column, pa.array(texts, kind))
+    counts = {one["values"]: one["counts"] for one in pc.value_counts(column.filter(mask)).to_pylist()}
+    return pc.if_else(mask, pa.scalar(None, kind), column), counts
 
 
 def _hugging_face_features(schema: pa.Schema) -> Mapping[str, Any]:
