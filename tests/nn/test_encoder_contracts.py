@@ -75,6 +75,7 @@ CASES = [
     EncoderCase(
         "conv-wide", {"kind": "conv", "channels": [6, 8], "first_kernel": 7, "first_stride": 4, "norm": "group"}, images
     ),
+    EncoderCase("conv-grid", {"kind": "conv", "channels": [8], "pooling": "grid", "out_dim": 6}, images),
     EncoderCase("conv-time", CONV_TIME, images),
     EncoderCase("sequence", SEQUENCE, sequences),
     EncoderCase(

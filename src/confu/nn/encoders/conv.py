@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from confu.checks import check_known
 from confu.nn.encoders.build import settings_from
 from confu.nn.layers import check_positive
 
+_GRID = 4
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     # As many groups as divide the channels, 8 at most.
@@ -39,8 +41,9 @@ class ConvEncoder(nn.Module):
         first_stride: its stride.
         norm: "batch" (its statistics mix the rows of a batch in training), "group" or "none".
         first_pool: average so many pixels each way before the first convolution: most of the time goes into it.
-        pooling: "mean" over height and width, or "max-time", the maximum over the width alone: in a spectrogram it
-            does not matter when something sounds, but how high. It needs `height`.
+        pooling: "mean" over height and width; "grid", the means of 4 x 4 parts, where it matters what stands where;
+            or "max-time", the maximum over the width alone: in a spectrogram it does not matter when something
+            sounds, but how high. It needs `height`.
         height: of the inputs; only for "max-time".
         dropout: of the pooled maps.
         feature_norm: normalise the features over the batch and rectify them, so that what reads them starts from one
@@ -68,7 +71,7 @@ class ConvEncoder(nn.Module):
         check_positive(in_channels=in_channels, out_dim=out_dim, stride=stride, first_stride=first_stride)
         check_positive(first_pool=first_pool, **{f"channels[{i}]": size for i, size in enumerate(channels)})
         check_known("norm", norm, NORMS)
-        check_known("pooling", pooling, ("mean", "max-time"))
+        check_known("pooling", pooling, ("mean", "grid", "max-time"))
         if (height is None) == (pooling == "max-time"):
             raise ValueError(f"height (of the inputs) goes with pooling 'max-time'; got {height} with {pooling!r}")
         if not channels:
@@ -82,12 +85,12 @@ class ConvEncoder(nn.Module):
         self.in_channels, self.out_dim = in_channels, out_dim
         layers: list[nn.Module] = [nn.AvgPool2d(first_pool, ceil_mode=True)] if first_pool > 1 else []
         before, size, step = in_channels, first_kernel, first_stride
-        rows = 1 if height is None else -(-height // first_pool)
+        rows = {"mean": 1, "grid": _GRID**2}.get(pooling, -(-(height or 0) // first_pool))
         for after in channels:
             # A normalisation takes the mean away, and a bias with it.
             convolution = nn.Conv2d(before, after, size, step, size // 2, bias=norm == "none")
             layers += [convolution, NORMS[norm](after), nn.ReLU()]
-            rows = (rows - 1) // step + 1
+            rows = (rows - 1) // step + 1 if pooling == "max-time" else rows
             before, size, step = after, kernel, stride
         self.layers = nn.Sequential(*layers)
         last = [nn.BatchNorm1d(out_dim), nn.ReLU()] if feature_norm else []
@@ -103,6 +106,8 @@ class ConvEncoder(nn.Module):
         if self.height is not None and values.shape[2] != self.height:
             raise ValueError(f"values must have the height {self.height}; got shape {tuple(values.shape)}")
         maps = self.layers(values)
+        if self.pooling == "grid":
+            return self.output(adaptive_avg_pool2d(maps, _GRID).flatten(1))
         return self.output(maps.mean(dim=(2, 3)) if self.pooling == "mean" else maps.amax(dim=3).flatten(1))
 
 

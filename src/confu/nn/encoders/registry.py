@@ -92,7 +92,7 @@ _ROWS = (
         "confu.nn.encoders.mlp:MLPEncoder",
         reads={"vector": {"hidden_dims": [256]}, "number": {"in_dim": 1, "hidden_dims": [64]}},
         sized_by="vector",
-        proposed={"vector": {"hidden_dims": [256]}, "number": {"hidden_dims": [64]}},
+        proposed={"vector": {"hidden_dims": [128], "dropout": 0.2}, "number": {"hidden_dims": [64]}},
     ),
     EncoderRow(
         "conv",
@@ -100,9 +100,10 @@ _ROWS = (
         # Spectrograms are wide: a first convolution with a large stride saves most of the time.
         reads={"image": {"in_channels": 3}, "audio": {"in_channels": 1, "first_kernel": 7, "first_stride": 4}},
         sized_by="image",
-        # Rectified features of one scale, and the maximum over time: it does not matter when something sounds.
+        # Rectified features of one scale; where things stand in a picture; the maximum over time in a sound, where it
+        # does not matter when something sounds.
         proposed={
-            "image": {"channels": [32, 64, 128]},
+            "image": {"channels": [32, 64, 128], "pooling": "grid", "feature_norm": True, "dropout": 0.2},
             "audio": {"channels": [32, 64, 128], "first_kernel": 5, "pooling": "max-time", "feature_norm": True},
         },
     ),
