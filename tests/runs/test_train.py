@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import confu.runs.training
 import confu.training.loop
 from confu.data.readers import ImageReader, MelReader
 from confu.runs import check
@@ -101,6 +102,37 @@ def test_train_that_was_stopped_goes_on_to_the_same_weights(clips, monkeypatch):
     monkeypatch.setattr(confu.training.loop, "_validate", once)
     train(clips / "run.yaml", sets, progress=False)
     assert equal(weights(clips / "runs" / "clips"), weights(clips / "runs" / "stopped"))
+
+
+def test_augmentation_is_for_training_and_survives_a_stop(clips):
+    augment = ["modalities.image.augment={rotate: 20, shift: 0.1}", "modalities.text.augment={drop: 0.3}"]
+    whole = train(clips / "run.yaml", [*augment, "out=runs/augmented"], progress=False)
+    assert not equal(weights(whole), weights(clips / "runs" / "clips"))
+    sets = [*augment, "out=runs/augmented-stopped", "train.checkpoint_every=1"]
+    stopped(lambda: train(clips / "run.yaml", sets, progress=False), at=4)
+    assert equal(weights(train(clips / "run.yaml", sets, progress=False)), weights(whole))
+    rows = torch.arange(16)
+    one, other = (open_run(folder).splits for folder in (whole, clips / "runs" / "clips"))
+    for part in ("train", "validation", "test"):
+        images = [getattr(splits, part).batch(rows).inputs["image"].values for splits in (one, other)]
+        assert torch.equal(*images)
+    with pytest.raises(ValueError, match=r"holds a run with other settings.*augment"):
+        train(clips / "run.yaml", ["out=runs/augmented"], progress=False)
+
+
+def test_train_refuses_augmentations_that_do_not_fit(clips, monkeypatch):
+    monkeypatch.setattr(confu.runs.training, "fit", None)  # whoever calls it fails
+    for value, words in (
+        ("text.augment={rotate: 3}", r"modalities\.text\.augment\.rotate: not known for text; known: noise"),
+        (
+            "image.augment={rotat: 3}",
+            r"augment\.rotat: not known for image; did you mean 'rotate'\? known: rotate 0 to",
+        ),
+        ("image.augment={shift: 2}", r"modalities\.image\.augment\.shift: expected 0 to 0\.9 \(of the width"),
+        ("audio.augment={gain: 3}", r"augment\.gain: not known for audio, of which the encoder gets a spectrogram"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train(clips / "run.yaml", [f"modalities.{value}", "out=runs/unfit-augment"], progress=False)
 
 
 def test_train_refuses_the_folder_of_another_run(clips, monkeypatch):

@@ -1,4 +1,6 @@
-"""A small training with all that is random in one: dropout, masked features, a learned temperature, shuffled rows."""
+"""A small training with all that is random in one: dropout, augmentation, masked features, shuffled rows; a learned
+temperature.
+"""
 
 import os
 import signal
@@ -6,6 +8,7 @@ import signal
 import torch
 
 from confu.data import ArrayDataset, Splits, TensorColumn
+from confu.data.augmented import Augment
 from confu.losses import ConFuLoss
 from confu.models import MultimodalModel
 from confu.nn import Temperature
@@ -37,7 +40,8 @@ def objective(seed: int = 1) -> ContrastiveObjective:
     plan = confu_plan(NAMES)
     encoders = {name: MLPEncoder(5, [16], 12, dropout=0.1) for name in NAMES}
     model = MultimodalModel(plan, encoders, dim=8, fusion="released", fusion_dim=16, mask_ratio=0.1)
-    return ContrastiveObjective(model, ConFuLoss(plan, Temperature(0.2, learned=True)))
+    augment = Augment(views(64), {"x1": {"noise": 0.1}, "x2": {"drop": 0.2}}, dict.fromkeys(NAMES, "vector"))
+    return ContrastiveObjective(model, ConFuLoss(plan, Temperature(0.2, learned=True)), augment=augment)
 
 
 def train(folder, module=None, splits=None) -> FitResult:

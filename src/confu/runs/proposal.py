@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from confu.checks import check_known
+from confu.data.augment import default_augment
 from confu.data.coverage import Coverage, coverage
 from confu.data.manifest import (
     PANDAS_MISSING,
@@ -287,7 +288,8 @@ def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -
     elif isinstance(encoder, dict) and guess.kind == "text":
         texts = readable_sources(table, guess.column, guess.kind, range(len(table)))
         settings["reader"] = {"kind": "tokens", "lowercase": not has_inner_capitals(texts)}
-    return {**settings, "encoder": encoder}
+    frozen = isinstance(encoder, str)  # the short name of a pretrained network, whose features are computed once
+    return {**settings, "encoder": encoder, "augment": default_augment(guess.kind, frozen)}
 
 
 def _repeated_texts(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:

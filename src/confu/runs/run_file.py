@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from confu.checks import check_known
+from confu.data.augment import augment_problems
 from confu.methods import METHODS, Method
 from confu.plan import Plan, Subset, confu_plan, disjoint_plan, pairwise_plan, target_plan
 from confu.training.settings import TrainSettings
@@ -56,6 +57,9 @@ class ModalitySettings(_Section):
     )
     reader: dict[str, Any] | None = Field(
         default=None, description="how a cell becomes numbers; by the encoder if null"
+    )
+    augment: dict[str, float] | None = Field(
+        default=None, description="random changes of what is encoded in training, by name; null: none"
     )
 
     @field_validator("encoder", mode="before")
@@ -231,10 +235,10 @@ def check_run(run: RunFile) -> None:
 def find_conflicts(run: RunFile) -> list[tuple[str, str]]:
     """Everything that does not go together in a run file: (path of the setting, what is wrong)."""
     method = METHODS.get(run.method)
-    return [*_name_conflicts(run), *_plan_conflicts(run, method), *_data_conflicts(run, method)]
+    return [*_modality_conflicts(run), *_plan_conflicts(run, method), *_data_conflicts(run, method)]
 
 
-def _name_conflicts(run: RunFile) -> Conflicts:
+def _modality_conflicts(run: RunFile) -> Conflicts:
     if len(run.modalities) < 2:
         yield "modalities", f"at least two are aligned; got {', '.join(run.modalities) or 'none'}"
     for name in run.modalities:
@@ -244,6 +248,9 @@ def _name_conflicts(run: RunFile) -> Conflicts:
             yield f"modalities.{name}", str(error)
         if is_taken(name):
             yield f"modalities.{name}", f"torch uses this name itself; rename it, e.g. '{name}_input'"
+    for name, modality in run.modalities.items():
+        for key, what in augment_problems(modality.kind, modality.augment or {}).items():
+            yield f"modalities.{name}.augment.{key}", what
     try:
         check_known("method", run.method, METHODS)
     except ValueError as error:

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from rich.console import Console
 from torch import nn
 
+from confu.data import Dataset
+from confu.data.augmented import Augment
 from confu.data.coverage import coverage
 from confu.data.manifest import ROLES, Manifest
 from confu.distributed import rank, wait
@@ -82,6 +84,7 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
             _print_summary(prepared, console)
             objective = build_run_objective(run, prepared.encoders)
             splits = prepared.splits()
+            objective.augment = _augment_of(run, splits.train)
         result = fit(objective, splits.train, splits.validation, train_settings, folder, described, progress=progress)
         if rank() == 0:
             record_fingerprint(folder)
@@ -119,6 +122,13 @@ def build_run_objective(run: RunFile, encoders: Mapping[str, nn.Module]) -> Cont
     if (start := Start.of(run)) is not None:
         start.load_into(objective.model)
     return objective
+
+
+def _augment_of(run: RunFile, train: Dataset) -> Augment | None:
+    """The augmentations of a run; a ValueError names one that does not fit what the encoder gets."""
+    strengths = {name: modality.augment for name, modality in run.modalities.items() if modality.augment}
+    kinds = {name: modality.kind for name, modality in run.modalities.items()}
+    return Augment(train, strengths, kinds) if strengths else None
 
 
 def description(run: RunFile, manifest: Manifest) -> dict[str, Any]:

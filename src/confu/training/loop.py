@@ -1,8 +1,9 @@
 """The training loop: one, explicit, for every method; killed at any moment it goes on and ends with the same weights.
 
 Everything that decides a step is a function of the settings, the position and the saved state: the order of the rows
-comes from (seed, epoch), dropout from a random state that the checkpoint holds. So the steps between the last
-checkpoint and a crash are repeated exactly. On CPU the weights at the end are bitwise those of an unbroken run.
+comes from (seed, epoch), augmentation from (seed, step, process), dropout from a random state that the checkpoint
+holds. So the steps between the last checkpoint and a crash are repeated exactly. On CPU the weights at the end are
+bitwise those of an unbroken run.
 """
 
 import time
@@ -18,6 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from confu.data import Dataset
+from confu.data.augmented import Augment
 from confu.data.resident import resident
 from confu.data.sampling import BalancedBatches, Batches, Order, Stretches, UniformBatches, UniqueBatches
 from confu.distributed import every_rank, largest, my_part, rank, world_size
@@ -85,7 +87,7 @@ def fit(
 
     Args:
         objective: a module, its weights already initialised, that gives the `LossOutput` of a `Batch` and writes its
-            model with `save(folder)`.
+            model with `save(folder)`. Its `augment`, if it has one, changes the batches that it is trained on.
         train: rows to learn from, in an order drawn anew each epoch.
         validation: rows that choose the epoch, in fixed batches of the training batch size (InfoNCE depends on it);
             a last, smaller batch is left out. Rows that lack modalities are spread evenly over the batches. With
@@ -160,6 +162,7 @@ def _train(
     ranking = None
     if settings.select == "retrieval":
         ranking = ValidationRetrieval(own, validation, order, settings.seed)
+    augment: Augment | None = getattr(own, "augment", None)
     at: dict[str, Any] = {"epoch": 0, "step": 0, "best_loss": float("inf"), "best_epoch": 0, "seconds": 0.0, "log": 0}
     at["best_mrr"] = None
     if (checkpoint := load_state(folder, own, optimizer, schedule)) is not None:
@@ -184,6 +187,9 @@ def _train(
             while at["step"] < steps_per_epoch:
                 started = time.perf_counter()
                 batch = train.batch(my_part(epoch_rows[at["step"]]))
+                if augment is not None:
+                    number = at["epoch"] * steps_per_epoch + at["step"]
+                    batch = augment(batch.to(accelerator.device), settings.seed, number, rank())
                 lr = schedule.get_last_lr()[0]
                 with memory_hint(settings.batch_size, settings.chunk):
                     out, norm = _step(objective, batch, optimizer, accelerator, settings, autocast)

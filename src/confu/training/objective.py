@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from confu.data.augmented import Augment
 from confu.distributed import Negatives, PartEmbeddings, check_agreed, gather_embeddings, world_size
 from confu.files import written_whole
 from confu.losses import CLIPLoss, ConFuLoss, LossOutput
@@ -32,13 +33,21 @@ class ContrastiveObjective(nn.Module):
         loss: of its embeddings.
         negatives: how the rows of several processes meet. `"gather"`: each holds all embeddings. `"ring"`: none does,
             they travel from one process to the next; of ConFu and CLIP only.
+        augment: changes the inputs of each training batch before it is encoded; `fit` calls it, validation does not.
     """
 
-    def __init__(self, model: MultimodalModel, loss: nn.Module, negatives: Negatives = "gather") -> None:
+    def __init__(
+        self,
+        model: MultimodalModel,
+        loss: nn.Module,
+        negatives: Negatives = "gather",
+        augment: Augment | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.negatives: Negatives = negatives
+        self.augment = augment
 
     def forward(self, batch: Batch) -> LossOutput:
         """The loss of a batch."""
