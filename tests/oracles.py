@@ -1,7 +1,7 @@
 """Slow versions of what confu computes, written as loops from the definitions."""
 
 import math
-from itertools import product
+from itertools import permutations, product
 
 import torch
 
@@ -170,3 +170,12 @@ def info_nce_oracle(queries, targets, temperature, asks, answers, kind, smoothin
             every = torch.stack(list(scores.values())).mean()
             losses.append(bottom - (1 - smoothing) * goal - smoothing * every)
     return torch.stack(losses).mean()
+
+
+def first_right_place_oracle(scores, right):
+    """Of one query, the chance of each place, from 1, of the first right target: every order of ties, one by one."""
+    chances, orders = [0.0] * len(scores), list(permutations(range(len(scores))))
+    for order in orders:
+        ranking = sorted(range(len(scores)), key=lambda target: (-scores[target], order[target]))
+        chances[next(place for place, target in enumerate(ranking) if right[target])] += 1 / len(orders)
+    return chances

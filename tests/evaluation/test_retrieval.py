@@ -14,6 +14,7 @@ from confu.evaluation.retrieval import (
     evaluate_retrieval,
     mean_reciprocal_rank,
     median_rank,
+    rank_pair,
     recall_at_k,
     reciprocal_ranks,
     retrieval_means,
@@ -21,7 +22,7 @@ from confu.evaluation.retrieval import (
 )
 from confu.evaluation.scoring import disjoint_pairs, mean_vectors
 from confu.plan import Subset, pairwise_plan
-from oracles import ranks_oracle, recall_at_k_oracle
+from oracles import first_right_place_oracle, ranks_oracle, recall_at_k_oracle
 
 from .scoring_oracle import score_ranks_oracle, unit
 
@@ -74,6 +75,34 @@ def test_perfect_and_reversed_models():
     assert recall_at_k(*retrieval_ranks(eye, eye), 1) == 1.0
     assert recall_at_k(*retrieval_ranks(eye, -eye), 1) == 0.0
     assert median_rank(*retrieval_ranks(eye, -eye)) == 6.0
+
+
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_a_target_equal_to_the_own_one_is_found_as_well(collapsed):
+    """Wherever its vector was rounded to; and what chance finds counts them too."""
+    contents = {"image": torch.arange(6), "text": torch.tensor([3, 8, 3, -1, 8, -1])}
+    generator = torch.Generator().manual_seed(4)
+    queries = normalize(torch.randn(6, 2, generator=generator), dim=1)
+    targets = torch.eye(2)[[0] * 6 if collapsed else [0, 1, 0, 1, 1, 0]]
+    scores = (queries @ targets.T).tolist()
+    targets[4] = normalize(targets[4] + torch.tensor([0.0, 1e-4]), dim=0)  # embedded in another batch than its equal
+    table = EmbeddingTable([str(row) for row in range(6)], {IMAGE: queries, TEXT: targets})
+    numbers = contents["text"].tolist()
+    right = [[m == n or numbers[m] == numbers[n] >= 0 for n in range(6)] for m in range(6)]
+    ranked = rank_pair(table, IMAGE, TEXT, contents=contents)["image"]
+    places = [first_right_place_oracle(*pair) for pair in zip(scores, right)]
+    for k in range(1, 7):
+        assert ranked.recall(k).tolist() == pytest.approx([sum(one[:k]) for one in places])
+    assert ranked.ranks().tolist() == pytest.approx([sum(p * (r + 1) for r, p in enumerate(one)) for one in places])
+    assert ranked.reciprocal().tolist() == pytest.approx(
+        [sum(p / (r + 1) for r, p in enumerate(one)) for one in places]
+    )
+    flat = [first_right_place_oracle([0] * 6, one) for one in right]
+    assert ranked.chance(2) == pytest.approx(sum(sum(one[:2]) for one in flat) / 6)
+    (row, *_) = evaluate_retrieval(table, (1,), [(IMAGE, TEXT)], contents=contents)
+    assert row.value == pytest.approx(float(ranked.recall(1).mean()))
+    back, plain = (rank_pair(table, TEXT, IMAGE, contents=given)["text"] for given in (contents, None))
+    assert back.right is None and torch.equal(back.better, plain.better)  # no two images are equal
 
 
 def test_permuting_the_pairs_permutes_the_ranks():

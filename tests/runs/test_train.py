@@ -13,6 +13,7 @@ import confu.runs.training
 import confu.training.loop
 from confu.data.readers import ImageReader, MelReader
 from confu.runs import check
+from confu.runs.evaluation import evaluate
 from confu.runs.prepare import open_run
 from confu.runs.rows import RowTable
 from confu.runs.run_yaml import read_run_file
@@ -195,6 +196,25 @@ def test_rows_of_one_text_are_a_group(tmp_path):
                 texts = [rows[int(batch.ids[k].removeprefix("clip-"))]["text"] for k in (i, j)]
                 assert bool(batch.groups[i] == batch.groups[j]) == (texts[0] == texts[1])
         assert bool((batch.groups[~opened.splits.train.present["text"]] == -1).all())
+
+
+def test_equal_files_and_texts_are_found_by_content(tmp_path):
+    rows = [{**row, "text": row["text"] and f"the {row['label']}"} for row in make_rows(tmp_path)]
+    for row in rows[1::2]:  # two files with the same bytes
+        (tmp_path / row["image"]).write_bytes((tmp_path / rows[0]["image"]).read_bytes())
+    write_table(tmp_path, rows)
+    folder = train(write_run(tmp_path), ["loss.equal_inputs=positives", "train.epochs=1"], progress=False)
+    dataset = open_run(folder).splits.train
+    batch = dataset.batch(torch.arange(len(dataset))).with_contents()
+    content = {row["id"]: ((tmp_path / row["image"]).read_bytes(), row["text"]) for row in rows}
+    for number, name in enumerate(("image", "text")):
+        values, numbers = [content[id][number] for id in batch.ids], batch.contents[name].tolist()
+        assert [one < 0 for one in numbers] == [not value for value in values]
+        assert [one == numbers[0] for one in numbers] == [value == values[0] for value in values]
+    found = {(row.metric, row.query, row.target): row.note for row in evaluate(folder, progress=False).rows}
+    for query, target, equal in (("text", "image", True), ("image", "audio", False)):
+        chance, gallery = (float(part.split()[1]) for part in found["recall@1", query, target].split(", "))
+        assert chance > 1.5 / gallery if equal else chance == pytest.approx(1 / gallery, rel=1e-3)
 
 
 class FrozenMean(nn.Module):

@@ -13,7 +13,7 @@ from confu.models import load_model
 from confu.plan import Subset, disjoint_plan, target_plan
 from confu.training import TrainSettings, fit, selection
 from confu.training.log import read_log
-from confu.training.selection import input_keys, plan_queries
+from confu.training.selection import plan_queries
 from training.cached_parts import NAMES, WIDTH, objective
 from training.parts import Scripted, rows, settings, stopped
 
@@ -122,7 +122,7 @@ def test_only_single_targets_are_sought_where_there_are_any():
 def test_equal_texts_are_equal_whatever_the_batch_pads_them_to():
     captions = ["a dog", "a dog that barks at night"]
     column = CaptionColumn(captions, torch.tensor([0, 1, 0, -1]), WordVocabulary.from_texts(captions))
-    short, long = (input_keys(column.take(torch.tensor(rows), "text")) for rows in ([2, 3], [0, 1]))
+    short, long = (column.take(torch.tensor(rows), "text").contents() for rows in ([2, 3], [0, 1]))
     assert short.tolist() == [int(long[0]), -1]
     assert int(long[0]) != int(long[1])
 

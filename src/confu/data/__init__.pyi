@@ -1,5 +1,5 @@
 from .columns import CaptionColumn, Column, SequenceColumn, TensorColumn
-from .dataset import ArrayDataset, Dataset, Splits
+from .dataset import ArrayDataset, Dataset, Splits, row_contents
 from .readers.text import Tokenizer, WordVocabulary
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "TensorColumn",
     "Tokenizer",
     "WordVocabulary",
+    "row_contents",
 ]

@@ -176,6 +176,11 @@ class DatasetView:
         return getattr(self.dataset, "groups", None)
 
     @property
+    def contents(self) -> dict[str, Int[Tensor, " n"]]:
+        """By modality, equal numbers for equal values, where they are known."""
+        return getattr(self.dataset, "contents", {})
+
+    @property
     def present(self) -> dict[str, Bool[Tensor, " n"]]:
         """By modality, which rows have it: all of them in a data set that does not say it."""
         known = getattr(self.dataset, "present", {})
@@ -224,6 +229,11 @@ class RowsOf(DatasetView):
         return None if groups is None else groups[self.rows]
 
     @property
+    def contents(self) -> dict[str, Int[Tensor, " rows"]]:
+        """By modality, equal numbers for equal values, where they are known."""
+        return {name: numbers[self.rows] for name, numbers in super().contents.items()}
+
+    @property
     def present(self) -> dict[str, Bool[Tensor, " rows"]]:
         """By modality, which rows have it."""
         return {name: mask[self.rows] for name, mask in super().present.items()}
@@ -234,3 +244,15 @@ class RowsOf(DatasetView):
     def batch(self, indices: Indices) -> Batch:
         """See `Dataset`."""
         return self.dataset.batch(self.rows[indices])
+
+
+def row_contents(dataset: Dataset, batch_size: int = 256) -> dict[str, Int[Tensor, " n"]]:
+    """By modality, equal numbers for rows with equal inputs, -1 in rows without one; see `Batch.contents`.
+
+    A data set that does not know it for all of its modalities is read once.
+    """
+    known: dict[str, Tensor] = getattr(dataset, "contents", {})
+    if all(name in known for name in dataset.modalities):
+        return known
+    parts = [dataset.batch(rows).with_contents().contents for rows in torch.arange(len(dataset)).split(batch_size)]
+    return {name: torch.cat([part[name] for part in parts]) for name in dataset.modalities} if parts else {}

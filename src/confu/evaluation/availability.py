@@ -4,7 +4,7 @@ Beside the numbers of each subset on its complete rows stand those of rows that 
 user with such rows can expect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +15,7 @@ from confu.data.coverage import pattern_of_rows
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.ranking import count_ranks
 from confu.evaluation.report import ReportRow
-from confu.evaluation.retrieval import Ranked, ranked_rows
+from confu.evaluation.retrieval import Ranked, equal_targets, ranked_rows
 from confu.evaluation.scoring import answers, check_unit, queryable_subsets, side_subsets, sides
 from confu.plan import Subset
 
@@ -59,17 +59,21 @@ def largest_query(table: EmbeddingTable, available: Subset | None, target: Subse
 
 
 def rank_by_availability(
-    table: EmbeddingTable, target: Subset, groups: Int[Tensor, " _"] | None = None
+    table: EmbeddingTable,
+    target: Subset,
+    groups: Int[Tensor, " _"] | None = None,
+    contents: Mapping[str, Int[Tensor, " _"]] | None = None,
 ) -> AvailableRanks:
     """Rank the targets for every row that has one, each row querying with the largest subset that it has.
 
     The gallery is the same for all rows: every row that has the target. So the numbers of rows with much and rows with
-    little can be compared with each other.
+    little can be compared with each other. Groups and contents are those of `rank_pair`.
     """
     target_subsets = side_subsets(table, target)
     gallery = table.rows_with(*target_subsets)
     place = torch.full((len(table),), -1).index_copy_(0, gallery, torch.arange(len(gallery)))
-    targets = [vectors[gallery] for vectors in sides(table, target)]
+    first_equal, right = equal_targets(contents, target, gallery) or (torch.arange(len(gallery)), None)
+    targets = [vectors[gallery[first_equal]] for vectors in sides(table, target)]
     within = None if groups is None else groups[gallery]
     result = AvailableRanks(target, without_target=len(table) - len(gallery))
     by_pattern: dict[Subset | None, list[int]] = {}
@@ -87,7 +91,8 @@ def rank_by_availability(
         rows = torch.tensor(chosen)
         queries = [vectors[rows] for vectors in sides(table, query)]
         better, tied, first, of_group = count_ranks(queries, targets, place[rows], table.score, within)
-        result.ranked[available] = query, Ranked(rows, better, tied, gallery[first], len(gallery), of_group)
+        equal = None if right is None else right[place[rows]]
+        result.ranked[available] = query, Ranked(rows, better, tied, gallery[first], len(gallery), of_group, equal)
     return result
 
 
@@ -128,13 +133,15 @@ def availability_rows(
         return []
     parts = {f"rows with {has}": (f"asked with {query}", one) for has, (query, one) in ranks.ranked.items()}
     everyone, left = [one for _, one in ranks.ranked.values()], sum(ranks.unasked.values())
-    columns = [
-        torch.cat(several) for several in zip(*((one.rows, one.better, one.tied, one.first) for one in everyone))
-    ]
     note = f"{left} rows have nothing to ask with" if left else ""
-    parts[EVERY_ROW] = note, Ranked(*columns, gallery=everyone[0].gallery)
-    rows = []
+    rows, better, tied, first = (
+        torch.cat(several) for several in zip(*((one.rows, one.better, one.tied, one.first) for one in everyone))
+    )
+    right = [one.right for one in everyone if one.right is not None]
+    equal = torch.cat(right) if right else None
+    parts[EVERY_ROW] = note, Ranked(rows, better, tied, first, everyone[0].gallery, right=equal)
+    report = []
     for name, (note, one) in parts.items():
         fitting = [k for k in ks if k <= one.gallery]
-        rows += ranked_rows(one, fitting, name, str(ranks.target), method, seed, confidence, note)
-    return rows
+        report += ranked_rows(one, fitting, name, str(ranks.target), method, seed, confidence, note)
+    return report

@@ -4,7 +4,7 @@ Shapes: n queries and n targets, row i of one belongs to row i of the other; dim
 gallery.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from confu.checks import check_pair, check_rows
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.bootstrap import measured_row
-from confu.evaluation.ranking import GroupRanks, count_ranks, first_hit_credit
+from confu.evaluation.ranking import GroupRanks, chance_recall, count_ranks, first_hit_credit, first_hit_reciprocal
 from confu.evaluation.report import ReportRow
 from confu.evaluation.scoring import (
     TIE_TOLERANCE,
@@ -27,6 +27,7 @@ from confu.evaluation.scoring import (
     sides,
 )
 from confu.plan import Subset
+from confu.types import joint_contents
 
 Sides = Float[Tensor, "_ _"] | Sequence[Float[Tensor, "_ _"]]
 MEAN_TARGET = "mean"
@@ -157,6 +158,8 @@ class Ranked:
         first: (n,) the row of the table whose target scores best; the first one of those that tie.
         gallery: m.
         groups: the same where any row of the query's group is right; None without groups.
+        right: (n,) how many targets are equal to the query's own, itself included: all of them are right, and score
+            the same. None where no two are.
     """
 
     rows: Int[Tensor, " n"]
@@ -165,13 +168,16 @@ class Ranked:
     first: Int[Tensor, " n"]
     gallery: int
     groups: GroupRanks | None = None
+    right: Int[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def recall(self, k: int) -> Float[Tensor, " n"]:
-        """The chance that the query's own target is among the first k if ties are broken at random."""
-        return _recall(self.better, self.tied, k, self.gallery)
+        """The chance that the own target, or an equal one, is among the first k if ties are broken at random."""
+        if self.right is None:
+            return _recall(self.better, self.tied, k, self.gallery)
+        return first_hit_credit(self.better, (self.tied - self.right).clamp_min(0), self.right, k)
 
     def group_recall(self, k: int) -> Float[Tensor, " n"]:
         """The chance that any row of the query's group is among the first k; see `first_hit_credit`."""
@@ -180,22 +186,68 @@ class Ranked:
         return first_hit_credit(self.groups.better, self.groups.tied, self.groups.right, k)
 
     def ranks(self) -> Float[Tensor, " n"]:
-        """The expected rank of the query's own target; 1 is best."""
-        return expected_ranks(self.better, self.tied)
+        """The expected rank of the query's own target, or of the first that is equal; 1 is best."""
+        if self.right is None:
+            return expected_ranks(self.better, self.tied)
+        return self.better.double() + (self.tied + 1) / (self.right + 1)
 
     def reciprocal(self) -> Float[Tensor, " n"]:
-        """The expectation of 1 / rank of the query's own target."""
-        return reciprocal_ranks(self.better, self.tied)
+        """The expectation of 1 / rank of the query's own target, or of the first that is equal."""
+        if self.right is None:
+            return reciprocal_ranks(self.better, self.tied)
+        return first_hit_reciprocal(self.better, (self.tied - self.right).clamp_min(0), self.right)
+
+    def chance(self, k: int) -> float:
+        """The recall at k of a random order."""
+        return chance_recall(self.gallery, k, self.right)
 
     def spread(self, values: Float[Tensor, " n"], size: int) -> Float[Tensor, " size"]:
         """One value a row of the table; NaN in the rows that are no query."""
         return torch.full((size,), float("nan"), dtype=torch.float64).index_copy_(0, self.rows, values.double())
 
 
+def equal_targets(
+    contents: Mapping[str, Int[Tensor, " _"]] | None, target: Subset, rows: Int[Tensor, " m"]
+) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]] | None:
+    """Which targets of some rows are equal: all modalities of the target have the same content.
+
+    Args:
+        contents: by modality, equal numbers for equal inputs, -1 where they are not known (see `Batch.contents`).
+        target: what is sought.
+        rows: of the gallery.
+
+    Returns:
+        (m,) the place in the gallery of the first target that is equal, and how many are; None if no two are, or the
+        contents of a modality are not given.
+
+    >>> equal_targets({"text": torch.tensor([7, 5, 7, -1, -1])}, Subset("text"), torch.arange(5))
+    (tensor([0, 1, 0, 3, 4]), tensor([2, 1, 2, 1, 1]))
+    """
+    if contents is None or any(name not in contents for name in target):
+        return None
+    numbers, places = joint_contents([contents[name][rows] for name in target]), torch.arange(len(rows))
+    _, same, members = torch.where(numbers < 0, -1 - places, numbers).unique(return_inverse=True, return_counts=True)
+    if len(members) == len(rows):
+        return None
+    first = torch.full_like(members, len(rows)).scatter_reduce_(0, same, places, "amin")
+    return first[same], members[same]
+
+
 def rank_pair(
-    table: EmbeddingTable, query: Subset, target: Subset, groups: Int[Tensor, " _"] | None = None
+    table: EmbeddingTable,
+    query: Subset,
+    target: Subset,
+    groups: Int[Tensor, " _"] | None = None,
+    contents: Mapping[str, Int[Tensor, " _"]] | None = None,
 ) -> dict[str, Ranked]:
     """Rank the targets of the rows that are complete for query and target, by the query's name.
+
+    Args:
+        table: with queries and targets.
+        query: what is asked with.
+        target: what is sought.
+        groups: (len(table),) for the ranks by group.
+        contents: by modality, (len(table),); equal targets are right, see `equal_targets`.
 
     Example:
         >>> table = EmbeddingTable(("a", "b"), {Subset("image"): torch.eye(2), Subset("text"): torch.eye(2)})
@@ -205,12 +257,14 @@ def rank_pair(
     rows, queries = query_vectors(table, query, target)
     if len(rows) == 0:
         return {}
-    targets = [vectors[rows] for vectors in sides(table, target)]
+    first_equal, right = equal_targets(contents, target, rows) or (torch.arange(len(rows)), None)
+    # Equal targets have one vector, in whatever batch they were embedded, so that they tie.
+    targets = [vectors[rows[first_equal]] for vectors in sides(table, target)]
     within, own = None if groups is None else groups[rows], torch.arange(len(rows))
     ranked = {}
     for name, vectors in queries.items():
         better, tied, first, of_group = count_ranks(vectors, targets, own, table.score, within)
-        ranked[name] = Ranked(rows, better, tied, rows[first], len(rows), of_group)
+        ranked[name] = Ranked(rows, better, tied, rows[first], len(rows), of_group, right)
     return ranked
 
 
@@ -242,6 +296,7 @@ def evaluate_retrieval(
     method: str = "",
     seed: int = 0,
     confidence: float | None = None,
+    contents: Mapping[str, Int[Tensor, " _"]] | None = None,
 ) -> list[ReportRow]:
     """Recall@k, the median rank and the mean reciprocal rank of every query subset -> target subset, ties averaged.
 
@@ -256,6 +311,8 @@ def evaluate_retrieval(
             subsets for cosines, else of all subsets of its modalities. Of a fused query that a cosine table lacks
             only the mean is measured.
         confidence: e.g. 0.95, adds bootstrap confidence intervals over the queries; see `bootstrap_interval`.
+        contents: by modality, (len(table),) equal numbers for rows with equal inputs, e.g. of
+            `confu.data.row_contents`: a target that is equal to the query's own is then right as well.
 
     Returns:
         rows of `recall@k` as fractions, of `median rank` and of `mean reciprocal rank`.
@@ -277,7 +334,7 @@ def evaluate_retrieval(
         pairs = [pair for pair in disjoint_pairs(queryable_subsets(table)) if answers(table, *pair)]
     rows: list[ReportRow] = []
     for query, target in pairs:
-        ranked = rank_pair(table, query, target)
+        ranked = rank_pair(table, query, target, contents=contents)
         gallery = max(map(len, ranked.values()), default=0)
         if max(ks, default=1) > gallery:
             raise ValueError(

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
 from confu.checks import check_known
-from confu.data.dataset import RowsOf
+from confu.data.dataset import RowsOf, row_contents
 from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest
 from confu.embeddings import EmbeddingTable
@@ -110,7 +110,11 @@ def evaluate(
     with _timed(seconds, "measuring"), _spinner(progress) as tick:
         chosen = sampled(len(table), opts.max_rows)
         few = table if len(chosen) == len(table) else table.select(chosen)
-        retrieval = measure_retrieval(few, None if data.groups is None else data.groups[chosen], data.texts, tick)
+        contents = None
+        if "equal_inputs" in opened.run.loss.model_fields_set:  # a run that began earlier is measured as it was then
+            contents = {name: numbers[chosen] for name, numbers in row_contents(dataset).items()}
+        groups = None if data.groups is None else data.groups[chosen]
+        retrieval = measure_retrieval(few, groups, data.texts, tick, contents)
         classes, notes = _measure_classes(opened, data, table, opts, tick)
     if len(few) < len(table):
         notes.insert(

@@ -1,6 +1,6 @@
 """What an evaluation measures on one table: retrieval, fusion's gain, classes, and rows by what they have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -136,6 +136,7 @@ def measure_retrieval(
     groups: Int[Tensor, " _"] | None = None,
     preferred: Sequence[str] = (),
     tick: Callable[[str], None] = lambda what: None,
+    contents: Mapping[str, Int[Tensor, " _"]] | None = None,
 ) -> RetrievalMeasures:
     """Measure every query that the table's method can answer.
 
@@ -144,6 +145,7 @@ def measure_retrieval(
         groups: (len(table),) rows of one group are right for one another in further numbers; -1 is no group.
         preferred: the modalities to seek first in the main query, e.g. texts.
         tick: told what is being measured.
+        contents: by modality, (len(table),) equal numbers for equal inputs: a target equal to the own one is right.
     """
     pairs = disjoint_pairs(queryable_subsets(table))
     refused = {str(reason) for pair in pairs if (reason := why_not(table, *pair))}
@@ -157,7 +159,7 @@ def measure_retrieval(
     ranked: dict[tuple[str, str], Ranked] = {}
     for query, target in asked:
         tick(f"{query} -> {target}")
-        by_name = rank_pair(table, query, target, groups)
+        by_name = rank_pair(table, query, target, groups, contents)
         if not by_name or next(iter(by_name.values())).gallery < 2:
             refused.add(f"{query} -> {target}: fewer than two rows are complete for it, so that nothing can be ranked")
             continue
@@ -173,7 +175,7 @@ def measure_retrieval(
     available = {}
     for target in singles:
         tick(f"what is there -> {target}")
-        available[target] = rank_by_availability(table, target)
+        available[target] = rank_by_availability(table, target, contents=contents)
         rows += availability_rows(available[target], ks, confidence=CONFIDENCE)
     main = _main_query(table, ranked, [*map(Subset, preferred), *reversed(singles)])
     overlap = None if main is None else _retrieval_overlap(table, ranked, *main, ks[-1])
@@ -186,7 +188,7 @@ def measure_retrieval(
 def _pair_rows(query: str, target: str, outcome: Ranked, ks: Sequence[int]) -> list[ReportRow]:
     rows = []
     for k in (k for k in ks if k <= outcome.gallery):
-        credits: list[tuple[str, Tensor, Tensor | None]] = [("", outcome.recall(k), None)]
+        credits: list[tuple[str, Tensor, Tensor | None]] = [("", outcome.recall(k), outcome.right)]
         if outcome.groups is not None:
             credits.append((GROUP, outcome.group_recall(k), outcome.groups.members))
         for suffix, credit, members in credits:

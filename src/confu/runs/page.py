@@ -111,13 +111,13 @@ def page_summary(evaluated: Evaluated) -> str:
         sentences.append("Nothing could be ranked.")
     else:
         query, target = map(str, retrieval.main)
-        k, gallery = retrieval.k, retrieval.ranked[query, target].gallery
+        k, chance = retrieval.k, retrieval.ranked[query, target].chance(retrieval.k)
         first, among_k = (retrieval.find(f"recall@{number}", query, target) for number in (1, k))
         if first is not None and among_k is not None:
             also = f", and among the first {k} for {percent(among_k.value)} %" if k > 1 else ""
             sentences.append(
                 f"Asked with {query}, the model finds the row's own {target} first for {percent(first.value)} % of "
-                f"{first.count:,} rows{also} (chance {percent(min(1.0, k / gallery))} %)."
+                f"{first.count:,} rows{also} (chance {percent(chance)} %)."
             )
         gain = retrieval.find(f"recall@{k} gain", query, target)
         if gain is not None and gain.low is not None and gain.high is not None:

@@ -75,8 +75,8 @@ def _recall_matrix(measures: RetrievalMeasures, suffix: str, words: str) -> Part
     matrix = [[recall.get((query, target), float("nan")) for target in targets] for query in queries]
     chances = []
     for outcome in measures.ranked.values():
-        members = outcome.groups.members if suffix and outcome.groups is not None else None
-        chances.append(chance_recall(outcome.gallery, k, members))
+        by_group = chance_recall(outcome.gallery, k, outcome.groups.members) if suffix and outcome.groups else None
+        chances.append(outcome.chance(k) if by_group is None else by_group)
     low, high = percent(min(chances)), percent(max(chances))
     chance = f"{low} %" if low == high else f"{low} to {high} %, by the size of the gallery"
     return Figure(
@@ -101,11 +101,12 @@ def _query_table(measures: RetrievalMeasures, group_words: str) -> Table:
         cells = [_value(by_name.get((metric, query, target)), 100) for metric in recalls]
         median = _value(by_name.get(("median rank", query, target)), 1)
         reciprocal = f"{by_name['mean reciprocal rank', query, target].value:.3f}"
-        chance = percent(min(1.0, measures.k / gallery))
+        chance = percent(measures.ranked[query, target].chance(measures.k))
         rows.append([f"{query} → {target}", f"{gallery:,}", *cells, median, reciprocal, chance])
     caption = (
         "rows: how many are complete for query and target; they ask, and their targets are the gallery. MRR: the mean "
-        "of 1 / rank. mean(...): the mean of the single embeddings, without a fusion network."
+        "of 1 / rank. mean(...): the mean of the single embeddings, without a fusion network. A target with the same "
+        "content as the row's own is right as well."
     )
     if group_words:
         caption += f" group: the first of the {group_words} counts as found."

@@ -4,7 +4,6 @@ Unlike the loss it does not depend on the batch size or the temperature, and it 
 that grows too sure of itself rises again.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -18,10 +17,11 @@ from confu.data import Dataset
 from confu.data.sampling import Order
 from confu.distributed import every_rank, gather_rows, my_part, rank
 from confu.evaluation.ranking import count_ranks, first_hit_reciprocal
+from confu.evaluation.retrieval import equal_targets
 from confu.models import MultimodalModel
 from confu.plan import Plan, Subset
 from confu.training.cached_gradients import Autocast
-from confu.types import Batch, Embeddings, Inputs
+from confu.types import Batch, Embeddings
 
 GALLERY = 2000
 """Validation rows that are ranked, at most."""
@@ -135,8 +135,9 @@ class ValidationRetrieval:
             mask = torch.cat([full if mask is None else mask for full, mask in zip(whole, masks)])
             part[f"vectors {subset}"], part[f"mask {subset}"] = vectors.detach()[chosen].float(), mask[chosen]
         if not self._keys:
+            contents = batch.with_contents().contents
             for name in self._model.plan.modalities:
-                part[f"key {name}"] = input_keys(batch.inputs[name])[taken].to(device)
+                part[f"key {name}"] = contents[name].to(device)[chosen]
         return part
 
     def _numbers(self, together: dict[str, Tensor]) -> dict[str, Any]:
@@ -148,34 +149,12 @@ class ValidationRetrieval:
             rows = torch.stack(masks).all(dim=0).nonzero()[:, 0]
             if len(rows) < 2:
                 continue
-            keys = torch.stack([self._keys[name][rows.cpu()] for name in target], dim=1)
-            _, same, members = keys.unique(dim=0, return_inverse=True, return_counts=True)
-            first = torch.full((len(members),), len(rows)).scatter_reduce_(0, same, torch.arange(len(rows)), "amin")
+            own = torch.arange(len(rows))
+            first, right = equal_targets(self._keys, target, rows.cpu()) or (own, torch.ones_like(own))
             # Equal inputs have one vector, whatever batch they stood in, so that they tie with the query's own target.
             queries = [together[f"vectors {subset}"][rows] for subset in sides[0]]
-            targets = [together[f"vectors {subset}"][rows[first[same]]] for subset in sides[1]]
-            better, tied, _, _ = count_ranks(queries, targets, torch.arange(len(rows)), score)
-            ranks = first_hit_reciprocal(better, (tied - members[same]).clamp_min(0), members[same])
+            targets = [together[f"vectors {subset}"][rows[first]] for subset in sides[1]]
+            better, tied, _, _ = count_ranks(queries, targets, own, score)
+            ranks = first_hit_reciprocal(better, (tied - right).clamp_min(0), right)
             by_query[f"{query} -> {target}"] = float(ranks.mean())
         return {"mrr": sum(by_query.values()) / max(1, len(by_query)), "mrr_by_query": by_query}
-
-
-def input_keys(inputs: Inputs) -> Int[Tensor, " batch"]:
-    """A number for each row by the content of its input: equal inputs have equal numbers; -1 for a row without one.
-
-    >>> input_keys(Inputs(torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([0, 1, -1, 2]))).unique().shape
-    torch.Size([3])
-    """
-    given = inputs.values if isinstance(inputs.values, dict) else {"": inputs.values}
-    values = {name: value.detach().cpu() for name, value in sorted(given.items())}
-    mask = values.get("attention_mask", values.get("mask"))  # how long the padding is depends on the other rows
-    keys = []
-    for number in range(len(next(iter(values.values())))):
-        digest = hashlib.blake2b(digest_size=8)
-        for name, value in values.items():
-            padded = mask is not None and value.shape[:2] == mask.shape
-            row = value[number][mask[number].bool()] if mask is not None and padded else value[number]
-            digest.update(f"{name} {tuple(row.shape)}".encode())
-            digest.update(row.contiguous().numpy().tobytes())
-        keys.append(int.from_bytes(digest.digest(), "big", signed=True))
-    return torch.tensor([*keys, -1])[inputs.rows.cpu()]
