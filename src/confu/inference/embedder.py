@@ -1,10 +1,11 @@
 """A trained model in use: embed the modalities that each item has, compare, and name classes by their prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from confu.inference.card import Facts
 from confu.inference.embedding import embed_batch
 from confu.inference.hub import download, upload
 from confu.inference.model_folder import ModelParts, read_parts, write_parts
-from confu.inference.reading import Sources, check_columns, choose_subsets, read_batches
+from confu.inference.reading import Sources, choose_subsets, columns_of, read_batches
 from confu.models import MultimodalModel
 from confu.plan import Subset
 
@@ -35,6 +36,9 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.vectors, dtype, copy=copy)
 
 
 class Embedder:
@@ -114,12 +118,12 @@ class Embedder:
 
     def encode(
         self,
-        sources: Sources | None = None,
+        sources: Sources | Sequence[Mapping[str, Any]] | Any = None,
         *,
         use: Subset | str | Sequence[Subset | str] | None = None,
         batch_size: int = 64,
         workers: int = 1,
-        **by_name: Sequence[Any],
+        **by_name: Iterable[Any],
     ) -> Encoded:
         """Embed items, each by exactly the modalities that it has.
 
@@ -128,8 +132,11 @@ class Embedder:
 
         Args:
             sources: modality -> one source an item, None where it has none; all of one length. A source is a file's
-                path, bytes, an array, a PIL image; for a text modality the text. The modalities may also be given as
-                keywords: `encode(image=[...], audio=[...])`.
+                path, address, bytes or open file, an array, a PIL image, (samples, rate), the dicts of Hugging Face
+                data sets; for a text modality the text. The modalities may also be given as keywords:
+                `encode(image=[...], audio=[...])`. Or a table: a list of dicts, one an item, or a data frame, of which
+                the columns named as modalities are read. One item is a list of one: of an array the first axis is
+                the items.
             use: the subset to embed of every item although it may have more; or several, of which each item gets the
                 first that it has in full.
             batch_size: items at once.
@@ -144,7 +151,7 @@ class Embedder:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-        columns = check_columns({**(sources or {}), **by_name}, self.modalities)
+        columns = columns_of(sources, by_name, {name: one.modality_kind for name, one in self.readers.items()})
         subsets = choose_subsets(columns, self.modalities, self.subsets, use, self.model.score)
         by_subset: dict[Subset, list[int]] = {}
         for row, subset in enumerate(subsets):
@@ -165,7 +172,7 @@ class Embedder:
         warn_of_cut(self.readers, count_cut(self.readers, columns))
         return Encoded(vectors, subsets)
 
-    def similarity(self, a: Encoded | Tensor, b: Encoded | Tensor) -> Float[Tensor, "n m"]:
+    def similarity(self, a: Encoded | Tensor | Any, b: Encoded | Tensor | Any) -> Float[Tensor, "n m"]:
         """The cosine of every item of `a` with every one of `b`, as `encode` gives them or as (n, dim) unit vectors.
 
         Raises:
@@ -178,17 +185,22 @@ class Embedder:
                 f"confu.evaluation.pair_scores({score!r}, [vectors of each modality that asks], [vectors of the "
                 "target])"
             )
-        left, right = (one.vectors if isinstance(one, Encoded) else one for one in (a, b))
+        left, right = (
+            one.vectors if isinstance(one, Encoded) else torch.as_tensor(one, dtype=torch.float32) for one in (a, b)
+        )
         return left @ right.T
 
     def zero_shot(
-        self, queries: Encoded | Tensor | Sources, classes: Mapping[str, Sequence[Any]], target: str | None = None
+        self,
+        queries: Encoded | Tensor | Sources | Any,
+        classes: Mapping[str, Sequence[Any]] | Sequence[str],
+        target: str | None = None,
     ) -> tuple[list[str], Float[Tensor, "n classes"]]:
         """The class whose prompts are most like each item; a class is the re-normalised mean of its prompts.
 
         Args:
             queries: what `encode` gave, or the sources of the items.
-            classes: name -> its prompts, at least one.
+            classes: name -> its prompts, at least one, where a text is one prompt; or names, prompts themselves.
             target: the modality of the prompts; by default the model's only text.
 
         Returns:
@@ -202,15 +214,18 @@ class Embedder:
             raise ValueError(
                 f"target must name the modality of the prompts: the model has {len(texts)} texts ({texts})"
             )
-        if not classes or not all(len(prompts) for prompts in classes.values()):
+        named = classes.items() if isinstance(classes, Mapping) else [(str(name), [name]) for name in classes]
+        prompts_of = {name: [one] if isinstance(one, str) else list(one) for name, one in named}
+        if isinstance(classes, str) or not prompts_of or len(prompts_of) < len(classes) or not all(prompts_of.values()):
             raise ValueError(
-                "classes must name at least one class, and give each a list of at least one prompt, such as "
-                f"{{'dog': ['a photo of a dog']}}; got {dict(classes)}"
+                "classes must name at least one class, and give each a list of at least one prompt, each name once, "
+                f"such as {{'dog': ['a photo of a dog']}}; got {classes!r}"
             )
-        prompts = self.encode({target or texts[0]: [prompt for one in classes.values() for prompt in one]})
-        means = class_means(prompts, [len(one) for one in classes.values()])
-        scores = self.similarity(self.encode(queries) if isinstance(queries, Mapping) else queries, means)
-        names = list(classes)
+        prompts = self.encode({target or texts[0]: [prompt for one in prompts_of.values() for prompt in one]})
+        means = class_means(prompts, [len(one) for one in prompts_of.values()])
+        encoded = queries if isinstance(queries, Encoded | Tensor | np.ndarray) else self.encode(queries)
+        scores = self.similarity(encoded, means)
+        names = list(prompts_of)
         return [names[best] for best in scores.argmax(dim=1).tolist()], scores
 
     def save_pretrained(self, folder: Path | str, licence: str | None = None, name: str | None = None) -> None:

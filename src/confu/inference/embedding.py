@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from confu.data.dataset import Dataset
 from confu.embeddings import EmbeddingTable
 from confu.plan import Plan, Subset
-from confu.types import Batch, Embeddings
+from confu.types import Batch, Embeddings, Inputs
 
 
 @contextmanager
@@ -41,8 +42,9 @@ def embed_batch(model: nn.Module, batch: Batch, subsets: Sequence[Subset]) -> di
         subset -> (rows, dim) float32 vectors on the CPU, and the (rows,) mask of the rows that have all of it.
     """
     first = next(model.parameters(), None)
+    batch = batch if first is None else _as_weights(batch.to(first.device), model)
     with evaluating(model):
-        embeddings = cast(Embeddings, model(batch.to("cpu" if first is None else first.device), subsets))
+        embeddings = cast(Embeddings, model(batch, subsets))
         rows = {}
         for subset in subsets:
             mask = embeddings.complete(subset)
@@ -50,6 +52,27 @@ def embed_batch(model: nn.Module, batch: Batch, subsets: Sequence[Subset]) -> di
             rows[subset] = embeddings[subset].float().cpu(), complete
     # Copies made outside of inference mode are tensors that may be changed, and that autograd accepts.
     return {subset: (vectors.clone(), complete.clone()) for subset, (vectors, complete) in rows.items()}
+
+
+def _as_weights(batch: Batch, model: nn.Module) -> Batch:
+    """The batch with inputs as precise as the weights of a model that is of one precision as a whole."""
+    (dtype, *others) = {parameter.dtype for parameter in model.parameters()}
+    if others or dtype == torch.float32 or not dtype.is_floating_point:
+        return batch
+
+    def converted(values: Tensor) -> Tensor:
+        return values.to(dtype) if values.is_floating_point() else values
+
+    inputs = {
+        name: Inputs(
+            {key: converted(part) for key, part in one.values.items()}
+            if isinstance(one.values, dict)
+            else converted(one.values),
+            one.rows,
+        )
+        for name, one in batch.inputs.items()
+    }
+    return replace(batch, inputs=inputs)
 
 
 def embed(

@@ -6,8 +6,10 @@ A source that cannot be read does not end the work here: the caller is told wher
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import PurePath
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,23 +90,111 @@ def read_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def check_columns(columns: Mapping[str, Sequence[Any]], modalities: Sequence[str]) -> dict[str, list[Any]]:
-    """The sources as lists, one a modality, all of one length."""
+def columns_of(sources: Any, by_name: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, list[Any]]:
+    """The sources as lists, one a modality, all of one length; None where an item lacks the modality.
+
+    Args:
+        sources: modality -> column; or a table: records, one dict an item, or a data frame of pandas, Polars, Arrow or
+            datasets, of which the columns named as modalities are read. NaN, NaT and NA are missing. None is nothing.
+        by_name: further columns.
+        kinds: modality -> what it holds, one of `KINDS`.
+
+    Raises:
+        ValueError: something else, an unknown modality, one item in place of a list, or lists of differing lengths.
+    """
+    if sources is not None and not isinstance(sources, Mapping):
+        sources = _columns_of_table(sources, kinds)
+    columns = {**(sources or {}), **by_name}
     if not columns:
-        raise ValueError(f"there is nothing to encode; give a list for one or more of {', '.join(modalities)}")
+        raise ValueError(f"there is nothing to encode; give a list for one or more of {', '.join(kinds)}")
+    lists: dict[str, list[Any]] = {}
     for name, column in columns.items():
-        check_known("modality", name, modalities)
-        if isinstance(column, str | bytes) or not hasattr(column, "__len__"):
-            raise ValueError(
-                f"{name} must be a list with one source an item, None where it has none; got {type(column).__name__}. "
-                f"For one item write {name}=[...]"
-            )
-    if len({len(column) for column in columns.values()}) != 1:
-        lengths = ", ".join(f"{name} has {len(column)}" for name, column in columns.items())
+        check_known("modality", name, kinds)
+        _check_column(name, column, kinds[name])
+        values = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+        lists[name] = [None if _is_missing(value) else value for value in values]
+    if len(set(map(len, lists.values()))) != 1:
+        lengths = ", ".join(f"{name} has {len(column)}" for name, column in lists.items())
         raise ValueError(
             f"the lists must be of one length, an entry an item; {lengths}. Put None where an item lacks a modality"
         )
-    return {name: list(column) for name, column in columns.items()}
+    return lists
+
+
+def _columns_of_table(table: Any, kinds: Mapping[str, str]) -> dict[str, Any]:
+    if isinstance(table, list | tuple) and all(isinstance(record, Mapping) for record in table):
+        names = list(dict.fromkeys(name for record in table for name in record))
+        columns = {name: [record.get(name) for record in table] for name in kinds if name in names}
+    else:
+        names = getattr(table, "column_names", getattr(table, "columns", None))
+        if names is None or isinstance(table, Tensor | np.ndarray):
+            raise ValueError(
+                f"expected modality -> list of sources, a list of records such as {{{next(iter(kinds))!r}: ...}}, or a "
+                f"data frame; got {type(table).__name__}"
+            )
+        names, frame = list(names), cast(Any, table)
+        columns = {name: frame[name] for name in kinds if name in names}
+    if not columns and len(table):
+        raise ValueError(
+            f"none of the columns {', '.join(map(str, names))} is a modality of this model, which has "
+            f"{', '.join(kinds)}; rename them"
+        )
+    return columns or {name: [] for name in kinds}
+
+
+_ITEM_AXES = {"image": (2, 3), "video": (3, 4), "vector": (1,), "sequence": (1, 2)}
+
+
+def _check_column(name: str, column: Any, kind: str) -> None:
+    """ValueError for one item where a list of them belongs, and for what has no order."""
+    advice = f"For one item write {name}=[...]"
+    got = type(column).__name__
+    if isinstance(column, np.ndarray | Tensor):
+        if _is_list_of_items(name, column, kind):
+            return
+        got = f"one array of shape {tuple(column.shape)}"
+    elif isinstance(column, Mapping):
+        got, advice = f"{got}, which is no list", f"{advice}, for its values {name}=list(values.values())"
+    elif isinstance(column, set | frozenset):
+        got = f"{got}, which has no order"
+    elif kind == "audio" and isinstance(column, tuple) and any(isinstance(part, int | float) for part in column):
+        got, advice = "one sound with its rate", f"Write {name}=[(samples, rate)]"
+    elif kind in ("vector", "sequence") and isinstance(column, list | tuple) and column:
+        if not all(isinstance(part, int | float) and not _is_missing(part) for part in column):
+            return
+        got, advice = "numbers", f"For one item write {name}=[[...]]"
+    elif not (isinstance(column, str | bytes | bytearray | memoryview | PurePath) or hasattr(column, "read")) and (
+        hasattr(column, "__len__") or isinstance(column, Iterator)
+    ):
+        return
+    raise ValueError(f"{name} must be a list with one source an item, None where it has none; got {got}. {advice}")
+
+
+def _is_list_of_items(name: str, array: np.ndarray | Tensor, kind: str) -> bool:
+    """Whether an array's first axis is the items: all others are those of one of its kind.
+
+    Raises:
+        ValueError: where it may also be one item.
+    """
+    if (isinstance(array, np.ndarray) and array.dtype.kind in "OUST") or (kind not in _ITEM_AXES and kind != "audio"):
+        return array.ndim > 0
+    if kind == "audio":
+        raise ValueError(f"{name}: samples need their rate in Hz. Write {name}=[(samples, rate), ...]")
+    shape, axes = tuple(array.shape), _ITEM_AXES[kind]
+    channels = {"image": (0, 2), "video": (1, 3)}.get(kind, ())
+    if array.ndim == max(axes) and any(shape[axis] in (1, 3, 4) for axis in channels):
+        raise ValueError(
+            f"{name}: an array of shape {shape} is one {kind} in colour, or {shape[0]} in grey. Write {name}=[array] "
+            f"for one, {name}=list(array) for {shape[0]}"
+        )
+    return array.ndim - 1 in axes
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell of a data frame says that there is nothing."""
+    if isinstance(value, float | np.floating):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def choose_subsets(

@@ -252,6 +252,7 @@ def label_prompts(labels: Sequence[str] | Mapping[str, Sequence[str]], template:
         message = "labels must differ; one is there twice"
     else:
         prompts = dict(labels) if isinstance(labels, Mapping) else {name: [name] for name in labels}
+        prompts = {name: [texts] if isinstance(texts, str) else texts for name, texts in prompts.items()}
         for name, texts in prompts.items():
             texts = [name, *texts] if isinstance(texts, list | tuple) and texts else [""]
             if not all(isinstance(text, str) and text.strip() for text in texts):

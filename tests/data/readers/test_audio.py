@@ -161,7 +161,7 @@ def test_a_file_cut_short_is_named(tmp_path, form, share):
         ((tone().astype(np.complex64), RATE), "expected numbers; got complex64"),
         ((np.zeros(RATE, np.uint8), RATE), "expected floats from -1 to 1, or int8, int16 or int32; got uint8"),
         ((np.zeros((2, 2, 2)), RATE), r"expected \(samples,\)"),
-        (tone(), r"expected a sound's file, its bytes, or a tuple \(samples, rate\); got ndarray"),
+        (tone(), r"expected a sound's file, its bytes, or a tuple \(samples, rate in Hz\); got ndarray"),
         (b"not a sound", "not readable as sound"),
         ("nowhere.wav", "nowhere.wav: cannot be read: no such file"),
     ],

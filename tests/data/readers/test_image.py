@@ -165,7 +165,9 @@ def test_a_format_that_starts_programs_is_refused():
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((4, 4), np.float32), "expected pixels as uint8, 0 to 255; got float32"),
+        (np.full((4, 4), -0.5), "expected pixels from 0 to 255, or floats from 0 to 1; got float64 from -0.5 to -0.5"),
+        (np.full((4, 4), np.nan), "expected pixels from 0 to 255"),
+        (np.full((4, 4), 256), "expected pixels from 0 to 255"),
         (np.zeros((5, 5, 5), np.uint8), "expected 1, 3 or 4 channels first or last"),
         (np.zeros((4,), np.uint8), r"expected \(height, width\)"),
         (np.zeros((0, 4), np.uint8), r"expected \(height, width\)"),

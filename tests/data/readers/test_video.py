@@ -147,7 +147,7 @@ def test_a_file_cut_short_is_named(tmp_path, share, name, codec, options):
     ("source", "message"),
     [
         (np.zeros((0, 4, 4, 3), np.uint8), "one frame or more"),
-        (np.zeros((4, 4, 4, 3), np.float32), "expected pixels as uint8"),
+        (np.full((4, 4, 4, 3), -1.0), "expected pixels from 0 to 255"),
         (np.zeros((4, 4), np.uint8), r"expected \(frames, height, width\)"),
         (["a.png", "b.png"], "list of 2: expected a video's file"),
         (b"nothing", "7 bytes: damaged or cut short"),

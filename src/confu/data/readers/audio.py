@@ -10,7 +10,7 @@ from torch import Tensor
 
 from confu.data.readers.scaling import Scale, Scaling
 from confu.data.readers.sound import decode_sound, mono
-from confu.data.readers.source import Source, array_of, is_file, name_of, opened, padded, stacked
+from confu.data.readers.source import Source, array_of, is_file, name_of, opened, padded, plain, stacked
 from confu.nn.mel import mel_filters, mel_power, scaled_decibels
 
 LEAST_SECONDS = 0.1
@@ -112,29 +112,40 @@ def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float
     Args:
         source: a file that libsndfile reads (WAV, FLAC, OGG, MP3), its bytes, or a pair of samples and their rate in
             Hz: (samples,) or two axes of which the shorter holds the channels; floats with full scale at 1, or signed
-            integers.
+            integers. Or what `plain` makes one of these.
         rate: in Hz; another rate is resampled.
         seconds: cut from the start, or filled with zeros at the end, to so many. None keeps the length.
 
     Raises:
         ValueError: no such file, no sound, cut short, shorter than 0.1 s, with NaN.
     """
+    source = plain(source)
     name = name_of(source)
     if is_file(source):
         with opened(source) as file:
             waveform = decode_sound(file, name, rate, seconds)
-    elif isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], int | float | np.number):
-        name = f"sound ({name_of(source[0])}, {source[1]} Hz)"
-        waveform = mono(_samples(source[0], name), float(source[1]), name, rate, seconds)
     else:
-        raise ValueError(
-            f"{name}: expected a sound's file, its bytes, or a tuple (samples, rate); got {type(source).__name__}"
-        )
+        samples, file_rate = _sound_with_rate(source, name)
+        name = f"sound ({name_of(samples)}, {file_rate:g} Hz)"
+        waveform = mono(_samples(samples, name), file_rate, name, rate, seconds)
     if len(waveform) < min(LEAST_SECONDS, seconds or LEAST_SECONDS) * rate - 1:
         raise ValueError(f"{name}: lasts {len(waveform) / rate:.3f} s; expected {LEAST_SECONDS} s or more, remove it")
     if seconds is not None and len(waveform) < round(seconds * rate):
         waveform = np.pad(waveform, (0, round(seconds * rate) - len(waveform)))
     return torch.from_numpy(waveform)
+
+
+def _sound_with_rate(source: Source, name: str) -> tuple[Source, float]:
+    """The samples and the rate of a pair; scipy and Gradio put the rate first."""
+    if isinstance(source, tuple | list) and len(source) == 2:
+        numbers = [isinstance(part, int | float | np.number) or getattr(part, "ndim", 1) == 0 for part in source]
+        if numbers == [False, True]:
+            return source[0], float(source[1])
+        if numbers == [True, False]:
+            return source[1], float(source[0])
+    raise ValueError(
+        f"{name}: expected a sound's file, its bytes, or a tuple (samples, rate in Hz); got {type(source).__name__}"
+    )
 
 
 def _samples(source: Source, name: str) -> np.ndarray:

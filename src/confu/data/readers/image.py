@@ -15,7 +15,7 @@ from torch import Tensor
 
 from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.scaling import Scale, Scaling
-from confu.data.readers.source import Source, is_file, name_of, opened, stacked
+from confu.data.readers.source import Source, array_of, is_file, name_of, opened, plain, stacked
 
 # Not all that Pillow opens: EPS would start Ghostscript, and rare formats are rarely tried against hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -105,11 +105,12 @@ class ImageReader:
         self.settings: dict[str, Any] = {"kind": "image", **asdict(self.picture), **self.scaling.settings}
 
     def read(self, source: Source) -> UInt8[Tensor, "channels size size"]:
-        """One image as pixels, of a file or its bytes, uint8 pixels (see `picture_from_array`), or a Pillow image.
+        """One image as pixels, of a file or its bytes, pixels (see `picture_from_array`), or a Pillow image.
 
         Raises:
             ValueError: no such file, no image, cut short, or too many pixels.
         """
+        source = plain(source)
         name = name_of(source)
         if is_file(source):
             image = open_image(source, self.picture.shorter or self.picture.size)
@@ -219,20 +220,20 @@ def pixels_of(image: Image.Image, picture: Picture, name: str) -> UInt8[Tensor, 
 
 
 def picture_from_array(values: np.ndarray | Tensor, name: str) -> Image.Image:
-    """A picture from 8-bit pixels: (height, width), or with channels (1, 3 or 4) last or first.
+    """A picture from pixels: (height, width), or with channels (1, 3 or 4) last or first.
 
-    Where both could be channels, they are last in an array and first in a tensor, as is usual for each.
+    Pixels are whole numbers from 0 to 255; floats from 0 to 1, or, if one is larger, from 0 to 255; uint16 up to 65535,
+    as 16-bit files; or booleans. Where both axes could be channels, they are last in an array and first in a tensor, as
+    is usual for each.
 
     Raises:
-        ValueError: another shape, or numbers that are not uint8.
+        ValueError: another shape, or numbers outside of these ranges, such as pixels that are standardised already.
 
     >>> picture_from_array(np.zeros((5, 4, 3), np.uint8), "array").size
     (4, 5)
     """
     axes = (0, 2) if isinstance(values, Tensor) else (2, 0)
-    pixels = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"{name}: expected pixels as uint8, 0 to 255; got {pixels.dtype}. Scale and convert them")
+    pixels = _eight_bits(array_of(values), name)
     if pixels.ndim == 3:
         axis = next((axis for axis in axes if pixels.shape[axis] in (1, 3, 4)), None)
         if axis is None:
@@ -242,6 +243,23 @@ def picture_from_array(values: np.ndarray | Tensor, name: str) -> Image.Image:
     if pixels.ndim not in (2, 3) or not pixels.size:
         raise ValueError(f"{name}: expected (height, width) or (height, width, channels) pixels; got {pixels.shape}")
     return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _eight_bits(pixels: np.ndarray, name: str) -> np.ndarray:
+    if pixels.dtype == np.uint8 or not pixels.size:
+        return pixels.astype(np.uint8)
+    if pixels.dtype == np.bool_:
+        return pixels * np.uint8(255)
+    low, high = pixels.min(), pixels.max()
+    if pixels.dtype == np.uint16:
+        return (pixels / 257).round().astype(np.uint8)
+    if not (low >= 0 and high <= 255):  # False of NaN
+        raise ValueError(
+            f"{name}: expected pixels from 0 to 255, or floats from 0 to 1; got {pixels.dtype} from {low:.4g} to "
+            f"{high:.4g}. Pixels that are standardised already have to be put back: pixels * std + mean"
+        )
+    scale = 255 if pixels.dtype.kind == "f" and high <= 1 else 1
+    return (pixels * scale).round().astype(np.uint8)
 
 
 def normalised(

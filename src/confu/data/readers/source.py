@@ -7,7 +7,7 @@ of them it takes. Tables are looked at without torch, so it is imported here onl
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
@@ -70,6 +70,52 @@ def is_picture(source: Source) -> bool:
     return "PIL.Image" in sys.modules and isinstance(source, sys.modules["PIL.Image"].Image)
 
 
+def plain(source: Source) -> Source:
+    """A source in one of the forms that readers know: of an open file its `Content`, of a dict its file or its samples.
+
+    Taken are files opened in binary mode, bytearrays and memoryviews; the dicts `{"bytes", "path"}` and `{"array",
+    "sampling_rate"}` and the audio decoders of Hugging Face data sets; what numpy can make an array of. Others stay.
+
+    Raises:
+        ValueError: a file that is opened as text, or a dict of other keys.
+
+    >>> plain(BytesIO(b"abc")), plain({"bytes": None, "path": "a.png"})
+    (Content(name='3 bytes', data=b'abc'), 'a.png')
+    """
+    if (
+        source is None
+        or isinstance(source, str | bytes | Path | Content | np.ndarray | np.generic)
+        or is_tensor(source)
+    ):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if hasattr(source, "read"):
+        if source.seekable():
+            source.seek(0)
+        data = source.read()
+        if not isinstance(data, bytes):
+            raise ValueError(f"{name_of(source)}: is opened as text; open it in binary mode, open(name, 'rb')")
+        return Content(str(getattr(source, "name", f"{len(data)} bytes")), data)
+    if isinstance(source, Mapping):
+        if source.get("array") is not None:
+            return (source["array"], source["sampling_rate"]) if "sampling_rate" in source else source["array"]
+        if source.get("bytes") is not None:
+            return Content(source.get("path") or name_of(source["bytes"]), bytes(source["bytes"]))
+        if source.get("path") is not None:
+            return source["path"]
+        raise ValueError(
+            "expected a dict of bytes or path, or of array and, for a sound, sampling_rate, as Hugging Face data sets "
+            f"have them; got the keys {', '.join(map(str, source))}"
+        )
+    if hasattr(source, "get_all_samples"):  # a decoder of torchcodec
+        samples = source.get_all_samples()
+        return samples.data, samples.sample_rate
+    if hasattr(source, "__array__") and not is_picture(source):
+        return np.asarray(source)
+    return source
+
+
 @contextmanager
 def opened(source: str | Path | bytes | Content) -> Iterator[BufferedReader | BytesIO]:
     """A file to read and seek in; one that is not local is fetched whole.
@@ -125,6 +171,7 @@ def array_of(source: Source) -> np.ndarray:
     >>> array_of([[1, 2], [3, 4]]).shape
     (2, 2)
     """
+    source = plain(source)
     name = name_of(source)
     if is_file(source):
         array = _load_array(source, name)
@@ -171,6 +218,7 @@ def fingerprint(source: Source) -> tuple[str, Source]:
     >>> fingerprint(b"abc")[0]
     '17b37822ccfa3c3014b660992049bd6f'
     """
+    source = plain(source)
     hasher = hashlib.blake2b(digest_size=16)
     if is_file(source):
         hasher.update(b"file\0")

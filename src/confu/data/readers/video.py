@@ -14,7 +14,7 @@ from torch import Tensor
 from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.image import Fill, Picture, normalised, picture_from_array, pixels_of
 from confu.data.readers.scaling import Scale, Scaling
-from confu.data.readers.source import Source, is_file, is_picture, name_of, opened, stacked
+from confu.data.readers.source import Source, is_file, is_picture, name_of, opened, plain, stacked
 
 
 class VideoReader:
@@ -59,6 +59,7 @@ class VideoReader:
             ImportError: a file, and PyAV is not installed.
             ValueError: no such file, no video, cut short, or without a frame.
         """
+        source = plain(source)
         name = name_of(source)
         if is_file(source):
             images = decoded_frames(source, self.frames)
