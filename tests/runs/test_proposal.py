@@ -63,8 +63,9 @@ def test_every_kind_of_column_gets_an_encoder_that_trains(tmp_path):
     pq.write_table(pa.table(table), tmp_path / "gait.parquet")
     found = init(tmp_path / "gait.parquet", tmp_path / "run.yaml", dim=8)
     assert {name: modality.kind for name, modality in found.run.modalities.items()} == {
-        "sensor": "vector", "gait": "sequence", "age": "number", "note": "text", "mass": "number"
+        "sensor": "vector", "gait": "sequence", "note": "text", "numbers": "table"
     }  # fmt: skip
+    assert found.run.modalities["numbers"].column == "age+mass"
     assert found.unused == {"empty": "every cell is empty"}
     assert "# not used: 'empty', every cell is empty" in found.text
     assert found.run.plan.kind == "disjoint"

@@ -27,7 +27,11 @@ def init(
     manifest: MANIFEST,
     out: Annotated[Path, typer.Option(help="The run file to write.")] = Path("run.yaml"),
     columns: Annotated[
-        str | None, typer.Option(help="The columns to use, with commas; all that seem to hold a modality by default.")
+        str | None,
+        typer.Option(
+            help="The columns to use, with commas; name=a+b+c reads several as one modality, a table. By default all "
+            "that seem to hold a modality."
+        ),
     ] = None,
     label: Annotated[
         str | None, typer.Option(help="The column of the classes; '' for none, by default guessed, as all four.")

@@ -49,13 +49,14 @@ def read_sources(arguments: Sequence[str], kinds: Mapping[str, str]) -> dict[str
 
 
 def _source(name: str, value: str, kind: str) -> Any:
-    numbers = kind == "number" or (kind in ("vector", "sequence") and value.lstrip().startswith("["))
+    numbers = kind in ("number", "table") or (kind in ("vector", "sequence") and value.lstrip().startswith("["))
     if not numbers:
         return value
     try:
         return json.loads(value)
     except ValueError:
-        shape = {"number": "3.5", "vector": "[1, 2, 3]", "sequence": "[[1, 2], [3, 4]]"}[kind]
+        shapes = {"number": "3.5", "vector": "[1, 2, 3]", "sequence": "[[1, 2], [3, 4]]", "table": '{"column": 1.5}'}
+        shape = shapes[kind]
         raise ValueError(f"--{name} is a {kind}, such as {shape}; got {value!r}") from None
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
-KINDS = ("image", "audio", "video", "text", "vector", "sequence", "number")
+KINDS = ("image", "audio", "video", "text", "vector", "sequence", "number", "table")
 """What a modality may hold."""
 
 FILE_KINDS = ("image", "audio", "video")

@@ -20,6 +20,7 @@ _EXAMPLES = {
     "vector": "[0.1, 0.2, ...]",
     "sequence": '"steps.npy"',
     "number": "1.5",
+    "table": '{"column": 1.5, ...}',
 }
 _UNSTATED = "unknown"  # what the hub's list of licences calls it
 _MOST_NUMBERS = 60  # rows of the table of numbers

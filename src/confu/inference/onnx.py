@@ -279,6 +279,11 @@ def sample_sources(reader: Reader, number: int, length: int, seed: int = 0) -> l
             return random.normal(size=(steps, settings["dim"])).astype(np.float32)
         if kind == "number":
             return float(random.normal())
+        if kind == "table":
+            makers = {"category": lambda one: [*one["values"], "other"][random.integers(len(one["values"]) + 1)]}
+            makers |= {"boolean": lambda one: bool(random.integers(2)), "date": lambda one: "2024-05-31"}
+            number = lambda one: float(random.normal(one["mean"], one["std"]))  # noqa: E731
+            return {name: makers.get(one["kind"], number)(one) for name, one in settings["columns"].items()}
         raise ValueError(f"there is no made-up source for a reader of the kind {kind!r}; export another subset")
 
     return [sample(max(1, length - item)) for item in range(number)]

@@ -196,6 +196,10 @@ def proposed_reader(kind: str, sources: Sequence[Any]) -> dict[str, Any]:
         from confu.data.readers import words_reader_from_texts
 
         return words_reader_from_texts(map(str, sources)).settings
+    if kind == "table":
+        from confu.data.readers import table_settings
+
+        return {"kind": "table", **table_settings(sources)}
     if kind == "number":
         numbers = [float(source) for source in sources]
         return {"kind": "number", "mean": statistics.fmean(numbers), "std": statistics.pstdev(numbers) or 1.0}

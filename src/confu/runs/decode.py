@@ -17,7 +17,7 @@ from confu.data.columns import CaptionColumn, SourceColumn
 from confu.data.manifest import Manifest, Problem
 from confu.data.media import FILE_KINDS
 from confu.data.parallel import in_threads, tracked
-from confu.data.readers import Reader, TokensReader, WordsReader, build_reader
+from confu.data.readers import Reader, TableReader, TokensReader, WordsReader, build_reader
 from confu.data.readers.reader import read_checked, reading_settings
 from confu.data.readers.scaling import scaling_of
 from confu.data.readers.source import fingerprint
@@ -79,6 +79,9 @@ class Decoded:
             seed: of the sample.
         """
         scaling, notes = scaling_of(self.reader), []
+        if isinstance(self.reader, TableReader) and self.reader.constant:
+            names = ", ".join(self.reader.constant)
+            return [f"{name}: the columns {names} have one value in every training row and are left out"]
         usable = [row for row in rows if row in self.keys]
         if scaling is None or not scaling.unfitted or not usable:
             return notes

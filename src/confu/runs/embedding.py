@@ -180,9 +180,10 @@ def choose_columns(
     requested, names = dict(options.columns or {}), manifest.table.column_names
     for name, column in requested.items():
         check_known("modality", name, embedder.modalities)
-        check_known(f"{manifest.address}: column", column, names)
+        if not manifest.has(column):
+            check_known(f"{manifest.address}: column", column, names)
     own = {name: embedder.parts.facts.columns.get(name, name) for name in embedder.modalities} | requested
-    columns = {name: column for name, column in own.items() if column in names}
+    columns = {name: column for name, column in own.items() if manifest.has(column)}
     if not columns:
         raise ValueError(
             f"{manifest.address}: has none of the columns {', '.join(own.values())} that the model's modalities come "

@@ -276,6 +276,8 @@ def media_text(source: Any, kind: str, index: Path) -> str:
         index: the folder of the index. Content that has no file gets one there, named by its SHA-256; its address is
             relative to the folder, so that this can be moved.
     """
+    if kind == "table":
+        return json.dumps(source, ensure_ascii=False, default=str)
     if kind in ("text", "number") or isinstance(source, str | Path):
         return str(source)
     if not isinstance(source, bytes):

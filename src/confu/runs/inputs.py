@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from confu.checks import check_known
 from confu.data.manifest import Manifest
-from confu.data.readers import Reader, WordsReader, build_reader, train_tokens_reader
+from confu.data.readers import Reader, WordsReader, build_reader, table_settings, train_tokens_reader
 from confu.data.readers.scaling import scaling_of
 from confu.data.readers.text import limit_lengths
 from confu.nn.encoders import build_encoder, encoder_for, encoder_row, input_sizes
@@ -132,6 +132,11 @@ def _reader_settings(
         for key in options:
             check_known("setting of the 'tokens' reader", key, inspect.signature(train_tokens_reader).parameters)
         return train_tokens_reader(map(str, sources), **options).settings
+    if modality.kind == "table" and given.get("kind", "table") == "table":
+        clip = {"clip": given["clip"]} if "clip" in given else {}
+        for name in given:
+            check_known("reader", name, ("kind", "columns", "clip"))
+        return {"kind": "table", **table_settings(sources, given.get("columns"), **clip)}
     default = _DEFAULT_READERS.get(modality.kind, modality.kind)
     proposed = proposed_reader(modality.kind, sources) if given.get("kind", default) == default else {}
     return {**proposed, **given}

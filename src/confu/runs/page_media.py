@@ -46,6 +46,8 @@ class CellView:
             if self.kind == "text":
                 text = str(source)
                 return Exhibit(label, text=f"“{text[:_MAX_LETTERS]}{'…' * (len(text) > _MAX_LETTERS)}”")
+            if self.kind == "table":
+                return Exhibit(label, text=", ".join(f"{key} {one}" for key, one in source.items() if one is not None))
             if self.kind == "audio":
                 return self._audio(source, id, label)
             values: Any = self.reader.read(source)

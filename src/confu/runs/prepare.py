@@ -106,7 +106,10 @@ def open_manifest(run: RunFile) -> Manifest:
         if column is not None:
             check_known(f"data.roles.{role}: {manifest.address} has the column", column, names)
     for name, modality in run.modalities.items():
-        check_known(f"modalities.{name}.column: {manifest.address} has the column", modality.column, names)
+        if not manifest.has(modality.column):
+            parts = [part for part in modality.column.split("+") if part] if modality.kind == "table" else []
+            for column in parts or [modality.column]:
+                check_known(f"modalities.{name}.column: {manifest.address} has the column", column, names)
     if run.data.group == "group" and manifest.groups is None:
         column = "no column 'group'" if options.roles is None else "no group in data.roles"
         raise ValueError(f"data.group: {manifest.address} has {column}; add it, or set data.group to null")

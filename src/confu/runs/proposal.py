@@ -27,6 +27,7 @@ from confu.data.manifest import (
     unread_columns,
     why_no_modality,
 )
+from confu.data.manifest.cells import joined_name
 from confu.data.media import FILE_KINDS
 from confu.files import written_whole
 from confu.nn.encoders.registry import ENCODERS, proposed_encoder
@@ -88,7 +89,8 @@ class InitOptions:
     """What `init` may be told.
 
     Attributes:
-        columns: those to use; by default all that seem to hold a modality.
+        columns: those to use, and `name=a+b+c` for a modality of several columns; by default all that seem to hold a
+            modality, and columns of numbers together.
         roles: columns of the id, label, split and group; "" for none. By default those that `find_roles` finds.
         label_separator: between several labels of one cell; None: a text is one label.
         missing: texts that mean a missing cell; by default those that pandas reads so.
@@ -230,11 +232,20 @@ def guess_modalities(
 ) -> tuple[dict[str, ColumnGuess], dict[str, str]]:
     """The columns that can be modalities, by modality name, and why the others are not used.
 
-    Without `columns` a category, codes and row numbers are none, see `why_no_modality`.
+    Without `columns` a category, codes and row numbers are none, see `why_no_modality`, and several columns of numbers
+    are one table.
     """
+    tables: dict[str, ColumnGuess] = {}
     for column in columns or ():
-        check_known(f"{table.address}: column", column, table.table.column_names)
-    names = list(dict.fromkeys([*table.columns, *(columns or ())]))
+        name, sign, joined = column.partition("=")
+        parts = joined.split("+") if sign else [column]
+        for part in parts:
+            check_known(f"{table.address}: column", part, table.table.column_names)
+        if sign:
+            tables[name] = _table_guess(table, parts)
+    in_tables = {part for guess in tables.values() for part in guess.column.split("+")}
+    candidates = dict.fromkeys([*table.columns, *(column for column in columns or () if "=" not in column)])
+    names = [name for name in candidates if name not in in_tables]
     unused = dict(unread_columns(table, names))
     guesses: dict[str, ColumnGuess] = {}
     for column, guess in guess_columns(table, names).items():
@@ -246,7 +257,17 @@ def guess_modalities(
             unused[column] = why
         else:
             guesses[modality_name(column, list(guesses))] = guess
-    return guesses, {column: unused[column] for column in names if column in unused}
+    numbers = [name for name, guess in guesses.items() if guess.kind == "number" and "+" not in guess.column]
+    if not columns and 1 < len(numbers) < len(guesses):  # alone they would have nothing to be aligned with
+        parts = [guesses.pop(name).column for name in numbers]
+        tables[modality_name("numbers", list(guesses))] = _table_guess(table, parts)
+    return {**guesses, **tables}, {column: unused[column] for column in names if column in unused}
+
+
+def _table_guess(table: Manifest, columns: Sequence[str]) -> ColumnGuess:
+    name = joined_name(columns)
+    why = f"the columns {', '.join(columns)} together"
+    return ColumnGuess(name, "table", why, None, int(table.present(name).sum()))
 
 
 def training_size(rows: int, workload: int = 600) -> dict[str, int]:
@@ -279,6 +300,8 @@ def _proposed_plan(names: list[str]) -> tuple[str, Plan]:
 def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -> dict[str, Any]:
     encoder = proposed_encoder(guess.kind, opts.dim, opts.pretrained)
     settings: dict[str, Any] = {"column": guess.column, "kind": guess.kind}
+    if guess.kind == "table":
+        settings = {"columns": [part for part in guess.column.split("+") if part], "kind": "table"}
     if isinstance(encoder, dict) and guess.kind in SCALED:  # it learns from scratch
         reader: dict[str, Any] = {"kind": guess.kind}
         if guess.kind in FILE_KINDS:
@@ -382,6 +405,8 @@ def _encoder_comment(kind: str) -> str:
         return f"pretrained: {names}, or a{'n' * (kind[0] in 'aeiou')} {kind} model of the hub{example}"
     if kind == "vector":
         return "hidden_dims: [] is one linear map; {kind: sequence, ...} reads steps"
+    if kind == "table":
+        return "numbers standardised, categories one-hot; reader: {columns: {grade: category}} says what one is"
     if kind == "number":
         return "one number, standardised by the mean and spread of the training rows"
     return next((row.note for row in ENCODERS.values() if kind in row.proposed), "")

@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from confu.checks import check_known
 from confu.data.augment import augment_problems
+from confu.data.manifest.cells import joined_name
 from confu.methods import METHODS, Method
 from confu.plan import Plan, Subset, confu_plan, disjoint_plan, pairwise_plan, target_plan
 from confu.training.settings import TrainSettings
 
-Kind = Literal["image", "audio", "video", "text", "vector", "sequence", "number"]
+Kind = Literal["image", "audio", "video", "text", "vector", "sequence", "number", "table"]
 SameGroup = Literal["negatives", "positives", "excluded"]
 _Size = Annotated[int, Field(ge=1)]
 Conflicts = Iterator[tuple[str, str]]
@@ -61,6 +62,19 @@ class ModalitySettings(_Section):
     augment: dict[str, float] | None = Field(
         default=None, description="random changes of what is encoded in training, by name; null: none"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_column(cls, data: Any) -> Any:
+        """Several columns, of the kind table, are one whose name joins theirs."""
+        if not isinstance(data, dict) or "columns" not in data:
+            return data
+        columns, rest = data["columns"], {key: value for key, value in data.items() if key != "columns"}
+        if "column" in rest:
+            raise ValueError("columns: give column, or columns (with kind: table), not both")
+        if rest.get("kind") != "table":
+            raise ValueError(f"columns: several columns are read by kind: table; got {rest.get('kind')!r}")
+        return {**rest, "column": joined_name(columns)}
 
     @field_validator("encoder", mode="before")
     @classmethod

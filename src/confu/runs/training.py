@@ -140,7 +140,7 @@ def description(run: RunFile, manifest: Manifest) -> dict[str, Any]:
     columns += [modality.column for modality in run.modalities.values()]
     digest = hashlib.sha256()
     for name in columns:
-        column = manifest.table[name].combine_chunks()
+        column = manifest.column(name).combine_chunks()
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, pa.schema([("", column.type)])) as writer:
             writer.write_table(pa.table({"": column}))

@@ -154,7 +154,7 @@ async def read_body(
         values = _read_json(b"".join([chunk async for chunk in stream]))
         for name, value in values.items():
             _check_name(name, readers, model)
-            if name in readers and isinstance(value, dict):
+            if name in readers and isinstance(value, dict) and readers[name].modality_kind != "table":
                 values[name] = _read_base64(name, value, settings)
             elif name in _REPEATED and isinstance(value, str):
                 values[name] = [value]
@@ -239,6 +239,7 @@ _JSON_INPUTS: dict[str, dict[str, Any]] = {
     "vector": {"type": "array", "items": {"type": "number"}},
     "sequence": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
     "number": {"type": "number"},
+    "table": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
 }
 
 
@@ -247,7 +248,7 @@ def openapi_body(readers: Mapping[str, Reader], model: type[BaseModel]) -> dict[
     kinds = {name: reader.modality_kind for name, reader in readers.items()}
     as_json = {name: _JSON_INPUTS.get(kind, _JSON_INPUTS["file"]) for name, kind in kinds.items()}
     as_form = {
-        name: {"type": "string"} if kind in ("text", "number") else {"type": "string", "format": "binary"}
+        name: {"type": "string"} if kind in ("text", "number", "table") else {"type": "string", "format": "binary"}
         for name, kind in kinds.items()
     }
     schema = {**model.model_json_schema(), "additionalProperties": False}

@@ -259,6 +259,8 @@ def _media(service: Service, id: str, modality: str, size: int | None) -> Respon
     kind = index.about.kinds.get(modality)
     if kind == "text":
         return Response(address, media_type="text/plain; charset=utf-8")
+    if kind == "table":
+        return Response(address, media_type="application/json")
     if kind in ("vector", "sequence", "number"):
         return numbers_response(address, index.folder)
     path = local_file(address, index.folder)

@@ -27,6 +27,7 @@ _HOW = {
     "vector": "numbers as JSON, [0.1, 0.2, ...], or a .npy file",
     "sequence": "steps of numbers as JSON, [[0.1, 0.2], ...], or a .npy file",
     "number": "a number",
+    "table": 'a record as JSON, {"column": 1.5, "other column": "a text"}',
 }
 
 
@@ -52,6 +53,8 @@ def check_upload(name: str, value: Any, reader: Reader, settings: ServeSettings)
         return value
     if kind == "text":
         return _text(name, value, settings)
+    if kind == "table":
+        return _record(name, value, settings)
     return _numbers(name, value, reader, settings)
 
 
@@ -123,6 +126,21 @@ def _text(name: str, value: Any, settings: ServeSettings) -> str:
         raise _too_long(name, settings)
     if not value.strip():
         raise _wrong(name, "text", "the text is empty", "empty")
+    return value
+
+
+def _record(name: str, value: Any, settings: ServeSettings) -> dict[str, Any]:
+    if isinstance(value, bytes):
+        if len(value) > 4 * settings.max_text:
+            raise _too_long(name, settings)
+        try:
+            value = json.loads(value.decode())
+        except (ValueError, RecursionError) as error:
+            raise _wrong(name, "table", "it is no JSON", "not_a_record") from error
+    if not isinstance(value, dict) or any(isinstance(one, list | dict) for one in value.values()):
+        raise _wrong(name, "table", "it is no object of texts, numbers, true, false and null", "not_a_record")
+    if sum(len(str(one)) for one in value.values()) > settings.max_text:
+        raise _too_long(name, settings)
     return value
 
 

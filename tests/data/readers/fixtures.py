@@ -85,4 +85,13 @@ CASES = {
     "vector": ({"dim": 3}, [1.0, 2.0, 3.0]),
     "sequence": ({"dim": 2, "max_steps": 5}, [[1.0, 2.0], [3.0, 4.0]]),
     "number": ({"mean": 1.0, "std": 2.0}, 5.0),
+    "table": (
+        {
+            "columns": {
+                "age": {"kind": "number", "mean": 40.0, "std": 10.0, "gaps": True},
+                "sex": {"kind": "category", "values": ["f", "m"], "other": True, "gaps": True},
+            }
+        },
+        {"age": 50, "sex": "f"},
+    ),
 }

@@ -4,7 +4,7 @@
 # pyarrow.compute makes its functions when it is imported, where pyright cannot see them.
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,24 @@ import pyarrow.compute as pc
 
 from confu.data.media import inline_content
 from confu.data.readers.source import Source
+
+
+def joined_name(columns: Sequence[str]) -> str:
+    """The name under which columns are read as one of records: `a+b`, of one alone `a+`.
+
+    Raises:
+        ValueError: no names, one twice, or one with a "+".
+
+    >>> joined_name(["age", "sex"]), joined_name(["sex"])
+    ('age+sex', 'sex+')
+    """
+    if not isinstance(columns, list | tuple) or not columns or not all(isinstance(one, str) and one for one in columns):
+        raise ValueError(f"columns: expected a list of names, e.g. [age, sex]; got {columns!r}")
+    if odd := [one for one in columns if "+" in one or columns.count(one) > 1]:
+        raise ValueError(
+            f"columns: expected different names without '+'; got {odd[0]!r}; rename the column, or take it out"
+        )
+    return "+".join(columns) + "+" * (len(columns) == 1)
 
 
 def is_stored_file(kind: pa.DataType) -> bool:
@@ -36,6 +54,9 @@ def filled(column: pa.ChunkedArray) -> np.ndarray:
     if is_stored_file(kind):
         content, path = (filled(pc.struct_field(column, name)) for name in ("bytes", "path"))
         return valid.to_numpy() & (content | path)
+    if pa.types.is_struct(kind):
+        masks = [filled(pc.struct_field(column, name)) for name in kind.names]
+        return valid.to_numpy() & np.logical_or.reduce(masks)
     if any(
         is_kind(kind)
         for is_kind in (
@@ -66,6 +87,9 @@ def cells(column: pa.ChunkedArray) -> list[Any]:
     elif is_stored_file(column.type):
         parts = [cells(pc.struct_field(column, name)) for name in ("bytes", "path")]
         values = [path if content is None else content for content, path in zip(*parts)]
+    elif pa.types.is_struct(column.type):
+        fields = [cells(pc.struct_field(column, name)) for name in column.type.names]
+        values = [dict(zip(column.type.names, row)) for row in zip(*fields)]
     else:
         values = column.to_pylist()
     return [cell if use else None for cell, use in zip(values, mask)]
@@ -86,6 +110,10 @@ def source_of(cell: Any, kind: str, resolve: Callable[[str], str]) -> Source | N
         return _text(cell)
     if kind == "number":
         return _number(cell)
+    if kind == "table":
+        if isinstance(cell, dict):
+            return cell
+        raise ValueError("expected a record of several columns; name them in the run file as columns: [...]")
     if isinstance(cell, str):
         content = inline_content(cell)
         return resolve(cell) if content is None else content

@@ -173,13 +173,33 @@ class Manifest:
         return np.array(filled(self.column(column)))
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column of the table.
+        """A column of the table, or the records of several: `a+b` (see `joined_name`) is a struct of `a` and `b`.
 
         Raises:
             ValueError: there is none of this name.
         """
-        check_known(f"{self.address}: column", name, self.table.column_names)
-        return self.table[name]
+        if (parts := self._joined_parts(name)) is None:
+            check_known(f"{self.address}: column", name, self.table.column_names)
+            return self.table[name]
+        if name not in self._records:
+            for part in parts:
+                check_known(f"{self.address}: column", part, self.table.column_names)
+            table = self.table.select(parts).combine_chunks()
+            self._records[name] = pa.chunked_array([table.to_struct_array().combine_chunks()])
+        return self._records[name]
+
+    def has(self, column: str) -> bool:
+        """Whether there is a column of this name, or all columns of a joined one."""
+        return set(self._joined_parts(column) or [column]) <= set(self.table.column_names)
+
+    @cached_property
+    def _records(self) -> dict[str, pa.ChunkedArray]:
+        return {}
+
+    def _joined_parts(self, name: str) -> list[str] | None:
+        if "+" not in name or name in self.table.column_names:
+            return None
+        return [part for part in name.split("+") if part]
 
     def where(self, row: int, column: str) -> str:
         """Where a cell stands, for a message: `row 17 (id cat-3), column 'photo'`."""

@@ -4,6 +4,7 @@ from .mfcc import MfccReader
 from .numbers import NumberReader, SequenceReader, VectorReader, number_reader
 from .reader import READERS, Reader, build_reader
 from .source import Source
+from .table import TableReader, table_settings
 from .text import TokensReader, WordsReader, tokens_reader, train_tokens_reader, words_reader_from_texts
 from .video import VideoReader
 
@@ -16,6 +17,7 @@ __all__ = [
     "Reader",
     "SequenceReader",
     "Source",
+    "TableReader",
     "TokensReader",
     "VectorReader",
     "VideoReader",
@@ -23,6 +25,7 @@ __all__ = [
     "WordsReader",
     "build_reader",
     "number_reader",
+    "table_settings",
     "tokens_reader",
     "train_tokens_reader",
     "words_reader_from_texts",

@@ -31,7 +31,7 @@ class VectorReader:
 
     def __init__(self, dim: int, scale: Scale = None, clip: float | None = None, missing: str = "refuse") -> None:
         _check_size("dim", dim)
-        self.scaling = Scaling(dim, 1, scale, clip, missing)
+        self.scaling, self.reads_nan = Scaling(dim, 1, scale, clip, missing), missing == "mean"
         self.settings: dict[str, Any] = {"kind": "vector", "dim": dim, **self.scaling.settings}
         self.dim = dim
 
@@ -77,7 +77,7 @@ class SequenceReader:
     ) -> None:
         _check_size("dim", dim)
         _check_size("max_steps", 1 if max_steps is None else max_steps)
-        self.scaling = Scaling(dim, 1, scale, clip, missing)
+        self.scaling, self.reads_nan = Scaling(dim, 1, scale, clip, missing), missing == "mean"
         sizes = {"dim": dim, "max_steps": max_steps}
         self.settings: dict[str, Any] = {"kind": "sequence", **sizes, **self.scaling.settings}
         self.dim, self.max_steps = dim, max_steps

@@ -23,6 +23,7 @@ READERS = {
     "vector": "numbers.VectorReader",
     "sequence": "numbers.SequenceReader",
     "number": "numbers.NumberReader",
+    "table": "table.TableReader",
 }
 """Each kind of reader with its module here and its class; loaded when it is built."""
 
@@ -96,7 +97,8 @@ def reading_settings(reader: Reader) -> dict[str, Any]:
     >>> reading_settings(build_reader({"kind": "vector", "dim": 2, "scale": "standard", "clip": 5}))
     {'kind': 'vector', 'dim': 2}
     """
-    return {name: value for name, value in reader.settings.items() if name not in ("scale", "clip")}
+    own = getattr(reader, "reading_settings", None)
+    return own or {name: value for name, value in reader.settings.items() if name not in ("scale", "clip")}
 
 
 def read_checked(reader: Reader, source: Source) -> Any:
@@ -113,7 +115,7 @@ def read_checked(reader: Reader, source: Source) -> Any:
         return item
     if not item.numel():
         raise ValueError(f"holds no number: its shape is {tuple(item.shape)}; leave the cell empty if it is missing")
-    finite = ~item.isinf() if reader.settings.get("missing") == "mean" else item.isfinite()
+    finite = ~item.isinf() if getattr(reader, "reads_nan", False) else item.isfinite()
     if item.is_floating_point() and not bool(finite.all()):
         raise ValueError(f"holds NaN or infinity ({int((~finite).sum())} of {item.numel()}); repair it")
     return item

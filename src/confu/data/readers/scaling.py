@@ -126,9 +126,8 @@ class Scaling:
         """A batch standardised, as float32; `dtype` is that of the computation."""
         if self.scale is None:
             return values
-        means, divisors = zip(*self.channels())
-        shape = (-1,) + (1,) * (self.axis - 1)
-        mean, divisor = (torch.tensor(one, dtype=torch.float64).to(dtype).view(shape) for one in (means, divisors))
+        shape = (self.features, 2) + (1,) * (self.axis - 1)
+        mean, divisor = torch.tensor(self.channels(), dtype=torch.float64).to(dtype).view(shape).unbind(1)
         scaled = ((values.to(dtype) - mean) / divisor).float()
         absent = values.isnan() if self.missing == "mean" else None
         if absent is not None:

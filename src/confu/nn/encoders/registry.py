@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 GROUP = "confu.encoders"
-KINDS = ("image", "video", "audio", "text", "vector", "number", "sequence")
+KINDS = ("image", "video", "audio", "text", "vector", "number", "sequence", "table")
 """Kinds of data that a modality may have."""
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -90,9 +90,17 @@ _ROWS = (
     EncoderRow(
         "mlp",
         "confu.nn.encoders.mlp:MLPEncoder",
-        reads={"vector": {"hidden_dims": [256]}, "number": {"in_dim": 1, "hidden_dims": [64]}},
+        reads={
+            "vector": {"hidden_dims": [256]},
+            "number": {"in_dim": 1, "hidden_dims": [64]},
+            "table": {"hidden_dims": [256]},
+        },
         sized_by="vector",
-        proposed={"vector": {"hidden_dims": [128], "dropout": 0.2}, "number": {"hidden_dims": [64]}},
+        proposed={
+            "vector": {"hidden_dims": [128], "dropout": 0.2},
+            "number": {"hidden_dims": [64]},
+            "table": {"hidden_dims": [128], "dropout": 0.2},
+        },
     ),
     EncoderRow(
         "conv",
@@ -264,7 +272,7 @@ def proposed_encoder(kind: str, dim: int, pretrained: bool = False) -> str | dic
     """The encoder that `confu init` proposes for a kind of data: settings, or the short name of a pretrained one.
 
     >>> proposed_encoder("vector", 128, pretrained=True)
-    {'kind': 'mlp', 'hidden_dims': [256], 'out_dim': 128}
+    {'kind': 'mlp', 'hidden_dims': [128], 'dropout': 0.2, 'out_dim': 128}
     """
     for row in _ROWS:
         if pretrained and kind in row.pretrained:

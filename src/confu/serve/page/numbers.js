@@ -49,6 +49,11 @@ export function picture(values, label) {
 export function pictureOf(address, label) {
   const place = h("div", { class: "numbers-place" });
   json(address).then((said) => {
+    if (said && !Array.isArray(said) && !said.values && !said.numbers && typeof said === "object") {
+      const filled = Object.entries(said).filter(([, value]) => value !== null);
+      place.append(h("span", { class: "said" }, filled.map(([name, value]) => `${name} ${value}`).join(", ")));
+      return;
+    }
     const values = Array.isArray(said) ? said : said.values ?? said.numbers;
     place.append(picture(values, label), h("span", { class: "hint" }, counted(values)));
   }).catch((error) => place.append(h("span", { class: "hint" }, error.message)));

@@ -141,15 +141,20 @@ function writing(name) {
 }
 
 function numbers(name) {
+  const record = about.modalities[name] === "table";
   const { shape, dim } = about.inputs?.[name] ?? {};
   const expected = dim ?? (shape ? shape.join(" × ") : null);
   const area = h("textarea", { rows: 2, "aria-labelledby": `slot-${name}`, class: "code", value: query.slots[name]?.text ?? "",
-    placeholder: expected ? `${expected} numbers` : "Numbers, or rows of numbers" });
+    placeholder: record ? '{"column": 1.5, "other column": "a text"}' : expected ? `${expected} numbers` : "Numbers, or rows of numbers" });
   const count = h("span", { class: "hint" });
   area.addEventListener("input", () => {
     wrong(name, "");
     count.textContent = "";
     try {
+      if (record) {
+        written(name, area.value.trim() ? JSON.stringify(JSON.parse(area.value)) : "", "numbers");
+        return;
+      }
       const values = parseNumbers(area.value);
       count.textContent = values.length ? counted(values, dim) : "";
       written(name, values.length ? JSON.stringify(values) : "", "numbers");
