@@ -4,7 +4,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -98,16 +99,13 @@ class Connection:
         Raises:
             ConnectionError: naming the server, if it is away or took longer than `timeout`.
         """
-        with self._lock:
+        with self._lock, self._named_errors():
             try:
-                try:
-                    return self._read(action)
-                except self._psycopg.OperationalError:
-                    if not self._is_lost():
-                        raise
                 return self._read(action)
-            except self._psycopg.OperationalError as error:
-                raise self._failed(error) from error
+            except self._psycopg.OperationalError:
+                if not self._is_lost():
+                    raise
+            return self._read(action)
 
     def write(self, action: Callable[[Any], T]) -> T:
         """The result of `action(cursor)` in one transaction, which is never tried again.
@@ -116,19 +114,14 @@ class Connection:
             ConnectionError: naming the server, if it is away or went away.
         """
         with self._lock:
-            try:
-                # A server that was restarted since the last call is no reason to fail.
-                try:
+            with self._named_errors():
+                try:  # a server that was restarted since the last call is no reason to fail
                     self._read(lambda cursor: cursor.execute("SELECT 1"))
                 except self._psycopg.OperationalError:
                     self.close()
                 connection = self._connected()
-            except self._psycopg.OperationalError as error:
-                raise self._failed(error) from error
-            try:
+            with self._named_errors("; what was being written is there whole or not at all"):
                 return self._within(connection, action, "READ WRITE", "lock_timeout")
-            except self._psycopg.OperationalError as error:
-                raise self._failed(error, "; what was being written is there whole or not at all") from error
 
     def close(self) -> None:
         """Close the connection; the next call makes a new one."""
@@ -195,15 +188,18 @@ class Connection:
             raise
         return connection
 
-    def _failed(self, error: Exception, what: str = "") -> ConnectionError:
+    @contextmanager
+    def _named_errors(self, what: str = "") -> Iterator[None]:
         errors = self._psycopg.errors
-        if isinstance(error, errors.QueryCanceled):
-            why = f"it took longer than {self._timeout:g} s. Give the option timeout more seconds, or ask for less"
-        elif isinstance(error, errors.LockNotAvailable):
-            why = "another process is writing to this index. Try again when it is done"
-        else:
+        try:
+            yield
+        except self._psycopg.OperationalError as error:
             why = f"{' '.join(str(error).split()) or type(error).__name__}. Does it run, and does {VARIABLE} name it?"
-        return ConnectionError(f"{self.name}{what}: {why}")
+            if isinstance(error, errors.QueryCanceled):
+                why = f"it took longer than {self._timeout:g} s. Give the option timeout more seconds, or ask for less"
+            elif isinstance(error, errors.LockNotAvailable):
+                why = "another process is writing to this index. Try again when it is done"
+            raise ConnectionError(f"{self.name}{what}: {why}") from error
 
 
 def _cut(connection: Any) -> None:

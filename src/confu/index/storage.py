@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class Storage:
         self.state: dict[str, Any] = {}
         self._thread = threading.RLock()  # all threads share the transaction of one connection
         self._maps: dict[int, Tensor] = {}
-        self._files: dict[int, IO[bytes]] = {}  # of the write that is under way
+        self._written: set[Path] = set()  # files of the write that is under way
         self._db: sqlite3.Connection | None = None
         try:
             self._connect(new)
@@ -131,10 +131,10 @@ class Storage:
             try:
                 self.sql("BEGIN IMMEDIATE")
                 yield state
-                for file in self._files.values():
-                    file.flush()
-                    _SYNC(file.fileno())
-                if self._files:
+                for path in self._written:
+                    with path.open("r+b") as file:
+                        _SYNC(file.fileno())
+                if self._written:
                     sync_folder(self.folder)
                 self.sql("UPDATE state SET value = ?, checksum = ?", text := json.dumps(state), crc([text]))
                 self.sql("COMMIT")
@@ -148,23 +148,19 @@ class Storage:
                     ) from error
                 raise
             finally:
-                for file in self._files.values():
-                    with suppress(OSError):  # after an error: what is left to write is not needed
-                        file.close()
-                self._files = {}
+                self._written.clear()
             self._set_state(state)
 
     def append(self, state: dict[str, Any], number: int, vectors: np.ndarray) -> None:
         """Append vectors to the file of a subset, in a transaction."""
         if not len(vectors):
             return
-        start = state["slots"][number]
-        if number not in self._files:
-            path = self.vector_file(number, state["generation"])
-            self._files[number] = path.open("r+b" if path.exists() else "w+b")
-            self._files[number].seek(start * self.dim * 4)
+        start, path = state["slots"][number], self.vector_file(number, state["generation"])
         data = np.ascontiguousarray(vectors, "<f4").data
-        self._files[number].write(data)
+        self._written.add(path)
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.seek(start * self.dim * 4)
+            file.write(data)
         digest = hashlib.sha256(data).hexdigest()
         self.sql("INSERT INTO block VALUES (?, ?, ?, ?)", number, start, len(vectors), digest)
         state["slots"][number] += len(vectors)
