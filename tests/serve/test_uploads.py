@@ -118,7 +118,6 @@ def test_a_file_is_judged_by_what_it_holds(client, name, content, status, code, 
         ({"text": "a", "weights": "{"}, 422, "bad_weights", "weights", "an object or its JSON"),
         ({"text": "a", "weights": [1]}, 422, "bad_weights", "weights", "expected an object"),
         ({"text": "a", "weights": {"text": "1"}}, 422, "bad_weights", "weights", "expected an object"),
-        ({"text": "a bird " * 60, "target": "image"}, 422, "bad_question", None, "length of at most 64"),
     ],
 )  # fmt: skip
 def test_json_is_judged_by_its_kind(client, body, status, code, field, message):
