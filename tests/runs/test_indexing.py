@@ -104,10 +104,14 @@ def test_files_stay_and_stored_pictures_get_one(run, tmp_path):
     assert indexing.media_text(1.5, "number", tmp_path) == "1.5"
 
 
-def test_rows_are_added_to_an_index_and_replaced_in_it(run, tmp_path):
+def test_rows_are_added_to_an_index_and_replaced_in_it(run, tmp_path, monkeypatch):
     made(run, write_manifest(tmp_path / "a"), tmp_path / "index")
     with pytest.raises(ValueError, match=r"22 of the 23 rows of .* are in .* already, 'row0' the first; replace them"):
         made(run, write_manifest(tmp_path / "a"), tmp_path / "index")
+    with monkeypatch.context() as patched:  # nothing is embedded before
+        patched.setattr(indexing, "embed_manifest", None)
+        with pytest.raises(ValueError, match="metadata column 'site' holds string in the index and bool in the new"):
+            made(run, write_manifest(tmp_path / "a", site=[True] * N), tmp_path / "index", replace=True)
     again = made(run, write_manifest(tmp_path / "a", site=["south"] * N), tmp_path / "index", replace=True)
     assert (again.added, again.replaced, again.items) == (0, N - 1, N - 1)
     more = made(run, write_manifest(tmp_path / "b", start=100, steps=None), tmp_path / "index")

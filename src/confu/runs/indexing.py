@@ -28,7 +28,7 @@ from confu.embeddings import EmbeddingTable
 from confu.index import About, Index
 from confu.index.backend import load_backend
 from confu.index.catalog import FILE, Catalog, WriterLock, read_catalog
-from confu.index.columns import KEPT, flat_columns, plain_columns, stored_type
+from confu.index.columns import KEPT, flat_columns, merged_schema, plain_columns, stored_type
 from confu.index.items import Items
 from confu.inference.embedder import Embedder, load
 from confu.inference.shards import missing_shards, read_settings, shard_name, shard_range
@@ -132,8 +132,12 @@ def index_manifest(
     work = _work_folder(folder, about.fingerprint, digest, subsets, columns, embed.batch_size, embed.threads)
     again = (work / _ADDING).exists()  # killed in the last step: some or all of these rows may be there
     folder.mkdir(parents=True, exist_ok=True)
-    if stored is not None and not opts.replace and not again:
-        _check_new(folder, table, opts.options)
+    fresh = not opts.replace and not again  # then no row may be there already
+    if stored is not None and (fresh or stored.segments is None):
+        with Index.open(folder, **opts.options) as index:
+            merged_schema(index.schema, stored_metadata.schema)
+            if fresh:
+                _check_new(index, table)
     lock = WriterLock(folder)  # before hours of work, not after
     try:
         for left in work.parent.glob("*"):  # of other work, which nothing will finish
@@ -330,14 +334,12 @@ def _check_same(folder: Path, run: Path | str, about: About, stored: Catalog | N
         raise ValueError(f"{folder} is kept in the backend {stored.kind!r}; for {backend!r} make a new index")
 
 
-def _check_new(folder: Path, table: Manifest, options: Mapping[str, Any]) -> None:
+def _check_new(index: Index, table: Manifest) -> None:
     """No row may be in the index already; said before anything is embedded."""
-    with Index.open(folder, **options) as index:
-        new = set(table.ids)
-        known = [id for id in index.ids() if id in new]
-    if known:
+    new = set(table.ids)
+    if known := [id for id in index.ids() if id in new]:
         raise ValueError(
-            f"{len(known)} of the {len(table)} rows of {table.address} are in {folder} already, {known[0]!r} the "
+            f"{len(known)} of the {len(table)} rows of {table.address} are in {index.folder} already, {known[0]!r} the "
             "first; replace them with replace=True (--replace), or give the new rows other ids"
         )
 
