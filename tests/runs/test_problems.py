@@ -3,9 +3,11 @@
 import csv
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
 from confu.runs.checking import check
 from confu.runs.prepare import open_run
@@ -196,3 +198,19 @@ def test_addresses_that_may_not_be_followed_are_listed(tmp_path):
     found = check(tmp_path / "clips.parquet", tmp_path, progress=False)
     assert not found.sound and {one.column for one in found.problems.broken} == {"photo"}
     assert len(found.problems.broken) == 30 and "names a file system of its own" in found.problems.broken[0].what
+
+
+def test_cells_that_show_nothing_are_told_each_time(tmp_path, capsys):
+    """They can be read, and are used; the second time they come from the cache."""
+    rows = make_rows(tmp_path, 60)
+    for row in (3, 11):
+        PIL.Image.new("RGB", (16, 16)).save(tmp_path / rows[row]["image"])
+    soundfile.write(tmp_path / rows[5]["audio"], np.zeros(8000), 8000)
+    write_table(tmp_path, rows)
+    run = write_run(tmp_path)
+    for _ in range(2):
+        found = check(run, tmp_path, progress=False)
+        assert found.sound
+        flat, silent = (next(note for note in found.notes if note.startswith(name)) for name in ("image", "audio"))
+        assert flat.endswith("shows nothing: its pixels are all nearly alike as the model gets them; rows 3, 11")
+        assert "1 of " in silent and "is silent" in silent and silent.endswith("rows 5")

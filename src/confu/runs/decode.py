@@ -1,5 +1,6 @@
 """One modality of a manifest read once: each cell is checked, and what it holds is kept in the cache by its content."""
 
+import json
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,12 +21,14 @@ from confu.data.parallel import in_threads, tracked
 from confu.data.readers import Reader, TableReader, TokensReader, WordsReader, build_reader
 from confu.data.readers.reader import read_checked, reading_settings
 from confu.data.readers.scaling import scaling_of
-from confu.data.readers.source import fingerprint
+from confu.data.readers.source import fingerprint, remarks
+from confu.files import write_json
 from confu.nn.encoders import features_fingerprint, frozen_features
 from confu.runs.columns import cell_problem, read_sources, some_numbers
 from confu.runs.run_file import RunFile
 
 _FEATURE_BATCH = 64
+_REMARKED = "remarks.json"
 _SAMPLE = 1000  # files that the mean and spread of pictures, sounds and videos are measured on
 _GATHERED = 256
 
@@ -44,6 +47,7 @@ class Decoded:
         keys: by row, of its item in the cache; the text itself for texts.
         features: whether the cache holds a frozen encoder's features in place of its inputs.
         cut: rows whose text is longer than its encoder takes.
+        remarks: what the reader remarked on rows that it could read, e.g. that a sound is silent: text -> rows.
     """
 
     manifest: Manifest
@@ -55,6 +59,19 @@ class Decoded:
     keys: dict[int, str] = field(default_factory=dict)
     features: bool = False
     cut: list[int] = field(default_factory=list)
+    remarks: dict[str, list[int]] = field(default_factory=dict)
+
+    def remark_notes(self, name: str) -> list[str]:
+        """A line for each remark, with the rows.
+
+        Args:
+            name: of the modality.
+        """
+        total = len(self.keys)
+        return [
+            f"{name}: {len(rows)} of {total} {self.reader.modality_kind} cells: each {text}; rows {some_numbers(rows)}"
+            for text, rows in self.remarks.items()
+        ]
 
     def column(self, rows: Sequence[int], workers: int = 0) -> Column:
         """The column of a data set of these rows."""
@@ -157,6 +174,8 @@ def decode(
     keys: dict[int, str] = {}
     cut: set[int] = set()
     store = decoded.store
+    remarked = _load_remarks(store)
+    before = len(remarked)
 
     def read(row: int) -> tuple[str, Any] | str:
         """The key and the item of a row, no item if it is stored; or what is wrong with it."""
@@ -169,7 +188,11 @@ def decode(
             key, content = fingerprint(source.encode() if is_text else source) if store is not None else ("", source)
             if store is not None and key in store:
                 return key, None
-            return key, read_checked(reader, source if is_text else content)
+            with remarks() as texts:
+                item = read_checked(reader, source if is_text else content)
+            if texts:
+                remarked[key or str(row)] = list(dict.fromkeys(texts))
+            return key, item
         except ImportError:
             raise  # not the row is to blame, but a package that is not installed
         except ValueError as error:
@@ -197,12 +220,23 @@ def decode(
             _store_features(decoded, embed, keys, waiting)
     decoded.keys = {row: keys[first[row]] for row in sources if first[row] in keys}
     decoded.cut = [row for row in decoded.keys if first[row] in cut]
+    for row, key in decoded.keys.items():
+        for text in remarked.get(key or str(first[row]), ()):
+            decoded.remarks.setdefault(text, []).append(row)
+    if store is not None and len(remarked) > before:
+        write_json(store.folder / _REMARKED, {**_load_remarks(store), **remarked})
     decoded.problems += [
         cell_problem(manifest, row, modality.column, modality.kind, sources[row], errors[first[row]])
         for row in sources
         if first[row] in errors
     ]
     return decoded
+
+
+def _load_remarks(store: PartStore | None) -> dict[str, list[str]]:
+    """What was remarked when the items of a cache were decoded, by key: those are not decoded again."""
+    file = None if store is None else store.folder / _REMARKED
+    return json.loads(file.read_text(encoding="utf-8")) if file is not None and file.is_file() else {}
 
 
 def _store_features(

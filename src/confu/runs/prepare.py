@@ -160,6 +160,7 @@ def prepare(
     problems = problems.with_broken([problem for one in decoded.values() for problem in one.problems])
     training = rows.without(problems.broken).of("train")
     for name, one in decoded.items():
+        notes += one.remark_notes(name)
         notes += one.fit_scaling(name, training, run.seed)
     readers = {name: one.reader for name, one in decoded.items()}
     warn_of_cut(readers, {name: len(one.cut) for name, one in decoded.items() if one.cut})

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from confu.data.readers import ImageReader
+from confu.data.readers.source import remarks
 
 from .fixtures import blocks, image_bytes
 
@@ -197,3 +198,44 @@ def test_pictures_that_cannot_be_used_are_named(source, message):
 def test_settings_that_make_no_sense_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         ImageReader(**settings)
+
+
+def read_with_remarks(source, size=32):
+    with remarks() as texts:
+        return ImageReader(size).read(source), texts
+
+
+@pytest.mark.parametrize(("colour", "ground"), [(0, 255), (40, 255), (255, 0)])
+def test_a_logo_of_one_colour_is_seen(colour, ground):
+    """Its shape is in its transparency alone; what is stored under that is of the same colour, or nearly."""
+    logo = np.full((32, 32, 4), colour, np.uint8)
+    logo[..., 3] = 0
+    logo[8:24, 8:24, 3] = 255
+    item, texts = read_with_remarks(image_bytes(logo))
+    assert (item[:, 8:24, 8:24] == colour).all() and (item[:, :8] == ground).all()
+    assert texts == ["is of one colour and partly transparent: seen on white, or on black if it is light"]
+    grey = Image.fromarray(logo).convert("LA")
+    assert torch.equal(read_with_remarks(grey)[0], item)
+
+
+def test_what_is_under_transparency_stays_where_it_shows():
+    pixels = np.dstack([centre(COLOURS), np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))])
+    item, texts = read_with_remarks(image_bytes(pixels), 64)
+    assert torch.equal(item, as_item(pixels[..., :3])) and not texts
+
+
+def test_12_bits_stored_in_16_are_not_nearly_black():
+    deep = np.linspace(0, 4095, 32 * 32).reshape(32, 32).astype(np.uint16)
+    for source in (image_bytes(Image.fromarray(deep)), image_bytes(Image.fromarray(deep), "TIFF"), deep):
+        item, texts = read_with_remarks(source)
+        assert (item[0].numpy() - np.round(deep / 4095 * 255)).max() == 0
+        assert texts == ["has 16 bits a pixel and none above 4095: read as 12 bits"]
+    assert not read_with_remarks(image_bytes(Image.fromarray(deep * np.uint16(16))))[1]
+
+
+@pytest.mark.parametrize("level", [0, 7, 255])
+def test_a_picture_that_shows_nothing_is_remarked(level):
+    flat = np.full((32, 32), level, np.uint8)
+    assert read_with_remarks(flat)[1] == ["shows nothing: its pixels are all nearly alike as the model gets them"]
+    flat[:16] = level + 9 if level < 9 else level - 9
+    assert not read_with_remarks(flat)[1]

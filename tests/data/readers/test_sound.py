@@ -10,6 +10,7 @@ import soundfile
 from confu.data.readers import WaveformReader
 from confu.data.readers.audio import read_sound
 from confu.data.readers.sound import sound_header
+from confu.data.readers.source import remarks
 from confu.runs.columns import proposed_reader
 
 from .fixtures import RATE, sound_bytes, tone
@@ -113,6 +114,18 @@ def test_channels_that_cancel_each_other_are_not_silence():
     random = np.random.default_rng(0).standard_normal((4000, 8)) / 8  # channels of their own are averaged
     assert np.abs(read_sound((random, RATE), RATE).numpy() - random.mean(1)).max() < 1e-6
     assert not read_sound((np.zeros((4000, 2)), RATE), RATE).any()
+
+
+def test_silence_and_cancelled_channels_are_remarked():
+    for source, expected in (
+        (np.zeros((4000, 2)), ["is silent"]),
+        (np.full(4000, 0.25), ["is silent"]),
+        (np.stack([tone(), -tone()], 1), ["has channels that cancel each other: the loudest is taken"]),
+        (tone(), []),
+    ):
+        with remarks() as texts:
+            read_sound((source, RATE), RATE)
+        assert texts == expected
 
 
 def test_what_libsndfile_writes_is_read_as_before():

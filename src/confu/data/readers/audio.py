@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from confu.data.readers.scaling import Scale, Scaling
-from confu.data.readers.sound import decode_sound, mono
-from confu.data.readers.source import Source, array_of, is_file, name_of, opened, padded, plain, stacked
+from confu.data.readers.sound import SILENCE, decode_sound, mono
+from confu.data.readers.source import Source, array_of, is_file, name_of, opened, padded, plain, remark, stacked
 from confu.nn.mel import mel_filters, mel_power, scaled_decibels
 
 LEAST_SECONDS = 0.1
@@ -130,6 +130,8 @@ def read_sound(source: Source, rate: int, seconds: float | None = None) -> Float
         waveform = mono(_samples(samples, name), file_rate, name, rate, seconds)
     if len(waveform) < min(LEAST_SECONDS, seconds or LEAST_SECONDS) * rate - 1:
         raise ValueError(f"{name}: lasts {len(waveform) / rate:.3f} s; expected {LEAST_SECONDS} s or more, remove it")
+    if np.ptp(waveform) < SILENCE:
+        remark("is silent" if seconds is None else f"is silent in its first {seconds:g} s")
     if seconds is not None and len(waveform) < round(seconds * rate):
         waveform = np.pad(waveform, (0, round(seconds * rate) - len(waveform)))
     return torch.from_numpy(waveform)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from confu.data.media import HEAD, why_unreadable
 from confu.data.readers.scaling import Scale, Scaling
-from confu.data.readers.source import Source, array_of, is_file, name_of, opened, plain, stacked
+from confu.data.readers.source import Source, array_of, is_file, name_of, opened, plain, remark, stacked
 
 # Not all that Pillow opens: EPS would start Ghostscript, and rare formats are rarely tried against hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -26,6 +26,8 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _EXIF_ORIENTATION = 0x0112
+_FLAT = 8  # levels of 256: pixels that differ by no more show nothing
+_TWELVE_BITS = 4095
 Fill = float | Sequence[float]
 
 
@@ -121,7 +123,9 @@ class ImageReader:
         else:
             got = type(source).__name__
             raise ValueError(f"{name}: expected an image's file, bytes, pixels or a Pillow image; got {got}")
-        return pixels_of(image, self.picture, name)
+        pixels = pixels_of(image, self.picture, name)
+        remark_if_flat(pixels)
+        return pixels
 
     def collate(
         self, items: Sequence[Tensor] | UInt8[Tensor, "n channels size size"]
@@ -191,7 +195,9 @@ def readable_formats() -> list[str]:
 def pixels_of(image: Image.Image, picture: Picture, name: str) -> UInt8[Tensor, "channels size size"]:
     """Scale, cut and convert a picture of any size.
 
-    A part that is transparent keeps the colour that is stored under it. 16-bit grey becomes 8-bit by division by 257.
+    A part that is transparent keeps the colour that is stored under it, unless the whole picture would then be of one
+    colour, as a black logo is: that is seen on white if it is dark, else on black. 16-bit grey becomes 8-bit by
+    division by 257, or, if no value is above 4095, as 12 bits that a camera or a microscope stored in 16.
 
     Raises:
         ValueError: pixels of 32 bits, whose range is not known.
@@ -200,11 +206,13 @@ def pixels_of(image: Image.Image, picture: Picture, name: str) -> UInt8[Tensor, 
     torch.Size([3, 4, 4])
     """
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image).astype(np.float32) / 257).round().astype(np.uint8))
+        image = Image.fromarray(_from_16_bits(np.asarray(image)))
     elif image.mode in ("I", "F"):
         raise ValueError(f"{name}: has pixels of 32 bits (mode {image.mode}), whose range is not known; save 8 bits")
-    elif image.mode in ("P", "PA", "LA") or "transparency" in image.info:
+    elif image.mode in ("P", "PA", "LA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
+    if image.mode == "RGBA":
+        image = _visible(image)
     image = image.convert("RGB" if picture.channels == 3 else "L")
     width, height = image.size
     box = (0.0, 0.0, float(width), float(height))
@@ -219,12 +227,37 @@ def pixels_of(image: Image.Image, picture: Picture, name: str) -> UInt8[Tensor, 
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+def _visible(image: Image.Image) -> Image.Image:
+    """A picture with transparency without it, where its colours show nothing on a ground that they are seen on."""
+    ranges: Any = image.getextrema()
+    *colours, alpha = ranges
+    if alpha[0] == alpha[1] or max(high - low for low, high in colours) > _FLAT:
+        return image
+    remark("is of one colour and partly transparent: seen on white, or on black if it is light")
+    ground = (255, 255, 255, 255) if sum(low + high for low, high in colours) < 3 * 256 else (0, 0, 0, 255)
+    return Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
+
+
+def _from_16_bits(values: np.ndarray) -> np.ndarray:
+    scale = 257
+    if 0 < values.max() <= _TWELVE_BITS:
+        remark(f"has 16 bits a pixel and none above {_TWELVE_BITS}: read as 12 bits")
+        scale = _TWELVE_BITS / 255
+    return (values.astype(np.float32) / scale).round().astype(np.uint8)
+
+
+def remark_if_flat(pixels: Tensor) -> None:
+    """Remark on pixels that are all nearly alike, as of a picture that is black."""
+    if int(pixels.max()) - int(pixels.min()) <= _FLAT:
+        remark("shows nothing: its pixels are all nearly alike as the model gets them")
+
+
 def picture_from_array(values: np.ndarray | Tensor, name: str) -> Image.Image:
     """A picture from pixels: (height, width), or with channels (1, 3 or 4) last or first.
 
-    Pixels are whole numbers from 0 to 255; floats from 0 to 1, or, if one is larger, from 0 to 255; uint16 up to 65535,
-    as 16-bit files; or booleans. Where both axes could be channels, they are last in an array and first in a tensor, as
-    is usual for each.
+    Pixels are whole numbers from 0 to 255; floats from 0 to 1, or, if one is larger, from 0 to 255; uint16 as of 16-bit
+    files (see `pixels_of`); or booleans. Where both axes could be channels, they are last in an array and first in a
+    tensor, as is usual for each.
 
     Raises:
         ValueError: another shape, or numbers outside of these ranges, such as pixels that are standardised already.
@@ -252,7 +285,7 @@ def _eight_bits(pixels: np.ndarray, name: str) -> np.ndarray:
         return pixels * np.uint8(255)
     low, high = pixels.min(), pixels.max()
     if pixels.dtype == np.uint16:
-        return (pixels / 257).round().astype(np.uint8)
+        return _from_16_bits(pixels)
     if not (low >= 0 and high <= 255):  # False of NaN
         raise ValueError(
             f"{name}: expected pixels from 0 to 255, or floats from 0 to 1; got {pixels.dtype} from {low:.4g} to "

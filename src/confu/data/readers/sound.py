@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from confu.data.media import HEAD, format_of, why_unreadable
+from confu.data.readers.source import remark
 
 SILENCE = 2 / 32768  # two steps of 16 bit: dither at most
 _RATES = (1_000, 1_000_000)  # Hz
@@ -146,6 +147,7 @@ def mono(samples: np.ndarray, file_rate: float, name: str, rate: int, seconds: f
     if samples.shape[1] > 1:
         power = np.einsum("sc,sc->c", samples, samples)
         if waveform @ waveform < _CANCELLED**2 * power.max() and np.abs(samples).max() >= SILENCE:
+            remark("has channels that cancel each other: the loudest is taken")
             waveform = samples[:, power.argmax()]
     if file_rate != rate:
         import soxr

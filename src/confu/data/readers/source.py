@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from confu.data.media import inline_content
 Source: TypeAlias = Any
 _IN_MEMORY = 32 * 2**20  # a longer file is read a second time rather than kept between hashing and decoding
 _EXIF_ORIENTATION = 0x0112
+_REMARKS: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,29 @@ def is_tensor(source: Source) -> bool:
 def is_picture(source: Source) -> bool:
     """Whether a source is a Pillow image; without Pillow there are none."""
     return "PIL.Image" in sys.modules and isinstance(source, sys.modules["PIL.Image"].Image)
+
+
+def remark(text: str) -> None:
+    """Note something of the source that is being read, which is no error; the same words for all of a kind."""
+    if (texts := _REMARKS.get()) is not None:
+        texts.append(text)
+
+
+@contextmanager
+def remarks() -> Iterator[list[str]]:
+    """Collect what readers remark in the block, in this thread.
+
+    >>> with remarks() as texts:
+    ...     remark("is silent")
+    >>> texts
+    ['is silent']
+    """
+    texts: list[str] = []
+    token = _REMARKS.set(texts)
+    try:
+        yield texts
+    finally:
+        _REMARKS.reset(token)
 
 
 def plain(source: Source) -> Source:

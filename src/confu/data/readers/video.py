@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from confu.data.media import HEAD, why_unreadable
-from confu.data.readers.image import Fill, Picture, normalised, picture_from_array, pixels_of
+from confu.data.readers.image import Fill, Picture, normalised, picture_from_array, pixels_of, remark_if_flat
 from confu.data.readers.scaling import Scale, Scaling
 from confu.data.readers.source import Source, is_file, is_picture, name_of, opened, plain, stacked
 
@@ -74,7 +74,9 @@ class VideoReader:
             images = [picture_from_array(source[index], name) for index in middle_frames(len(source), self.frames)]
         else:
             raise ValueError(f"{name}: expected a video's file, bytes or pixels; got {type(source).__name__}")
-        return torch.stack([pixels_of(image, self.picture, name) for image in images])
+        pixels = torch.stack([pixels_of(image, self.picture, name) for image in images])
+        remark_if_flat(pixels)
+        return pixels
 
     def collate(
         self, items: Sequence[Tensor] | UInt8[Tensor, "n frames channels size size"]
