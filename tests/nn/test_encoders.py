@@ -29,6 +29,16 @@ def test_conv_takes_any_size(norm, size):
     assert encoder(torch.randn(2, 1, *size)).shape == (2, 5)
 
 
+def test_feature_norm_takes_a_single_row_in_training():
+    encoder, values = ConvEncoder(channels=(4,), out_dim=5, norm="none", feature_norm=True), torch.randn(6, 1, 9, 9)
+    encoder(values)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    alone = encoder.train()(values[:1])
+    torch.testing.assert_close(alone, encoder.eval()(values[:1]))
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert alone.requires_grad
+
+
 def test_conv_takes_images_without_an_axis_of_channels():
     encoder, values = ConvEncoder(channels=(4,)).eval(), torch.randn(2, 9, 9)
     torch.testing.assert_close(encoder(values), encoder(values.unsqueeze(1)))

@@ -89,6 +89,21 @@ def test_every_row_is_found_by_every_subset_that_it_has(run, tmp_path):
     assert not (tmp_path / "index" / ".embedding").exists()
 
 
+@pytest.mark.parametrize("bad", [[0], [N - 1], range(0, N, 2), range(N)], ids=["first", "last", "half", "all"])
+def test_vectors_keep_their_ids_whatever_rows_are_bad(bad, run, tmp_path):
+    sensors = [[1.0] if row in bad else sensor for row, sensor in enumerate(items(N)["sensor"])]
+    manifest = write_manifest(tmp_path, sensor=sensors)
+    kept = [row for row in range(N) if row not in bad]
+    done = made(run, manifest, tmp_path / "index", on_error="skip")
+    assert (done.added, done.skipped) == (len(kept), len(bad))
+    with Index.open(tmp_path / "index") as index:
+        assert list(index.ids()) == [f"row{row}" for row in kept]
+        if kept:
+            alone = load(run).encode(sensor=[sensors[row] for row in kept])
+            stored = index.fetch([f"row{row}" for row in kept]).table
+            torch.testing.assert_close(stored["sensor"], alone.vectors, atol=1e-6, rtol=0)
+
+
 def test_files_stay_and_stored_pictures_get_one(run, tmp_path):
     write_manifest(tmp_path, sensor=None, n=3)
     np.save(tmp_path / "a.npy", np.ones(6, np.float32))

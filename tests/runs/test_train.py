@@ -1,6 +1,7 @@
 """Training by a run file, from the first command to the run opened again."""
 
 import json
+import shutil
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -12,8 +13,7 @@ from torch import nn
 import confu.runs.training
 import confu.training.loop
 from confu.data.readers import ImageReader, MelReader
-from confu.runs import check
-from confu.runs.evaluation import evaluate
+from confu.runs import check, evaluate
 from confu.runs.prepare import open_run
 from confu.runs.rows import RowTable
 from confu.runs.run_yaml import read_run_file
@@ -373,3 +373,43 @@ def test_a_setting_that_is_new_to_confu_has_its_default_in_a_run(clips):
     with pytest.raises(ValueError, match=r"run\.model\.fusion_dropout is 0\.0 there and 0\.1 here"):
         train(clips / "run.yaml", ["model.fusion_dropout=0.1"], progress=False)
     file.write_text(before)
+
+
+@pytest.mark.parametrize("bad", [[0], [39], range(0, 40, 2)], ids=["first", "last", "half"])
+def test_rows_keep_their_ids_whatever_rows_are_bad(bad, tmp_path):
+    rows = make_rows(tmp_path, 40, gaps=False)
+    for row in bad:
+        (tmp_path / rows[row]["image"]).write_bytes(b"broken")
+    write_table(tmp_path, rows)
+    sets = ["train.epochs=1", "train.batch_size=8", "data.on_error=skip", "data.shares=[0.6, 0.2, 0.2]"]
+    opened = open_run(train(write_run(tmp_path), sets, progress=False))
+    assert sorted({problem.row for problem in opened.skipped}) == list(bad)
+    by_id = {row["id"]: row for row in rows}
+    seen = []
+    for part in (opened.splits.train, opened.splits.validation, opened.splits.test):
+        batch = part.batch(torch.arange(len(part)))
+        expected = [opened.readers["image"].read(str(tmp_path / by_id[id]["image"])) for id in batch.ids]
+        inputs = batch.inputs["image"]
+        torch.testing.assert_close(inputs.values[inputs.rows], opened.readers["image"].collate(expected))
+        seen += batch.ids
+    assert sorted(seen) == sorted(row["id"] for number, row in enumerate(rows) if number not in bad)
+
+
+def test_a_table_of_bad_rows_alone_is_refused(tmp_path):
+    rows = make_rows(tmp_path, 10, gaps=False)
+    for row in rows:
+        (tmp_path / row["image"]).write_bytes(b"broken")
+    write_table(tmp_path, rows)
+    with pytest.raises(ValueError, match=r"modalities\.image: none of its cells can be read: .*\.png"):
+        train(write_run(tmp_path), ["data.on_error=skip"], progress=False)
+
+
+def test_a_moved_project_is_evaluated(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **more: file.write("<svg ></svg>"))
+    for name in ("clips.csv", "images", "sounds", "runs/clips", "runs/cache"):
+        copy = shutil.copytree if (clips / name).is_dir() else shutil.copy
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        copy(clips / name, tmp_path / name)
+    (tmp_path / "runs" / "clips" / "report.json").unlink(missing_ok=True)
+    report = evaluate(tmp_path / "runs" / "clips", progress=False)
+    assert report.rows and str(clips) not in (tmp_path / "runs" / "clips" / "report.json").read_text()

@@ -192,6 +192,14 @@ def test_a_full_device_says_which_setting_helps(tmp_path):
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 
+def test_a_row_too_few_for_batch_norm_is_explained():
+    with (
+        pytest.raises(ValueError, match=r"batch norm got a single row .*input size.*raise batch_size or chunk"),
+        memory_hint(2, None),
+    ):
+        torch.nn.BatchNorm1d(4)(torch.ones(1, 4))
+
+
 def test_the_display_prints_a_line_an_epoch(tmp_path, capsys):
     shown, hidden = Scripted(), Scripted()
     fit(shown, TRAIN, VALIDATION, settings(), tmp_path / "shown", monitor=lambda: {"accuracy": 0.5})

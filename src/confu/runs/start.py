@@ -1,5 +1,6 @@
 """The model that a run starts from: its readers, the sizes of its encoders, its weights; and what must be alike."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,14 @@ class Start:
                     )
         readers = {name: build_reader(one) for name, one in settings.items()}
         return cls(Path(run.start_from), place, readers, description["encoders"], description["model"])
+
+    def digest(self) -> str:
+        """SHA-256 of the weights and of what rebuilds the model."""
+        digest = hashlib.sha256()
+        for name in (DESCRIPTION, WEIGHTS):
+            with (self.place / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
 
     def load_encoders(self, encoders: Mapping[str, nn.Module]) -> None:
         """Give new encoders the weights, before anything is computed with them.

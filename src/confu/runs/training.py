@@ -134,8 +134,8 @@ def _augment_of(run: RunFile, train: Dataset) -> Augment | None:
 def description(run: RunFile, manifest: Manifest) -> dict[str, Any]:
     """What makes a run what it is, beside how it is trained; where the files lie is no part of it."""
     settings = run.model_dump(exclude={"manifest": True, "out": True, "train": True, "data": {"cache", "workers"}})
-    if run.loss.equal_inputs == "negatives":  # earlier runs began without the setting, and go on
-        del settings["loss"]["equal_inputs"]
+    if (start := Start.of(run)) is not None:
+        settings["start_from"] = start.digest()
     columns = [name for name in map(manifest.role_column, ROLES) if name is not None]
     columns += [modality.column for modality in run.modalities.values()]
     digest = hashlib.sha256()

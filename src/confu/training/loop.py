@@ -355,9 +355,16 @@ def validation_order(validation: Dataset, batch_size: int) -> Tensor:
 
 @contextmanager
 def memory_hint(batch_size: int, chunk: int | None) -> Iterator[None]:
-    """Out-of-memory errors with a hint: which setting makes the step smaller."""
+    """Errors of a step with a hint: which setting makes it smaller, or gives batch norm enough rows."""
     try:
         yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"an encoder with batch norm got a single row of its modality ({error}). In training each process, and "
+            "each chunk, needs two rows of it: raise batch_size or chunk, use sampling 'balanced', or take group norm"
+        ) from error
     except RuntimeError as error:
         # Of a CPU or an Apple chip torch says it in a plain RuntimeError.
         texts = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
