@@ -22,7 +22,7 @@ app = typer.Typer(
     help="Align three or more kinds of data in one embedding space by contrastive fusion (ConFu, arXiv 2511.21331).",
     epilog="Start with [bold]confu demo[/bold], or with a table of your own: [bold]confu init MANIFEST[/bold].",
 )
-for command in (own.init, own.check, own.train, own.evaluate, own.embed, own.export, own.push, plan):
+for command in (own.init, own.check, own.train, own.evaluate, own.doctor, own.embed, own.export, own.push, plan):
     app.command(rich_help_panel=YOURS)(command)
 app.command(rich_help_panel=SEARCH)(search.index)
 app.command(rich_help_panel=SEARCH, context_settings=search.search_settings)(search.search)

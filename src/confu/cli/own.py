@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from confu.cli.show import console, print_wide, say
+from confu.cli.show import console, escape, print_wide, say
 
 MANIFEST = Annotated[
     str,
@@ -163,6 +163,7 @@ def evaluate(
 ) -> None:
     """Measure a trained run and write one HTML page: retrieval, fusion's gain, classes, gaps, the worst queries."""
     from confu.runs import evaluate as measure
+    from confu.runs.summary import QuerySummary, summary_sentences, summary_table
 
     options = {
         "part": part,
@@ -173,8 +174,37 @@ def evaluate(
         "allow_custom": allow_custom,
     }
     report = measure(run, progress, **options)
+    summary = [QuerySummary(**line) for line in report.settings["summary"]]
+    if summary:
+        print_wide(summary_table(summary))
+    for sentence in summary_sentences(summary, str(run)):
+        say(sentence, markup=False)
     name = "report" if part == "test" else part
     say(f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]")
+
+
+def doctor(
+    run: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
+    manifest: Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of findings as JSON.")] = False,
+    allow_custom: CUSTOM = False,
+    progress: PROGRESS = True,
+) -> None:
+    """Look for causes why a trained run finds little: overfitting, leaks, unscaled inputs, parts that are ignored.
+
+    Each comes with its evidence and what to do. Nothing is changed.
+    """
+    from confu.runs.doctor import diagnose
+
+    findings = diagnose(run, manifest, allow_custom, progress and not as_json)
+    if as_json:
+        console.print_json(json.dumps([finding.to_dict() for finding in findings]))
+        return
+    for finding in findings:
+        say(f"[bold]{finding.cause}[/bold]: {escape(finding.evidence)}.")
+        say(f"  {finding.advice}.", markup=False)
+    if not findings:
+        say("No cause was found why this run should find little.")
 
 
 def embed(

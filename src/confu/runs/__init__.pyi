@@ -1,4 +1,5 @@
 from .checking import check
+from .doctor import diagnose
 from .embedding import EmbedOptions, embed_manifest
 from .evaluation import evaluate
 from .indexing import IndexOptions, index_manifest
@@ -16,6 +17,7 @@ __all__ = [
     "Proposal",
     "RunFile",
     "check",
+    "diagnose",
     "embed_manifest",
     "evaluate",
     "index_manifest",

@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
 from confu.checks import check_known
-from confu.data.dataset import RowsOf, row_contents
+from confu.data.dataset import RowsOf
 from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest
 from confu.embeddings import EmbeddingTable
@@ -41,7 +41,8 @@ from confu.runs.measures import (
 from confu.runs.page import Evaluated, training_facts, write_page
 from confu.runs.page_media import CellView
 from confu.runs.prepare import RUN, OpenedRun, open_run
-from confu.runs.rows import PARTS, RowTable, group_numbers
+from confu.runs.rows import PARTS, RowTable, group_numbers, run_contents, sampled
+from confu.runs.summary import summarise
 
 REPORT = "report"
 
@@ -110,9 +111,7 @@ def evaluate(
     with _timed(seconds, "measuring"), _spinner(progress) as tick:
         chosen = sampled(len(table), opts.max_rows)
         few = table if len(chosen) == len(table) else table.select(chosen)
-        contents = None
-        if "equal_inputs" in opened.run.loss.model_fields_set:  # a run that began earlier is measured as it was then
-            contents = {name: numbers[chosen] for name, numbers in row_contents(dataset).items()}
+        contents = run_contents(opened.run, RowsOf(dataset, chosen))
         groups = None if data.groups is None else data.groups[chosen]
         retrieval = measure_retrieval(few, groups, data.texts, tick, contents)
         classes, notes = _measure_classes(opened, data, table, opts, tick)
@@ -138,6 +137,7 @@ def evaluate(
         "trained": training_facts(folder) if (folder / "log.jsonl").exists() else {},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "notes": [*notes, *retrieval.refused, *class_notes],
+        "summary": [line.to_dict() for line in summarise(few, retrieval.ranked, contents)],
     }
     report = Report([replace(row, method=method, seed=seed) for row in (*retrieval.rows, *class_rows)], settings)
     name = REPORT if opts.part == "test" else opts.part
@@ -163,17 +163,6 @@ def evaluate(
     )
     write_page(folder / f"{name}.html", evaluated, report)
     return report
-
-
-def sampled(n: int, most: int) -> Int[Tensor, " rows"]:
-    """All of n rows, or so many of them, always the same ones, in their order.
-
-    >>> sampled(3, 5).tolist(), len(sampled(100, 5))
-    ([0, 1, 2], 5)
-    """
-    if n <= most:
-        return torch.arange(n)
-    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most].sort().values
 
 
 @dataclass(frozen=True, eq=False)

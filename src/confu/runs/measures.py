@@ -147,23 +147,8 @@ def measure_retrieval(
         tick: told what is being measured.
         contents: by modality, (len(table),) equal numbers for equal inputs: a target equal to the own one is right.
     """
-    pairs = disjoint_pairs(queryable_subsets(table))
-    refused = {str(reason) for pair in pairs if (reason := why_not(table, *pair))}
-    asked = [pair for pair in pairs if why_not(table, *pair) is None]
+    ranked, refused = rank_queries(table, groups, tick, contents)
     singles = [subset for subset in table.subsets if not subset.is_fused]
-    if table.score == "cosine" and len(singles) == len(table.subsets) > 2:
-        # The mean of single embeddings can be asked where a model without fusion networks embeds no fused subset.
-        for target in singles:
-            query = Subset(*(name for subset in singles for name in subset if subset != target))
-            asked += [(query, target)] if (query, target) not in asked else []
-    ranked: dict[tuple[str, str], Ranked] = {}
-    for query, target in asked:
-        tick(f"{query} -> {target}")
-        by_name = rank_pair(table, query, target, groups, contents)
-        if not by_name or next(iter(by_name.values())).gallery < 2:
-            refused.add(f"{query} -> {target}: fewer than two rows are complete for it, so that nothing can be ranked")
-            continue
-        ranked.update({(name, str(target)): outcome for name, outcome in by_name.items()})
     ks = usual_ks(outcome.gallery for outcome in ranked.values())
     rows = [row for names, outcome in ranked.items() for row in _pair_rows(*names, outcome, ks)]
     for (query_name, target_name), fused in ranked.items():
@@ -183,6 +168,37 @@ def measure_retrieval(
         for row in overlap.to_rows(str(main[1]))[: len(overlap.shares)]:  # without those by class
             rows.append(replace(row, metric=f"{row.metric} (recall@{ks[-1]})"))
     return RetrievalMeasures(table, ks, ranked, available, rows, sorted(refused), main, overlap)
+
+
+def rank_queries(
+    table: EmbeddingTable,
+    groups: Int[Tensor, " _"] | None = None,
+    tick: Callable[[str], None] = lambda what: None,
+    contents: Mapping[str, Int[Tensor, " _"]] | None = None,
+) -> tuple[dict[tuple[str, str], Ranked], set[str]]:
+    """Rank every query that the table's method can answer; the arguments are those of `measure_retrieval`.
+
+    Returns:
+        (query, target), by name -> the outcome; and why other queries were not ranked.
+    """
+    pairs = disjoint_pairs(queryable_subsets(table))
+    refused = {str(reason) for pair in pairs if (reason := why_not(table, *pair))}
+    asked = [pair for pair in pairs if why_not(table, *pair) is None]
+    singles = [subset for subset in table.subsets if not subset.is_fused]
+    if table.score == "cosine" and len(singles) == len(table.subsets) > 2:
+        # The mean of single embeddings can be asked where a model without fusion networks embeds no fused subset.
+        for target in singles:
+            query = Subset(*(name for subset in singles for name in subset if subset != target))
+            asked += [(query, target)] if (query, target) not in asked else []
+    ranked: dict[tuple[str, str], Ranked] = {}
+    for query, target in asked:
+        tick(f"{query} -> {target}")
+        by_name = rank_pair(table, query, target, groups, contents)
+        if not by_name or next(iter(by_name.values())).gallery < 2:
+            refused.add(f"{query} -> {target}: fewer than two rows are complete for it, so that nothing can be ranked")
+            continue
+        ranked.update({(name, str(target)): outcome for name, outcome in by_name.items()})
+    return ranked, refused
 
 
 def _pair_rows(query: str, target: str, outcome: Ranked, ks: Sequence[int]) -> list[ReportRow]:

@@ -27,6 +27,7 @@ from confu.runs.page_results import (
     percent,
     retrieval_section,
 )
+from confu.runs.summary import chance_sentences, summarise
 from confu.training.log import best_record, read_log
 
 _MAX_CURVES = 12
@@ -126,6 +127,8 @@ def page_summary(evaluated: Evaluated) -> str:
                 f"The fused embedding is {word} the mean of the single ones ({100 * gain.value:+.1f} points, 95 % "
                 f"interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})."
             )
+        lines = summarise(retrieval.table, retrieval.ranked)
+        sentences += chance_sentences([line for line in lines if not line.learned])
     if classes is not None:
         accuracy = {row.query: row.value for row in classes.result.rows}
         mean = accuracy.get(f"mean({', '.join(classes.main.split('+'))})")

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from confu.data import Dataset
+from confu.data.dataset import row_contents
 from confu.data.manifest import Manifest, Problem, assign_splits
 from confu.files import written_whole
 from confu.runs.run_file import RunFile, run_plan
@@ -96,6 +98,22 @@ class RowTable:
             return cls(ids, tuple(columns["split"]), present, problems)
         except (OSError, pa.ArrowException, KeyError, TypeError) as error:
             raise ValueError(f"{file}: not the rows of a run ({error}); train again") from error
+
+
+def sampled(n: int, most: int) -> Int[Tensor, " rows"]:
+    """All of n rows, or so many of them, always the same ones, in their order.
+
+    >>> sampled(3, 5).tolist(), len(sampled(100, 5))
+    ([0, 1, 2], 5)
+    """
+    if n <= most:
+        return torch.arange(n)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most].sort().values
+
+
+def run_contents(run: RunFile, data: Dataset) -> dict[str, Int[Tensor, " n"]] | None:
+    """By modality, equal numbers for equal inputs; None for a run of before `loss.equal_inputs`, measured as then."""
+    return row_contents(data) if "equal_inputs" in run.loss.model_fields_set else None
 
 
 def assign_rows(run: RunFile, manifest: Manifest) -> tuple[RowTable, list[str]]:

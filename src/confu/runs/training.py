@@ -18,20 +18,24 @@ from torch import nn
 from confu.data import Dataset
 from confu.data.augmented import Augment
 from confu.data.coverage import coverage
+from confu.data.dataset import RowsOf
 from confu.data.manifest import ROLES, Manifest
 from confu.distributed import rank, wait
 from confu.files import write_json
-from confu.inference.model_folder import record_fingerprint, save_inputs
+from confu.inference import embed
+from confu.inference.model_folder import read_parts, record_fingerprint, save_inputs
 from confu.methods import METHODS, make_objective
 from confu.runs.prepare import RUN, Prepared, open_manifest, prepare, prepare_again
-from confu.runs.rows import PARTS
+from confu.runs.rows import PARTS, run_contents, sampled
 from confu.runs.run_file import RunFile, check_run, run_plan
 from confu.runs.run_yaml import read_run_file, with_sets, write_run_file
 from confu.runs.start import Start
+from confu.runs.summary import summarise, summary_sentences, summary_table
 from confu.training import ContrastiveObjective, TrainSettings, fit
 from confu.training.precision import check_environment
 from confu.training.state import SETTINGS, STATE, claim_folder, exclusive
 
+_RANKED = 2000  # validation rows whose retrieval is printed
 # Libraries have errors of their own for a full disk: torch's says only that its file is shorter than it should be,
 # numpy's has no number.
 _DISK_FULL = (
@@ -95,6 +99,8 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
         f"Trained in {result.seconds:.0f} s; {best}, was in epoch {result.best_epoch} of {train_settings.epochs}. "
         f"The run is in {folder}"
     )
+    if progress and rank() == 0:
+        _print_retrieval(run, splits.validation, console)
     if joined:
         wait()  # a process that ends while another still talks to it takes that one down
         dist.destroy_process_group()
@@ -216,6 +222,25 @@ def _print_summary(prepared: Prepared, console: Console) -> None:
     # In a file or a pipe rich takes 80 columns for granted, and would cut the names of long subsets.
     console.print(table, width=None if console.is_terminal else 200)
     console.print(str(run_plan(prepared.run)))
+
+
+def _print_retrieval(run: RunFile, validation: Dataset, console: Console) -> None:
+    """What the best weights find among the validation rows, beside chance."""
+    from confu.runs.measures import rank_queries
+
+    folder, rows = Path(run.out), RowsOf(validation, sampled(len(validation), _RANKED))
+    model = read_parts(folder, allow_custom=True).model  # it was trained here with these functions
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    table, contents = embed(model, rows), run_contents(run, rows)
+    lines = summarise(table, rank_queries(table, contents=contents)[0], contents)
+    if not lines:
+        return
+    console.print(f"What queries find among {len(rows):,} validation rows:")
+    # In a file or a pipe rich takes 80 columns for granted, and would cut the numbers.
+    wide = console if console.is_terminal else Console(stderr=True, quiet=console.quiet, width=200)
+    wide.print(summary_table(lines))
+    for sentence in summary_sentences(lines, str(folder)):
+        console.print(sentence)
 
 
 @contextmanager
