@@ -18,6 +18,7 @@ _FORMS: dict[str, tuple[Form, ...]] = {
     "text": ("tokens", "features"),
     "vector": ("vector",),
     "number": ("vector",),
+    "table": ("vector",),
     "sequence": ("sequence",),
 }
 
@@ -69,6 +70,7 @@ _DEFAULTS: dict[str, dict[str, float]] = {
     "audio": {"time_shift": 0.05, "time_mask": 0.05, "frequency_mask": 0.05},
     "vector": {"noise": 0.1},
     "number": {"noise": 0.1},
+    "table": {"noise": 0.1},
     "sequence": {"noise": 0.1},
 }
 _FROZEN = {"noise": 0.1, "drop": 0.1}
