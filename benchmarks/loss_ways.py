@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from confu.losses import tiled
-from confu.losses.infonce import info_nce_terms
+from confu.losses.infonce import ContrastOptions, info_nce_terms
 from confu.plan import confu_plan
 from confu.products import products
 
@@ -71,6 +71,18 @@ def ours_tiled(vectors: list[Tensor], terms: Terms) -> Tensor:
         tiled.KEPT_BYTES = before
 
 
+def ours_equal(equal_inputs: str) -> Way:
+    """With equal inputs in two sides, each eight and four times in a batch: not the value of the others."""
+
+    def way(vectors: list[Tensor], terms: Terms) -> Tensor:
+        rows = torch.arange(len(vectors[0]))
+        contents = dict.fromkeys(range(len(vectors)), rows) | {1: rows % max(1, len(rows) // 8), 2: rows // 4}
+        options = ContrastOptions(equal_inputs=equal_inputs)
+        return info_nce_terms(dict(enumerate(vectors)), terms, TAU, contents=contents, options=options)[0]
+
+    return way
+
+
 def metric_learning(vectors: list[Tensor], terms: Terms) -> Tensor:
     """pytorch-metric-learning's way for two sides; by itself it would take the vectors to length one once more."""
     distance = DotProductSimilarity(normalize_embeddings=False)
@@ -88,6 +100,8 @@ WAYS: dict[str, Way] = {
     PML: metric_learning,
     "confu": ours,
     "confu, scores not kept": ours_tiled,
+    "confu, equal inputs positives": ours_equal("positives"),
+    "confu, equal inputs excluded": ours_equal("excluded"),
 }
 MISSING = {}
 if not hasattr(F, "linear_cross_entropy"):
@@ -158,7 +172,7 @@ def check_equal() -> bool:
     for dtype, most, rows in ((torch.float64, 1e-12, 200), (torch.float32, 1e-6, 200), (torch.float32, 3e-6, 32)):
         found = {}
         for name in usable(rows):
-            if (name == PML) != (rows == 32) and name != FLOOR:
+            if "equal inputs" in name or ((name == PML) != (rows == 32) and name != FLOOR):
                 continue  # it takes seconds at 200 rows, and adds 1e-8 below its logarithm
             vectors = leaves(count, rows, dtype)
             total = WAYS[name](vectors, terms)

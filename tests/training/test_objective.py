@@ -57,6 +57,21 @@ def test_the_loss_is_computed_in_float32_under_autocast():
     assert torch.equal(total, module.loss(embeddings).total)
 
 
+def test_equal_inputs_are_equal_before_augmentation(tmp_path, monkeypatch):
+    """Rows of one vector are further positives, though each got noise of its own; in chunks too."""
+    module, seen = objective(), []
+    module.loss.equal_inputs = "positives"
+    three = ArrayDataset({name: TensorColumn(torch.eye(3, 5)[torch.arange(12) % 3]) for name in NAMES})
+    whole = module.loss_of
+    monkeypatch.setattr(module, "loss_of", lambda embeddings: (seen.append(embeddings), whole(embeddings))[1])
+    for number, chunk in enumerate((None, 5)):
+        settings = TrainSettings(epochs=1, batch_size=12, chunk=chunk)
+        fit(module, three, three, settings, tmp_path / str(number), progress=False)
+    for embeddings in seen:  # of a step and a validation each
+        assert [len(embeddings.contents[name].unique()) for name in NAMES] == [3, 3, 3]
+    assert len(seen) == 4
+
+
 def test_a_learned_temperature_never_leaves_its_range(tmp_path):
     module = objective()
     settings = SETTINGS.model_copy(update={"epochs": 1, "temperature_lr": 40.0})

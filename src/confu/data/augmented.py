@@ -8,6 +8,7 @@ Shapes: n inputs, c channels, h and w height and width, t time steps, d features
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +70,7 @@ class Augment:
     def __call__(self, batch: Batch, *seed: int) -> Batch:
         """The batch with its inputs changed; `seed` says what is drawn, e.g. the run's, the step and the process."""
         changed = {name: self._changed(name, batch.inputs[name], seed) for name in self.strengths}
-        return Batch({**batch.inputs, **changed}, batch.ids, batch.labels, batch.groups)
+        return replace(batch, inputs={**batch.inputs, **changed})
 
     def _changed(self, name: str, inputs: Inputs, seed: tuple[int, ...]) -> Inputs:
         values, strengths, form = inputs.values, self.strengths[name], self.forms[name]

@@ -29,7 +29,7 @@ from confu.losses import LossOutput
 from confu.plan import Plan, Subset
 from confu.training.cached_gradients import Autocast, cached_backward
 from confu.training.log import Display, RunLog
-from confu.training.objective import clamp_temperatures, compile_encoders, use_channels_last
+from confu.training.objective import ContrastiveObjective, clamp_temperatures, compile_encoders, use_channels_last
 from confu.training.optimizer import build_optimizer, build_schedule, clip_gradients
 from confu.training.precision import check_environment, choose_precision, legacy_precision
 from confu.training.processes import average_over_processes, begin_together, start_accelerator
@@ -162,7 +162,7 @@ def _train(
     ranking = None
     if settings.select == "retrieval":
         ranking = ValidationRetrieval(own, validation, order, settings.seed)
-    augment: Augment | None = getattr(own, "augment", None)
+    augment: Augment | None = own.augment if isinstance(own, ContrastiveObjective) else None
     at: dict[str, Any] = {"epoch": 0, "step": 0, "best_loss": float("inf"), "best_epoch": 0, "seconds": 0.0, "log": 0}
     at["best_mrr"] = None
     if (checkpoint := load_state(folder, own, optimizer, schedule)) is not None:
@@ -189,7 +189,8 @@ def _train(
                 batch = train.batch(my_part(epoch_rows[at["step"]]))
                 if augment is not None:
                     number = at["epoch"] * steps_per_epoch + at["step"]
-                    batch = augment(batch.to(accelerator.device), settings.seed, number, rank())
+                    batch = own.with_contents(batch.to(accelerator.device))  # which inputs are equal before it
+                    batch = augment(batch, settings.seed, number, rank())
                 lr = schedule.get_last_lr()[0]
                 with memory_hint(settings.batch_size, settings.chunk):
                     out, norm = _step(objective, batch, optimizer, accelerator, settings, autocast)

@@ -205,12 +205,17 @@ def _splits(data: Path, budget: Budget, modalities: Sequence[str]) -> Callable[[
 
 
 def contrastive_objective(
-    scale: Scale, method: str, names: Sequence[str], tweaks: Tweaks, same_group: str = "negatives"
+    scale: Scale,
+    method: str,
+    names: Sequence[str],
+    tweaks: Tweaks,
+    same_group: str = "negatives",
+    equal_inputs: str = "negatives",
 ) -> ContrastiveObjective:
     """The model of a method with the encoders of a size, and its loss."""
     encoders = {name: build_encoder(scale.encoders[name]) for name in names}
     settings = (scale.dim, scale.learned_temperature, tweaks)
-    return build_objective(method, names, encoders, *settings, same_group=same_group)
+    return build_objective(method, names, encoders, *settings, same_group=same_group, equal_inputs=equal_inputs)
 
 
 def _supervised(scale: Scale, names: Sequence[str]) -> SupervisedObjective:

@@ -40,6 +40,8 @@ OPTIONS = {
     "negatives": "rows of one caption are negatives of one another, as in the paper",
     "positives": "rows of one caption are positives of one another",
     "excluded": "rows of one caption are left out of the negatives",
+    "equal-positives": "the same in the terms of which the caption is a side by itself",
+    "equal-excluded": "left out of the negatives in these terms alone",
     "unique": "no caption twice in a batch: batches of 30 rows, as many rows in all",
 }
 CAPTIONS = 30
@@ -156,14 +158,15 @@ def false_negatives_run(data: Path, option: str, seed: int = 0, budget: Budget |
     if option == "negatives":
         return run
     unique = {"sampling": "unique", "batch_size": CAPTIONS} if option == "unique" else {}
-    same_group = "negatives" if option == "unique" else option
+    setting = "equal_inputs" if option.startswith("equal-") else "same_group"
+    alike = {} if option == "unique" else {setting: option.removeprefix("equal-")}
     return replace(
         run,
         name=run.name.replace("av-mnist/", "av-mnist-captions/").replace("/confu", f"/{option}", 1),
         description={**run.description, "captions": option},
         train=run.train.model_copy(update=unique),
         splits=partial(_grouped, run.splits),
-        objective=partial(contrastive_objective, SCALES[budget.size], "confu", NAMES, {}, same_group),
+        objective=partial(contrastive_objective, SCALES[budget.size], "confu", NAMES, {}, **alike),
         measure=partial(measure_accuracy, "confu", seed),
         monitor=None,
     )

@@ -119,5 +119,5 @@ def test_gaps_encode_as_many_inputs_in_each_way(av_mnist_data):
 def test_false_negatives_compare_what_equal_captions_are(trained, monkeypatch):
     monkeypatch.setattr(av_mnist_variants, "CAPTIONS", 4)
     rows = trained[0]("false-negatives", "--seeds", "1")["false-negatives"]["rows"]
-    assert list(rows) == ["negatives", "positives", "excluded", "unique"]
+    assert list(rows) == ["negatives", "positives", "excluded", "equal-positives", "equal-excluded", "unique"]
     assert all(set(cells) == {"A", "V", "A+V", "mean(A, V)"} for cells in rows.values())
