@@ -52,7 +52,7 @@ def wait_until(condition):
 def serving(collection, **settings):
     """The address of a server, and the server."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
-        server = server_of(collection, ServeSettings(page=False, **settings))
+        server = server_of(collection, ServeSettings(**{"page": False, **settings}))
         server.config.log_level = "critical"
         server.config.configure_logging()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -261,3 +261,19 @@ def test_real_files_go_through_a_real_server(collection):
             answer = client.post("/v1/search", files={"image": png(), "audio": wav()}, data={"target": "text"}).json()
             odd = client.get("/v1/items/dir%2F%C3%A4%20b%3F%26%23").json()
         assert answer["hits"][0]["media"]["text"] == "a red bird with a low call" and odd["id"] == "dir/ä b?&#"
+
+
+def test_addresses_begin_with_the_path_of_a_proxy(collection):
+    """The proxy takes the path off before it asks, as most do; without one nothing changes."""
+    with serving(collection, page=True, root_path="/birds", api_key="secret") as (address, _):
+        headers = {"X-API-Key": "secret"}
+        item = httpx.get(f"{address}/v1/items/item-07", headers=headers).json()
+        assert item["media"]["image"] == "/birds/v1/items/item-07/media?modality=image"
+        as_proxy = httpx.get(address + item["media"]["image"].removeprefix("/birds"), headers=headers)
+        assert as_proxy.status_code == 200 and as_proxy.headers["content-type"] == "image/png"
+        for public in ("/", "/page/app.js", "/healthz"):
+            assert httpx.get(address + public).status_code == 200
+        assert httpx.get(f"{address}/v1/about").status_code == 401
+        assert httpx.get(f"{address}/openapi.json", headers=headers).json()["servers"] == [{"url": "/birds"}]
+    with pytest.raises(ValueError, match="root_path"):
+        ServeSettings(root_path="birds/")

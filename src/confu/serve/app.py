@@ -116,6 +116,7 @@ def server_of(collection: Collection, settings: ServeSettings) -> uvicorn.Server
             create_app(collection, settings, guard_host=True),
             host=settings.host,
             port=settings.port,
+            root_path=settings.root_path,
             log_level="info",
             access_log=False,
             server_header=False,

@@ -154,5 +154,5 @@ class Guard:
 
 
 def _is_public(scope: Scope) -> bool:
-    path = scope["path"]
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
     return path in _PUBLIC or path.startswith("/page/") or scope["method"] == "OPTIONS"

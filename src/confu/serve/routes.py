@@ -199,9 +199,9 @@ def _search_out(service: Service, located: Located, start: float) -> SearchOut:
 
 def _media_links(id: str, media: Mapping[str, str], service: Service) -> dict[str, str]:
     """Modality -> the address of its file on this server; of a text, the text itself."""
-    kinds = service.collection.index.about.kinds
+    kinds, item = service.collection.index.about.kinds, f"{service.settings.root_path}/v1/items/{quote(id, safe='')}"
     return {
-        name: value if kinds.get(name) == "text" else f"/v1/items/{quote(id, safe='')}/media?modality={quote(name)}"
+        name: value if kinds.get(name) == "text" else f"{item}/media?modality={quote(name)}"
         for name, value in media.items()
     }
 

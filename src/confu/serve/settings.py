@@ -42,6 +42,11 @@ class ServeSettings(BaseModel):
         default=(), description="names under which it may be asked too, such as that of a proxy; * is any"
     )
     cors: tuple[str, ...] = Field(default=(), description="other origins whose pages may ask, e.g. https://example.org")
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path under which a proxy publishes the server and which it takes off, e.g. /birds",
+    )
     page: bool = Field(default=True, description="whether / is the page")
 
     @property

@@ -82,16 +82,21 @@ def read_affect_pickle(path: Path, name: str) -> dict[str, Part]:
 
 def _fields(content: Any, split: str, path: Path) -> Mapping[str, Any]:
     where = f"{path}: expected MultiBench's layout, a dict of {', '.join(SPLITS)}"
-    if not isinstance(content, dict) or not isinstance(content.get(split), dict):
+    if not isinstance(content, dict) or split not in content:
         got = f"a dict of {', '.join(map(str, content))}" if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{where}, each a dict of arrays; got {got}")
+    if not isinstance(content[split], dict):
+        raise ValueError(f"{where}, each a dict of arrays; {split} is of the type {type(content[split]).__name__}")
+    parts = [name for name, part in content.items() if isinstance(part, dict) and {*MODALITIES} <= part.keys()]
+    if more := [str(name) for name in parts if name not in SPLITS]:
+        raise ValueError(f"{where}; it has {', '.join(more)} too, whose rows would be lost. Put them into one of these")
     if missing := [key for key in (*MODALITIES, "labels") if key not in content[split]]:
         raise ValueError(f"{where}; {split} lacks {', '.join(missing)}, it has {', '.join(map(str, content[split]))}")
     return content[split]
 
 
 def _features(fields: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
-    arrays = {modality: np.asarray(fields[modality]) for modality in MODALITIES}
+    arrays = {modality: _array(fields[modality], f"{where}: {modality}") for modality in MODALITIES}
     shapes = {modality: array.shape for modality, array in arrays.items()}
     for modality, array in arrays.items():
         if array.ndim != 3 or array.dtype.kind not in "fiu" or 0 in array.shape[1:]:
@@ -109,8 +114,15 @@ def _features(fields: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _array(values: Any, where: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of differing length
+        raise ValueError(f"{where}: its rows differ in length ({error})") from error
+
+
 def _numbers(labels: Any, rows: int, where: str) -> np.ndarray:
-    labels = np.asarray(labels)
+    labels = _array(labels, f"{where}: labels")
     if labels.size != rows or labels.shape[:1] != (rows,):
         raise ValueError(
             f"{where}: labels must be one number a row, shape ({rows},), ({rows}, 1) or ({rows}, 1, 1), as vision, "
@@ -147,7 +159,7 @@ def _names(given: Mapping[str, Any], rows: Mapping[str, int], path: Path) -> dic
         if ids is None:
             names[split] = [f"{SPLITS[split]}-{row}" for row in range(rows[split])]
             continue
-        ids = np.asarray(ids)
+        ids = _array(ids, f"{path}, {split}: id")
         if not ids.ndim or len(ids) != rows[split]:
             raise ValueError(f"{path}, {split}: id must have {rows[split]} rows as the features; got shape {ids.shape}")
         names[split] = [_name(row) for row in ids.reshape(rows[split], -1).tolist()]

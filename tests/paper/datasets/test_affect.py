@@ -179,6 +179,10 @@ def test_rows_without_text_are_left_out_and_counted(tmp_path, capsys):
         (lambda c: c["test"].pop("audio"), "test lacks audio, it has vision, text, labels, id"),
         (lambda c: c.pop("valid"), "expected MultiBench's layout.*got a dict of train, test"),
         (lambda c: c["test"].update({name: c["test"][name][:0] for name in c["test"]}), "test: holds no rows"),
+        (lambda c: c.update(dev=c["valid"]), "it has dev too, whose rows would be lost"),
+        (lambda c: c.update(test=list(c["test"].values())), "each a dict of arrays; test is of the type list"),
+        (lambda c: c["train"].update(vision=[np.zeros((3, 2)), np.zeros((4, 2))]), "train: vision: its rows differ"),
+        (lambda c: c["train"].update(id=[["a"], ["b", "c"]]), "train: id: its rows differ in length"),
     ],
 )
 def test_another_layout_is_told(change, message, tmp_path):
@@ -192,6 +196,8 @@ def test_a_foreign_class_or_a_cut_pickle_is_refused(tmp_path):
     content = {**affect_content(), "extra": tmp_path}
     with pytest.raises(ValueError, match=r"the pickle holds pathlib"):
         built(tmp_path, content)
+    with pytest.raises(ValueError, match="a dict of train, valid, test, each a dict of arrays; got list"):
+        built(tmp_path, list(affect_content().values()))
     file = write_affect(tmp_path / "cut.pkl")
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=r"cut\.pkl: cut short"):

@@ -57,8 +57,8 @@ async function refusal(response) {
 export const json = async (path, options) => (await ask(path, options)).json();
 export const blob = async (path, options) => (await ask(path, options)).blob();
 
-// Addresses in answers begin with "/"; the page may be served below some other path.
-export const relative = (address) => address.replace(/^\//, "");
+// Addresses in answers begin with "/", or with the path of a proxy; the page may be served below some other path.
+export const relative = (address) => address.replace(/^.*?\/(?=v1\/)/, "");
 export const itemAddress = (id) => `v1/items/${encodeURIComponent(id)}`;
 export const withSize = (address, size) => `${address}${address.includes("?") ? "&" : "?"}size=${size}`;
 
