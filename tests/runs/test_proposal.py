@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from confu.cli import app
 from confu.runs.checking import check
 from confu.runs.prepare import open_manifest, open_run
 from confu.runs.proposal import init, training_size
@@ -188,6 +190,32 @@ def test_equal_rows_are_counted_and_can_be_left_out(tmp_path):
     assert manifest.ids == [str(row) for row in range(30)]
     assert check(found.file, tmp_path, progress=False).sound
     assert len(open_run(train(found.file, ["train.epochs=1"], progress=False)).manifest) == 30
+
+
+def test_the_options_of_the_command_reach_the_run_file(tmp_path):
+    rows = ["id,a,b,Tags,say", *(f"r{row},{row / 7},{row / 3},x;y,{'-' if row % 2 else 'a word'}" for row in range(40))]
+    (tmp_path / "clips.csv").write_text("\n".join(rows))
+    options = [
+        "--label",
+        "Tags",
+        "--id",
+        "",
+        "--label-separator",
+        ";",
+        "--missing",
+        "-,?",
+        "--dedupe",
+        "--columns",
+        "a,b",
+    ]
+    paths = [str(tmp_path / name) for name in ("clips.csv", "run.yaml")]
+    result = CliRunner().invoke(app, ["init", paths[0], "--out", paths[1], *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "20 cells of 'say' say '-', and are missing" in result.output
+    data = read_run_file(paths[1]).data
+    assert data.roles.model_dump() == {"id": None, "label": "Tags", "split": None, "group": None}
+    assert (data.label_separator, data.missing, data.dedupe) == (";", ["-", "?"], True)
+    assert open_manifest(read_run_file(paths[1])).label_sets == [("x", "y")] * 40
 
 
 def test_the_run_folder_lies_where_it_was_typed(tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ def copies_note(manifest: Manifest, columns: Sequence[str], parts: Sequence[str 
     if not len(copies):
         return None
     apart = sum(parts[row] != parts[int(first[row])] for row in copies.tolist())
-    leak = f", and {apart:,} of these lie in another part of the split, so that the test holds what was learned"
+    leak = f", and {apart:,} of these lie in another part of the split, so that what is measured there was seen before"
     return (
         f"{len(copies):,} of {len(first):,} rows are equal to an earlier one in every modality{leak if apart else ''}. "
         "data.dedupe: true (confu init --dedupe) keeps the first of each"
@@ -149,11 +149,12 @@ def _cell_digest(cell: Any) -> bytes:
 
 
 def _add_cell(hasher: Any, cell: Any) -> None:
-    head, content = repr(cell), b""
     if isinstance(cell, np.ndarray):
         head, content = f"array {cell.dtype} {cell.shape}", np.ascontiguousarray(cell).tobytes()
     elif isinstance(cell, bytes):
         head, content = f"bytes {len(cell)}", cell
+    else:
+        head, content = repr(cell), b""
     hasher.update(f"{len(head)} {head}".encode())
     hasher.update(content)
 

@@ -59,7 +59,12 @@ def test_stored_files_are_told_by_bytes_or_path():
     ("cells", "why"),
     [
         ([datetime.date(2020, 1, 1)], "date32"),
-        ([["a", "b"]], "something else than numbers"),
+        ([["a", "b"], ["c"]], "lists of up to 2 texts; a cell holds one text. Write a row for each"),
+        (
+            [["a.png", "b.png"]],
+            "lists of up to 2 files; a cell holds one file. Write a row for each",
+        ),
+        ([[{"a": 1}]], "something else than numbers"),
         ([b"\x80\x04\x95pickle"], "bytes of no kind"),
         ([{"a": 1}], "struct"),
         ([[[[1]]]], "arrays such as (1, 1, 1)"),

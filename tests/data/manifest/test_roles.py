@@ -10,10 +10,7 @@ COUNT = list(range(N))
 
 
 def manifest(options=None, **columns):
-    table = pa.table({name: pa.array(cells) for name, cells in columns.items()})
-    plain = [pa.large_string() if pa.types.is_string(kind) else kind for kind in table.schema.types]
-    table = table.cast(pa.schema(list(zip(table.column_names, plain))))
-    return Manifest("/data/clips.csv", "/data", table, options=options or TableOptions())
+    return Manifest("/data/clips.csv", "/data", pa.table(columns), options=options or TableOptions())
 
 
 def roles_of(given=None, **columns):

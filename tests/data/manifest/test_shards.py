@@ -44,6 +44,7 @@ def test_numbered_files_are_one_table_in_their_order(tmp_path, names):
     assert clips.ids == ["0a", "0b", "1a", "1b"]
     assert clips.sources("n", "number") == [0, None, 1, None]
     assert clips.base == str(tmp_path)
+    assert clips.splits is None  # one split is none
 
 
 def test_files_named_by_their_split_say_it(tmp_path):

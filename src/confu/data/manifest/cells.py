@@ -43,6 +43,11 @@ def is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether cells are texts."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def filled(column: pa.ChunkedArray) -> np.ndarray:
     """(n,) bool: the cells that hold something; null, "", NaN, an empty list and empty bytes are missing.
 

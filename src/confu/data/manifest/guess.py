@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from confu.data.manifest.address import FileResolver, is_local
-from confu.data.manifest.cells import cells, filled, is_list, is_stored_file
+from confu.data.manifest.cells import cells, filled, is_list, is_stored_file, is_text
 from confu.data.manifest.manifest import Manifest
 from confu.data.media import (
     ARRAY,
@@ -95,11 +95,11 @@ def _guess(manifest: Manifest, name: str) -> ColumnGuess | str:
     peeked = cells(column.take(pa.array(spread)))
     resolve = FileResolver(manifest.base, manifest.allow_outside)
     kind = column.type
-    if pa.types.is_large_string(kind) or pa.types.is_string(kind):
+    if is_text(kind):
         guess = _of_strings(peeked, resolve)
     elif pa.types.is_large_binary(kind) or pa.types.is_binary(kind) or is_stored_file(kind):
         guess = _of_files(peeked, resolve)
-    elif is_list(kind) and (pa.types.is_large_string(kind.value_type) or is_stored_file(kind.value_type)):
+    elif is_list(kind) and (is_text(kind.value_type) or is_stored_file(kind.value_type)):
         guess = _of_several(peeked)
     elif is_list(kind):
         guess = _of_lists(peeked)
@@ -202,6 +202,7 @@ def _of_several(peeked: list[Any]) -> str:
     return (
         f"its cells are lists of up to {most} {what}; a cell holds one {one}. Write a row for each, with a column "
         f"'group' that says which belong together, or the first {one} of each list into a column of its own"
+        + ("" if is_file else "; if they are the classes of a row, name the column with --label")
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from confu.checks import check_known
 from confu.data.manifest.address import FileResolver
-from confu.data.manifest.cells import cells, filled, is_list, source_of
+from confu.data.manifest.cells import cells, filled, is_list, is_text, source_of
 from confu.data.media import KINDS
 from confu.data.readers.source import Source
 
@@ -123,7 +123,7 @@ class Manifest:
         sets: list[tuple[str, ...]] = []
         name = str(self.role_column("label"))
         if is_list(kind := self.table[name].type) and not (
-            pa.types.is_large_string(kind.value_type) or pa.types.is_integer(kind.value_type)
+            is_text(kind.value_type) or pa.types.is_integer(kind.value_type)
         ):
             raise ValueError(
                 f"{self.address}: column {name!r}: expected a class, or a list of the names or numbers of classes; got "

@@ -158,9 +158,11 @@ def _names_in(folder: str, name: str, pick: Callable[[Any], list[str]]) -> list[
 def _read_shards(base: str, shards: Shards, options: TableOptions) -> pa.Table:
     """The rows of several files with the same columns as one table, in the order of the files."""
     tables = []
+    splits = {split for _, split in shards}
     for name, split in shards:
         table = _read_table(joined(base, name), options)
-        if split is not None and "split" not in table.column_names:
+        # Files of one split are a table that is not split yet: Hugging Face calls it "train".
+        if split is not None and len(splits) > 1 and "split" not in table.column_names:
             table = table.append_column("split", pa.array([split] * len(table), pa.large_string()))
         tables.append(table)
         if set(table.column_names) != set(tables[0].column_names):

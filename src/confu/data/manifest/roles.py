@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from confu.checks import check_known
-from confu.data.manifest.cells import filled, is_list
+from confu.data.manifest.cells import filled, is_list, is_text
 from confu.data.manifest.manifest import ROLES, SPLITS, Manifest, role_text, split_name
 from confu.data.media import suffix_of
 
@@ -107,7 +107,7 @@ def find_roles(manifest: Manifest, given: Mapping[str, str | None] | None = None
                 break
     if "label" not in roles and "label" not in (given or {}):
         free = [name for name in names if name not in {one.column for one in roles.values()}]
-        texts = [name for name in free if pa.types.is_large_string(manifest.table[name].type)]
+        texts = [name for name in free if is_text(manifest.table[name].type)]
         if len(classes := [name for name in texts if _is_category(manifest, name)]) == 1:
             roles["label"] = ColumnRole(classes[0], f"it has few values: {_values(manifest, classes[0])}")
     return {role: roles[role] for role in ROLES if role in roles}
@@ -121,7 +121,7 @@ def why_no_modality(manifest: Manifest, column: str) -> str | None:
     """
     kind = manifest.table[column].type
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    if not is_number and not pa.types.is_large_string(kind):
+    if not is_number and not is_text(kind):
         return None
     values = _values(manifest, column)
     if values.filled < 2:
@@ -166,7 +166,7 @@ def _is_category(manifest: Manifest, column: str) -> bool:
     values = _values(manifest, column)
     if values.distinct < 2 or not values.few or _is_text_name(column):
         return False
-    if pa.types.is_large_string(kind):
+    if is_text(kind):
         return not any(suffix_of(str(value)) for value in values.frequent)
     return pa.types.is_boolean(kind) or values.distinct <= min(_FEW, values.filled // 5)
 
