@@ -154,7 +154,7 @@ def decode(
     cells, problems = read_sources(manifest, modality.column, modality.kind, rows)
     sources = {row: source for row, source in zip(rows, cells) if source is not None}
     decoded = Decoded(manifest, modality.column, reader, sources, problems)
-    is_text = reader.modality_kind == "text"
+    is_text, is_record = reader.modality_kind == "text", reader.modality_kind == "table"
     frozen = getattr(encoder, "frozen", False) and getattr(encoder, "feature_dim", None) is not None
     if cache is not None and frozen and encoder is not None:
         settings = {"reader": reader.settings, "encoder": features_fingerprint(encoder)}
@@ -185,11 +185,13 @@ def decode(
                 cut.add(row)
             if is_text and store is None:
                 return str(read_checked(reader, source)), None
-            key, content = fingerprint(source.encode() if is_text else source) if store is not None else ("", source)
-            if store is not None and key in store:
-                return key, None
+            key, content = "", source
+            if store is not None:
+                key, content = fingerprint(_hashed(source) if is_text or is_record else source)
+                if key in store:
+                    return key, None
             with remarks() as texts:
-                item = read_checked(reader, source if is_text else content)
+                item = read_checked(reader, source if is_text or is_record else content)
             if texts:
                 remarked[key or str(row)] = list(dict.fromkeys(texts))
             return key, item
@@ -265,6 +267,11 @@ def _features_of(encoder: nn.Module | None) -> Iterator[Callable[[Any], Tensor] 
 
 def _feature_batch(items: Tensor | list[Tensor]) -> dict[str, Tensor]:
     return {"features": items if isinstance(items, Tensor) else torch.zeros(0, 0)}
+
+
+def _hashed(source: str | dict[str, Any]) -> bytes:
+    """The bytes that stand for a text or a record in the cache's key."""
+    return source.encode() if isinstance(source, str) else json.dumps(source, sort_keys=True, default=str).encode()
 
 
 def _identity(source: Any) -> Hashable:

@@ -6,7 +6,6 @@ of them it takes. Tables are looked at without torch, so it is imported here onl
 """
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -262,8 +261,6 @@ def fingerprint(source: Source) -> tuple[str, Source]:
     elif isinstance(source, tuple) and len(source) == 2 and not isinstance(source[0], int | float):
         array = array_of(source[0])
         header, content = f"sound {array.dtype.str} {array.shape} {source[1]}", np.ascontiguousarray(array).data
-    elif isinstance(source, dict):
-        header, content = "record", json.dumps(source, sort_keys=True, default=str).encode()
     else:
         array = array_of(source)
         kind = "tensor" if is_tensor(source) else "array"  # their axes may be read in another order
