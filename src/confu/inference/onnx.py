@@ -64,6 +64,7 @@ class Tower(nn.Module):
     def __init__(self, model: MultimodalModel, subset: Subset, keys: Mapping[str, Sequence[str] | None]) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({name: model.encoders[name] for name in subset})
+        self.norms = nn.ModuleDict({name: model.norms[name] for name in subset})
         self.head = model.fusers[str(subset)] if subset.is_fused else model.projections[str(subset)]
         self.subset, self.keys = subset, dict(keys)
 
@@ -74,7 +75,8 @@ class Tower(nn.Module):
         for name in self.subset:
             keys = self.keys[name]
             inputs = {key: next(remaining) for key in keys or ()}
-            features.append(self.encoders[name](**inputs) if keys else self.encoders[name](next(remaining)))
+            encoded = self.encoders[name](**inputs) if keys else self.encoders[name](next(remaining))
+            features.append(self.norms[name](encoded))
         return normalize(self.head(features) if self.subset.is_fused else self.head(features[0]), dim=-1)
 
 

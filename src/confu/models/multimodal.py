@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from confu.checks import check_known
@@ -35,6 +36,8 @@ class MultimodalModel(nn.Module):
             `"multilinear"` (Symile), `"volume"` (GRAM) or `"area"` (TRIANGLE). The model itself does not use it;
             it travels with the embeddings, so that they are evaluated in the way that they were trained for.
         fusion_dropout: share of the fusion networks' hidden layers that is dropped in training.
+        feature_norm: normalise each encoder's features over the batch before projections and fusion read them. Features
+            with one mean for all inputs give every pair nearly the same cosine, and a training starts slowly.
         modalities: build the towers of these only, for a model that is used and not trained; None for all of the plan.
 
     Attributes:
@@ -57,6 +60,7 @@ class MultimodalModel(nn.Module):
         score: str = "cosine",
         modalities: Sequence[str] | None = None,
         fusion_dropout: float = 0.0,
+        feature_norm: bool = False,
     ) -> None:
         super().__init__()
         check_known("score", score, SCORES)
@@ -77,7 +81,12 @@ class MultimodalModel(nn.Module):
         self.settings |= {"mask_ratio": mask_ratio, "fusion_depth": fusion_depth, "score": score}
         if fusion_dropout:  # models without it keep the settings, and so the fingerprint, that they have
             self.settings["fusion_dropout"] = fusion_dropout
+        if feature_norm:
+            self.settings["feature_norm"] = True
         self.encoders = nn.ModuleDict({name: encoders[name] for name in held})
+        self.norms = nn.ModuleDict(
+            {name: FeatureNorm(width) if feature_norm else nn.Identity() for name, width in widths.items()}
+        )
         self.projections = nn.ModuleDict(
             {name: nn.Linear(widths[name], dim) for subset in self.subsets if not subset.is_fused for name in subset}
         )
@@ -176,7 +185,8 @@ class MultimodalModel(nn.Module):
         encoder = self.encoders[name]
         if not bool(inputs.present.any()):  # an encoder need not stand an empty batch
             return next(self.parameters()).new_zeros(0, self._widths[name])
-        return encoder(**inputs.values) if isinstance(inputs.values, dict) else encoder(inputs.values)
+        features = encoder(**inputs.values) if isinstance(inputs.values, dict) else encoder(inputs.values)
+        return self.norms[name](features)
 
 
 def check_encoders(encoders: Mapping[str, nn.Module], modalities: Iterable[str]) -> dict[str, int]:
@@ -197,6 +207,16 @@ def check_encoders(encoders: Mapping[str, nn.Module], modalities: Iterable[str])
             )
         widths[name] = width
     return widths
+
+
+class FeatureNorm(nn.BatchNorm1d):
+    """Batch normalisation that takes its running statistics where a training batch has a single distinct input."""
+
+    def forward(self, input: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        """The normalised features."""
+        if self.training and len(input) == 1:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
 
 
 class SharedFusers(nn.Module):

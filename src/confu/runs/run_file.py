@@ -116,6 +116,7 @@ class ModelSettings(_Section):
     fusion_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share of their hidden layers dropped in training"
     )
+    feature_norm: bool = Field(default=False, description="normalise each encoder's features over the batch")
 
 
 class LossSettings(_Section):
@@ -294,9 +295,8 @@ def _plan_conflicts(run: RunFile, method: Method | None) -> Conflicts:
             if fused and not method.fused:
                 what = f"{run.method} compares single modalities, but the plan has {fused[0]}"
                 yield "plan", f"{what}; use kind: pairwise, or method: confu"
-    for name in ("fusion", "fusion_dropout"):
-        if getattr(run.model, name) and not method.fused:
-            yield f"model.{name}", f"{run.method} has no fusion networks; remove it"
+    if run.model.fusion and not method.fused:
+        yield "model.fusion", f"{run.method} has no fusion networks; remove it"
     fusion = run.model.fusion or method.fusion
     if run.model.fusion_dropout and method.fused and fusion not in ("mlp", "shared"):
         yield "model.fusion_dropout", f"goes with fusion mlp or shared, not with {fusion}; remove it"

@@ -111,7 +111,7 @@ _ROWS = (
         # Rectified features of one scale; where things stand in a picture; the maximum over time in a sound, where it
         # does not matter when something sounds.
         proposed={
-            "image": {"channels": [32, 64, 128], "pooling": "grid", "feature_norm": True, "dropout": 0.2},
+            "image": {"channels": [32, 64, 128], "pooling": "grid", "dropout": 0.2},
             "audio": {"channels": [32, 64, 128], "first_kernel": 5, "pooling": "max-time", "feature_norm": True},
         },
     ),
@@ -130,14 +130,18 @@ _ROWS = (
         note="a GRU both ways and its means over equal parts of a sequence; sequence: a transformer",
     ),
     EncoderRow(
+        "bag",
+        "confu.nn.encoders.transformer:BagEncoder",
+        reads={"text": {}},
+        sized_by="vocabulary",
+        proposed={"text": {"width": 128, "dropout": 0.2}},
+        note="tokens: a transformer, which reads the order of the words",
+    ),
+    EncoderRow(
         "tokens",
         "confu.nn.encoders.transformer:TokenEncoder",
         reads={"text": {}},
         sized_by="vocabulary",
-        proposed={"text": {"width": 64, "layers": 2}},
-    ),
-    EncoderRow(
-        "bag", "confu.nn.encoders.transformer:BagEncoder", reads={"text": {}}, sized_by="vocabulary", note="few words"
     ),
     EncoderRow(
         "resnet",
@@ -210,7 +214,7 @@ def encoder_names(kind: str) -> tuple[str, ...]:
     """The short names of confu's encoders for a kind of data; beside them a hub id, a folder, or a function.
 
     >>> encoder_names("text")
-    ('tokens', 'bag', 'bert', 'minilm')
+    ('bag', 'tokens', 'bert', 'minilm')
     """
     kind = "image" if kind == "video" else kind
     return tuple(row.name for row in _ROWS if kind in row.reads)

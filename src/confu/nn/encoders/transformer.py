@@ -192,6 +192,7 @@ class BagEncoder(nn.Module):
         self.vocab_size, self.out_dim, self.dropout = vocab_size, out_dim, dropout
         self.output = mlp(width, [width] * layers, out_dim, dropout)
         self.tokens = nn.Embedding(vocab_size, width)
+        nn.init.normal_(self.tokens.weight, std=0.1)  # small, so that a rare token moves far in the few steps it has
         self.norm = nn.LayerNorm(width)
 
     def forward(
