@@ -9,6 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import confu.runs.proposal
 from confu.cli import app
 from confu.runs.checking import check
 from confu.runs.prepare import open_manifest, open_run
@@ -75,6 +76,28 @@ def test_every_kind_of_column_gets_an_encoder_that_trains(tmp_path):
     opened = open_run(train(tmp_path / "run.yaml", ["train.epochs=1"], progress=False))
     assert opened.readers["sensor"].settings["dim"] == 5
     assert opened.readers["gait"].settings["dim"] == 3
+
+
+def test_long_sequences_get_patches_and_a_limit(tmp_path, monkeypatch):
+    def proposed(steps):
+        rows = [np.random.default_rng(i).normal(size=(1 if i % 2 else steps, 2)).tolist() for i in range(8)]
+        pq.write_table(pa.table({"s": rows, "t": [f"row {i}" for i in range(8)]}), tmp_path / "s.parquet")
+        found = init(tmp_path / "s.parquet", tmp_path / "run.yaml", overwrite=True)
+        modality = found.run.modalities["s"]
+        return (
+            modality.encoder.get("patch"),
+            modality.reader["max_steps"],
+            [note for note in found.notes if "cut" in note],
+        )
+
+    assert proposed(32) == (None, 64, [])
+    assert proposed(1000) == (8, 2048, [])
+    monkeypatch.setattr(confu.runs.proposal, "_MOST_STEPS", 512)
+    assert proposed(1000) == (
+        4,
+        512,
+        ["Sequences in 's' have up to 1,000 steps, and are cut to 512 (reader.max_steps)."],
+    )
 
 
 def test_columns_can_be_chosen_and_two_are_a_pair(tmp_path):

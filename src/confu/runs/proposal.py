@@ -4,6 +4,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ _REPEATED = 0.5  # with fewer distinct texts than this share of the rows, texts 
 _SEEN_ONCE = 0.9  # with more classes than this share that have one row, labels are hardly classes
 _FEWEST_ROWS = 4
 _COMMENT_COLUMN = 48
+_MOST_STEPS, _GRU_STEPS = 8192, 128  # of a sequence that is read, and after it is cut into patches
 _LOOKED_AT = 1000  # rows of vectors and sequences that are searched for constant features
 _TEMPLATE = "run_template.yaml"
 
@@ -147,6 +149,7 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
     notes += _label_notes(table)
     notes += _repeated_texts(table, guesses)
     notes += _constant_notes(table, guesses)
+    notes += _long_notes(table, guesses)
     sparse = sparse_terms(plan, present)
     if sparse:
         few = ", ".join(sparse[:3]) + (", ..." if len(sparse) > 3 else "")
@@ -293,6 +296,18 @@ def training_size(rows: int, workload: int = 1200) -> dict[str, Any]:
     }
 
 
+def sequence_sizes(longest: int) -> dict[str, int]:
+    """The steps at which sequences are cut, and those that a recurrent encoder joins into one: 128 remain, or fewer.
+
+    Twice the steps of the longest one and more are read, as one in use may be longer, but at most 8,192.
+
+    >>> sequence_sizes(32), sequence_sizes(3000)
+    ({'max_steps': 64, 'patch': 1}, {'max_steps': 8192, 'patch': 24})
+    """
+    limit = min(_MOST_STEPS, 2 ** (math.ceil(math.log2(longest)) + 1))
+    return {"max_steps": limit, "patch": math.ceil(min(longest, limit) / _GRU_STEPS)}
+
+
 def sparse_terms(plan: Plan, present: Coverage) -> list[str]:
     """The terms for which a batch drawn at random would hold few complete rows: under a quarter of it."""
     return [str(term) for term in plan.terms if present.complete(Subset(*term.left, *term.right)) < 0.25 * present.rows]
@@ -317,11 +332,37 @@ def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -
             reader = proposed_reader(guess.kind, readable_sources(table, guess.column, guess.kind, range(len(table))))
         own = ("mean", "std")  # of pictures: the training rows' take their place
         settings["reader"] = {key: reader[key] for key in reader if key not in own} | SCALED[guess.kind]
+        if guess.kind == "sequence":
+            sizes = sequence_sizes(_longest(table, guess))
+            settings["reader"]["max_steps"] = sizes["max_steps"]
+            encoder |= {"patch": sizes["patch"]} if sizes["patch"] > 1 else {}
     elif isinstance(encoder, dict) and guess.kind == "text":
         texts = readable_sources(table, guess.column, guess.kind, range(len(table)))
         settings["reader"] = {"kind": "tokens", "lowercase": not has_inner_capitals(texts)}
     frozen = isinstance(encoder, str)  # the short name of a pretrained network, whose features are computed once
     return {**settings, "encoder": encoder, "augment": default_augment(guess.kind, frozen)}
+
+
+def _longest(table: Manifest, guess: ColumnGuess) -> int:
+    """The steps of the longest sequence of those that are looked at."""
+    from confu.data.readers.source import array_of
+
+    rows = spread(np.flatnonzero(table.present(guess.column)).tolist(), _LOOKED_AT)
+    longest = 1
+    for source in readable_sources(table, guess.column, guess.kind, rows):
+        with suppress(ValueError):  # listed by the check
+            longest = max([longest, *array_of(source).shape[:1]])
+    return longest
+
+
+def _long_notes(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:
+    """Notes on sequences that are cut."""
+    longest = {guess.column: _longest(table, guess) for guess in guesses.values() if guess.kind == "sequence"}
+    return [
+        f"Sequences in {column!r} have up to {steps:,} steps, and are cut to {_MOST_STEPS:,} (reader.max_steps)."
+        for column, steps in longest.items()
+        if steps > _MOST_STEPS
+    ]
 
 
 def _repeated_texts(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:
