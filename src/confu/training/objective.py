@@ -1,7 +1,6 @@
 """What the loop minimises: a model and a loss as one module, so that one loop serves every method."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from confu.data.augmented import Augment
 from confu.distributed import Negatives, PartEmbeddings, check_agreed, gather_embeddings, world_size
@@ -51,25 +50,13 @@ class ContrastiveObjective(nn.Module):
 
     def forward(self, batch: Batch) -> LossOutput:
         """The loss of a batch."""
-        embeddings = self.model(self.with_contents(batch))
-        if world_size() == 1 or not torch.is_grad_enabled():
-            return self.loss_of(embeddings)
-        # The gradient of the embeddings is computed here and not in the backward pass, where the processes' messages
-        # for it could cross those of DistributedDataParallel, whose order is another on each process.
-        leaves = {subset: vectors.detach().requires_grad_() for subset, vectors in embeddings.vectors.items()}
-        out = self.loss_of(replace(embeddings, vectors=leaves))
-        weights = [weight for weight in self.loss.parameters() if weight.requires_grad]
-        gradients = torch.autograd.grad(out.total, [*leaves.values(), *weights], allow_unused=True)
-        sources = [*embeddings.vectors.values(), *weights]
-        used = [(source, grad) for source, grad in zip(sources, gradients) if grad is not None and source.requires_grad]
-        total = _KnownGradients.apply(out.total.detach(), [grad for _, grad in used], *(source for source, _ in used))
-        assert isinstance(total, Tensor)
-        return replace(out, total=total)
+        return self.loss_of(self.model(self.with_contents(batch)))
 
     def loss_of(self, embeddings: Embeddings) -> LossOutput:
         """The loss of the whole batch, of which these are the embeddings of this process's rows.
 
-        Several processes call it together, and go through its backward pass together, before any other exchange.
+        Several processes call it together. Its backward pass sends no message, which could cross those of
+        DistributedDataParallel: the gradient was computed with the loss, and that of gathered rows needs none.
 
         Raises:
             ValueError: if the processes do not have the same loss, plan, or kind of embeddings; for negatives "ring"
@@ -119,19 +106,6 @@ class ContrastiveObjective(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the model, as `confu.load` reads it."""
         save_model(self.model, folder)
-
-
-class _KnownGradients(torch.autograd.Function):
-    """A value whose gradients are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *sources: Tensor) -> Tensor:
-        ctx.save_for_backward(*gradients)
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(grads[0] * gradient for gradient in ctx.saved_tensors)
 
 
 class SupervisedObjective(nn.Module):
