@@ -44,12 +44,13 @@ def main() -> None:
     numbers: dict[str, list[dict[str, float]]] = {"loss": [], "retrieval": []}
     for seed in range(options.seeds):
         file = options.out / f"seed{seed}.yaml"
-        run = init(options.table, file, columns=columns, seed=seed, folder=f"seed{seed}", overwrite=True).run
+        folder = str((options.out / f"seed{seed}").absolute())
+        run = init(options.table, file, columns=columns, seed=seed, folder=folder, overwrite=True).run
         for select, found in numbers.items():
             sets = [*options.sets, f"train.select={select}", f"out={run.out}-{select}"]
-            folder = train(run, sets, progress=False)
-            found.append(measured(folder))
-            records = read_log(folder, "validation")
+            trained = train(run, sets, progress=False)
+            found.append(measured(trained))
+            records = read_log(trained, "validation")
             best = best_record(records)
             print(f"seed {seed}, by {select}: epoch {best['epoch']} of {len(records)}, {found[-1]}", flush=True)
     for name in numbers["loss"][0]:
