@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -84,7 +85,7 @@ _FORMATS = (
     Format(
         *("image", (".heic", ".heif", ".hif"), "image/heic"),
         _starts(*(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")), at=4),
-        "pip install pillow-heif, or convert it: magick a.heic a.png",
+        "" if find_spec("pillow_heif") else "pip install pillow-heif, or convert it: magick a.heic a.png",
     ),
     Format("image", (".jxl",), "image/jxl", _starts(b"\xff\x0a", b"\0\0\0\x0cJXL "), _to_png(".jxl")),
     Format("image", (".svg",), _DOWNLOAD, _starts(b"<svg"), _to_png(".svg")),
@@ -196,8 +197,8 @@ def kind_of_bytes(content: bytes) -> str | None:
 def why_unreadable(kind: str, content: bytes) -> str:
     r"""Why a file that begins so is not read as a kind, and what to do; "" where its first bytes do not tell.
 
-    >>> why_unreadable("image", b"\0\0\0\x18ftypheic")
-    'is HEIC, which is not read; pip install pillow-heif, or convert it: magick a.heic a.png'
+    >>> why_unreadable("image", b"8BPS")
+    'is PSD, which is not read; convert it: magick a.psd a.png'
     >>> why_unreadable("image", b"RIFF....WAVEfmt ")
     'is WAV, a format of audio; expected image'
     """

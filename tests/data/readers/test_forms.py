@@ -54,6 +54,8 @@ def test_pictures_in_every_form_are_read():
     expected = ImageReader(24).read(PNG)
     for form in forms:
         assert torch.equal(ImageReader(24).read(form), expected)
+    dark = PIXELS // 2  # no value above 255 needs 16 bits
+    assert torch.equal(ImageReader(24).read(dark.astype(np.uint16)), ImageReader(24).read(dark))
     mask = PIXELS[..., 0] > 100
     assert torch.equal(ImageReader(24).read(mask), ImageReader(24).read(mask.astype(np.uint8) * 255))
 

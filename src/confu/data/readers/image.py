@@ -255,9 +255,9 @@ def remark_if_flat(pixels: Tensor) -> None:
 def picture_from_array(values: np.ndarray | Tensor, name: str) -> Image.Image:
     """A picture from pixels: (height, width), or with channels (1, 3 or 4) last or first.
 
-    Pixels are whole numbers from 0 to 255; floats from 0 to 1, or, if one is larger, from 0 to 255; uint16 as of 16-bit
-    files (see `pixels_of`); or booleans. Where both axes could be channels, they are last in an array and first in a
-    tensor, as is usual for each.
+    Pixels are whole numbers from 0 to 255; floats from 0 to 1, or, if one is larger, from 0 to 255; uint16 above 255 as
+    of 16-bit files (see `pixels_of`); or booleans. Where both axes could be channels, they are last in an array and
+    first in a tensor, as is usual for each.
 
     Raises:
         ValueError: another shape, or numbers outside of these ranges, such as pixels that are standardised already.
@@ -284,7 +284,7 @@ def _eight_bits(pixels: np.ndarray, name: str) -> np.ndarray:
     if pixels.dtype == np.bool_:
         return pixels * np.uint8(255)
     low, high = pixels.min(), pixels.max()
-    if pixels.dtype == np.uint16:
+    if pixels.dtype == np.uint16 and high > 255:
         return _from_16_bits(pixels)
     if not (low >= 0 and high <= 255):  # False of NaN
         raise ValueError(
