@@ -65,7 +65,7 @@ class RecurrentEncoder(nn.Module):
         back = torch.where(real, lengths - 1 - order, order).unsqueeze(2)
         # A CPU without AVX-512 has no recurrent kernels in bfloat16.
         with torch.autocast(steps.device.type, enabled=False):
-            steps = steps.to(self.forwards.weight_hh_l0.dtype)
+            steps = steps.to(next(self.forwards.parameters()).dtype)
             ahead = self.forwards(steps)[0]
             behind = self.backwards(steps.gather(1, back.expand_as(steps)))[0]
         both = torch.cat([ahead, behind.gather(1, back.expand_as(behind))], dim=2)
