@@ -289,7 +289,7 @@ def training_size(rows: int, workload: int = 1200) -> dict[str, Any]:
         "epochs": epochs,
         "batch_size": batch,
         "warmup_steps": min(100, epochs * steps // 20),
-        "lr": 0.002,
+        "lr": 0.003,
         "weight_decay": 0.05,
         "clip_grad": 5.0,
         "patience": max(5, epochs // 4),

@@ -35,7 +35,7 @@ def plan_queries(plan: Plan, score: str = "cosine") -> list[tuple[Subset, Subset
 
     >>> from confu.plan import confu_plan
     >>> [f"{query} -> {target}" for query, target in plan_queries(confu_plan(("x", "y", "z")))][4:]
-    ['y -> z', 'z -> y', 'x+y -> z', 'x+z -> y', 'y+z -> x']
+    ['y -> z', 'z -> y', 'y+z -> x', 'x+z -> y', 'x+y -> z']
     """
     if score != "cosine":
         names = plan.modalities

@@ -23,7 +23,7 @@ from confu.files import write_json, written_whole
 from confu.training.settings import TrainSettings
 
 STATE, SETTINGS = "state.pt", "settings.json"
-LOCK, HOLDER = ".lock", ".lock.json"
+LOCK, HOLDER = "training.lock", "training.lock.json"
 
 
 @contextmanager
