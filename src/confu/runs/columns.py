@@ -258,7 +258,9 @@ def constant_features(sources: Sequence[Any]) -> list[int]:
 
 
 def image_reader(headers: Sequence[tuple[int, int, bool]]) -> dict[str, Any]:
-    """Settings that fit most of the pictures: their size up to 64 pixels, grey if all are grey.
+    """Settings that fit most of the pictures: their size up to 32 pixels, grey if all are grey.
+
+    A network that learns from scratch from some thousand pictures finds no more in larger ones, at four times the cost.
 
     >>> image_reader([(28, 28, False), (28, 28, False)])
     {'kind': 'image', 'size': 28, 'channels': 1, 'mean': 0.5, 'std': 0.5}
@@ -266,8 +268,8 @@ def image_reader(headers: Sequence[tuple[int, int, bool]]) -> dict[str, Any]:
     Args:
         headers: width, height and whether in colour.
     """
-    sides = sorted(min(width, height) for width, height, _ in headers) or [64]
-    size = max(8, min(64, sides[len(sides) // 2]))
+    sides = sorted(min(width, height) for width, height, _ in headers) or [32]
+    size = max(8, min(32, sides[len(sides) // 2]))
     in_colour = any(colour for *_, colour in headers) or not headers
     return {"kind": "image", "size": size, "channels": 3 if in_colour else 1, "mean": 0.5, "std": 0.5}
 
@@ -282,16 +284,15 @@ def mel_reader(headers: Sequence[tuple[int, float]]) -> dict[str, Any]:
         headers: rate in Hz and length in seconds.
     """
     if not headers:
-        return {"kind": "mel", "rate": 22050, "seconds": 10.0, "mels": 128, "window": 1024, "hop": 512}
+        return {"kind": "mel", "rate": 22050, "seconds": 10.0, "mels": 64, "window": 1024, "hop": 512}
     rate = min(22050, Counter(rate for rate, _ in headers).most_common(1)[0][0])
     lengths = sorted(seconds for _, seconds in headers)
     longest = lengths[round(0.95 * (len(lengths) - 1))]
     seconds = min(10.0, max(0.2, (int(longest * 10) + 1) / 10 if longest < 2 else float(int(longest) + 1)))
-    high = rate >= 16000
-    window = 1024 if high else 512
+    window = 1024 if rate >= 16000 else 512
     # Short sounds need finer frames: at least about 32 of them.
     hop = next((hop for hop in (window // 2, window // 4) if seconds * rate / hop >= 32), window // 4)
-    return {"kind": "mel", "rate": rate, "seconds": seconds, "mels": 128 if high else 64, "window": window, "hop": hop}
+    return {"kind": "mel", "rate": rate, "seconds": seconds, "mels": 64, "window": window, "hop": hop}
 
 
 def _common_width(sources: Sequence[Any]) -> int:
