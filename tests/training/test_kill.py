@@ -57,8 +57,9 @@ def kill(folder, moment, number):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_killed_three_times_it_ends_with_the_same_weights(unbroken, tmp_path):
-    # Within step 2; with the second checkpoint half written; right after the fourth file of the rest is whole.
-    for moment, number, kept in (("step", 2, 0), ("writing", 2, 3), ("written", 4, 4)):
+    # Within step 2; with the second checkpoint half written; right after the fifth file of the rest is whole, of which
+    # the first says which process trains.
+    for moment, number, kept in (("step", 2, 0), ("writing", 2, 3), ("written", 5, 4)):
         kill(tmp_path, moment, number)
         assert checkpoint_step(tmp_path) == kept
         assert not (tmp_path / "last").exists()

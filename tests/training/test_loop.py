@@ -90,7 +90,7 @@ def test_the_run_folder_holds_its_settings_and_versions(tmp_path):
     assert TrainSettings(**written.pop("train")) == settings()
     assert written == {"recipe": "mine", "plan": ["a", "b"]}
     assert json.loads((tmp_path / "versions.json").read_text())["torch"] == torch.__version__
-    files = {".lock", "settings.json", "versions.json", "log.jsonl", "state.pt", "best", "last"}
+    files = {"training.lock", "settings.json", "versions.json", "log.jsonl", "state.pt", "best", "last"}
     assert {file.name for file in tmp_path.iterdir()} == files
 
 
