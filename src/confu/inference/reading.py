@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from confu.checks import check_known
+from confu.data.columns import numbered
 from confu.data.readers import Reader
+from confu.data.readers.source import is_missing
 from confu.plan import Subset
 from confu.types import Batch, Inputs
 
@@ -29,9 +31,8 @@ def collate(reader: Reader, items: Sequence[Item | None]) -> Inputs:
     """The input of an encoder for these rows; a row without an item lacks the modality."""
     present = [item for item in items if item is not None]
     mask = torch.tensor([item is not None for item in items], dtype=torch.bool)
-    rows = torch.where(mask, mask.cumsum(0) - 1, -1)
     # No encoder is given an empty batch, and no reader needs to know what one looks like.
-    return Inputs(reader.collate(present) if present else torch.zeros(0), rows)
+    return Inputs(reader.collate(present) if present else torch.zeros(0), numbered(mask))
 
 
 def read_batches(
@@ -112,7 +113,7 @@ def columns_of(sources: Any, by_name: Mapping[str, Any], kinds: Mapping[str, str
         check_known("modality", name, kinds)
         _check_column(name, column, kinds[name])
         values = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
-        lists[name] = [None if _is_missing(value) else value for value in values]
+        lists[name] = [None if is_missing(value) else value for value in values]
     if len(set(map(len, lists.values()))) != 1:
         lengths = ", ".join(f"{name} has {len(column)}" for name, column in lists.items())
         raise ValueError(
@@ -160,7 +161,7 @@ def _check_column(name: str, column: Any, kind: str) -> None:
     elif kind == "audio" and isinstance(column, tuple) and any(isinstance(part, int | float) for part in column):
         got, advice = "one sound with its rate", f"Write {name}=[(samples, rate)]"
     elif kind in ("vector", "sequence") and isinstance(column, list | tuple) and column:
-        if not all(isinstance(part, int | float) and not _is_missing(part) for part in column):
+        if not all(isinstance(part, int | float) and not is_missing(part) for part in column):
             return
         got, advice = "numbers", f"For one item write {name}=[[...]]"
     elif not (isinstance(column, str | bytes | bytearray | memoryview | PurePath) or hasattr(column, "read")) and (
@@ -188,13 +189,6 @@ def _is_list_of_items(name: str, array: np.ndarray | Tensor, kind: str) -> bool:
             f"for one, {name}=list(array) for {shape[0]}"
         )
     return array.ndim - 1 in axes
-
-
-def _is_missing(value: Any) -> bool:
-    """Whether a cell of a data frame says that there is nothing."""
-    if isinstance(value, float | np.floating):
-        return bool(value != value)
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def choose_subsets(

@@ -57,6 +57,7 @@ def test_csv_with_a_mark_at_its_start_is_read(tmp_path):
         ("a,b\n1,2\n1,2,3\n", "not readable as CSV.*#3: Expected 2 columns, got 3"),
         ("a,a\n1,2\n", "two columns are named 'a'"),
         (",a\n0,x\n", "column 0 has no name.*index=False"),
+        ("a, \n0,x\n", "column 1 has no name"),
         (b"a,b\nx,1\ncaf\xe9,2\n", "line 3 has the byte 0xe9, 'é' in Western Windows; save the table as UTF-8"),
         ("", "not readable as CSV"),
         ("a\n", "holds no rows"),

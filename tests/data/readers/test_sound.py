@@ -81,6 +81,14 @@ def test_an_mp3_without_its_length_is_read_to_its_end(quiet_first):
     assert proposed_reader("audio", [content])["seconds"] == 7.0
 
 
+def test_an_mp3_that_ends_in_its_header_is_refused():
+    content = sound_bytes(NOISE, 44100, "MP3")
+    start = max(content.find(b"Xing"), content.find(b"Info"))
+    for length in range(start, start + 12):
+        with pytest.raises(ValueError, match=r"not readable as sound|holds no samples"):
+            read_sound(content[:length], 44100)
+
+
 def flac_without_length() -> bytes:
     content = bytearray(sound_bytes(NOISE, form="FLAC"))
     content[21] &= 0xF0  # the low 36 bits of 18..25 are the samples

@@ -49,6 +49,18 @@ def test_a_date_is_one_in_every_form():
     assert table_settings(dated)["columns"]["seen"]["mean"] == 19723.5
 
 
+def test_what_data_frames_call_missing_is_a_gap():
+    class NAType:
+        def __eq__(self, other):
+            return self
+
+        def __bool__(self):
+            raise TypeError("boolean value of NA is ambiguous")
+
+    for missing in ("", None, NAN, NAType(), np.datetime64("NaT")):
+        assert reader_of(ROWS).read({"age": 20, "seen": missing}).isfinite().tolist() == [True] + [False] * 5
+
+
 def test_new_values_and_new_gaps_do_not_touch_untrained_weights():
     reader = reader_of(ROWS)
     (known, strange) = reader.collate([reader.read({"age": 30, "sex": "f"}), reader.read({"age": 30, "sex": "x"})])
@@ -84,6 +96,7 @@ def test_the_cached_items_do_not_depend_on_the_numbers():
         ({"age": "old"}, "age: expected a number; got 'old'"),
         ({"age": float("inf")}, "age: expected a finite number"),
         ({"age": [1]}, "age: expected a number"),
+        ({"age": np.ones(2)}, "age: expected a number"),
         ({"seen": "2024-13-01"}, "seen: expected a date such as 2024-05-31 .*; got '2024-13-01'"),
         ({"seen": 3}, "seen: expected a date"),
         ({"smokes": "perhaps"}, "smokes: expected true or false; got 'perhaps'"),
@@ -111,9 +124,9 @@ def test_a_broken_cell_does_not_change_what_a_column_is():
             "'name': 40 of 40 values differ, such as 'patient 0': no cat",
         ),
         (
-            [{"a": [1, 2]}, {"a": [3, 4]}],
+            [{"a": np.ones(2)}, {"a": np.zeros(2)}],  # as a column of lists is read
             {},
-            "column 'a': expected numbers, .* got list. Make it a modality of its own",
+            "column 'a': expected numbers, .* got ndarray. Make it a modality of its own",
         ),
         ([{"a": 1, "b": "x"}] * 3, {}, "each of the columns a, b has one value in all rows"),
         (ROWS, {"kinds": {"aeg": "number"}}, "'aeg' is not known; did you mean 'age'"),

@@ -106,9 +106,9 @@ def read_csv(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Ta
         )
     except (pa.ArrowException, UnicodeDecodeError, csv_reader.Error) as error:
         raise ValueError(f"{address}: not readable as CSV in UTF-8 ({_encoding_error(content) or error})") from error
-    if not all(name.strip() for name in names):
+    if unnamed := [position for position, name in enumerate(names) if not name.strip()]:
         raise ValueError(
-            f"{address}: column {names.index('') if '' in names else 0} has no name in the header (pandas writes its "
+            f"{address}: column {unnamed[0]} has no name in the header (pandas writes its "
             "index so: write with index=False); name every column"
         )
     table = _plain_table(table, address)

@@ -261,7 +261,7 @@ def _without_mp3_length(content: bytes) -> bytes | None:
     is_mono, mpeg1 = frame[3] >> 6 == 3, version == 3
     side = (17 if is_mono else 32) if mpeg1 else (9 if is_mono else 17)
     place = start + 4 + side
-    if content[place : place + 4] in (b"Xing", b"Info") and content[place + 7] & 1:
+    if content[place : place + 4] in (b"Xing", b"Info") and int.from_bytes(content[place + 4 : place + 8], "big") & 1:
         return None
     header = bytes([frame[0], frame[1] | 1, 0x90 | rate << 2, frame[3]])  # no checksum, no padding
     info = header + bytes(side) + b"Xing\0\0\0\1" + _MP3_MANY.to_bytes(4, "big")

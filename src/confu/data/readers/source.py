@@ -72,6 +72,13 @@ def is_picture(source: Source) -> bool:
     return "PIL.Image" in sys.modules and isinstance(source, sys.modules["PIL.Image"].Image)
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell says that there is nothing: None, NaN, and pandas' NaT and NA."""
+    if isinstance(value, float | np.floating | np.datetime64):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
 def remark(text: str) -> None:
     """Note something of the source that is being read, which is no error; the same words for all of a kind."""
     if (texts := _REMARKS.get()) is not None:

@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 from confu.checks import check_known
 from confu.data.manifest.manifest import role_text
 from confu.data.readers.scaling import Scaling
-from confu.data.readers.source import Source, name_of, stacked
+from confu.data.readers.source import Source, is_missing, name_of, stacked
 
 COLUMN_KINDS = ("number", "boolean", "date", "category")
 _BOOLEANS = {"true": 1.0, "yes": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "0": 0.0}
@@ -120,7 +120,7 @@ class TableReader:
         return torch.cat(parts, 1)
 
     def _number(self, name: str, column: Mapping[str, Any], value: Any) -> float:
-        if _is_missing(value):
+        if _is_empty(value):
             return math.nan
         try:
             if column["kind"] == "category":
@@ -158,7 +158,7 @@ def table_settings(
         check_known("columns: the table has the column", name, names)
     columns: dict[str, dict[str, Any]] = {}
     for name in names:
-        values = [value for row in rows if not _is_missing(value := row.get(name))]
+        values = [value for row in rows if not _is_empty(value := row.get(name))]
         kind, gaps = kinds.get(name) or _column_kind(name, values), 0 < len(values) < len(rows)
         if isinstance(kind, Mapping):  # fitted before
             columns[name] = dict(kind)
@@ -232,8 +232,8 @@ def _can_parse(kind: str, text: str) -> bool:
     return True
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float | np.floating) and math.isnan(value))
+def _is_empty(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, str) and not value)
 
 
 def _text(value: Any) -> str:
