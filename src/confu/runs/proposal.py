@@ -23,9 +23,8 @@ from confu.data.manifest import (
     TableOptions,
     assign_splits,
     find_roles,
-    guess_columns,
+    guess_column,
     read_manifest,
-    unread_columns,
     why_no_modality,
 )
 from confu.data.manifest.cells import joined_name
@@ -249,10 +248,13 @@ def guess_modalities(
     in_tables = {part for guess in tables.values() for part in guess.column.split("+")}
     candidates = dict.fromkeys([*table.columns, *(column for column in columns or () if "=" not in column)])
     names = [name for name in candidates if name not in in_tables]
-    unused = dict(unread_columns(table, names))
+    unused: dict[str, str] = {}
     guesses: dict[str, ColumnGuess] = {}
-    for column, guess in guess_columns(table, names).items():
-        if columns and column not in columns:
+    for column in names:
+        guess = guess_column(table, column)
+        if isinstance(guess, str):
+            unused[column] = guess
+        elif columns and column not in columns:
             unused[column] = "not among those that were asked for"
         elif guess.filled < 2:
             unused[column] = "one cell is filled" if guess.filled else "every cell is empty"
@@ -264,7 +266,7 @@ def guess_modalities(
     if not columns and 1 < len(numbers) < len(guesses):  # alone they would have nothing to be aligned with
         parts = [guesses.pop(name).column for name in numbers]
         tables[modality_name("numbers", list(guesses))] = _table_guess(table, parts)
-    return {**guesses, **tables}, {column: unused[column] for column in names if column in unused}
+    return {**guesses, **tables}, unused
 
 
 def _table_guess(table: Manifest, columns: Sequence[str]) -> ColumnGuess:

@@ -1,5 +1,5 @@
 from .checking import WHOLE_COLUMN, Problem, check_labels, check_manifest, described
-from .guess import ColumnGuess, guess_columns, unread_columns
+from .guess import ColumnGuess, guess_column, guess_columns
 from .manifest import KINDS, PANDAS_MISSING, ROLES, Manifest, TableOptions
 from .reading import read_manifest
 from .roles import ColumnRole, find_roles, why_no_modality
@@ -20,9 +20,9 @@ __all__ = [
     "check_manifest",
     "described",
     "find_roles",
+    "guess_column",
     "guess_columns",
     "read_manifest",
     "split_rows",
-    "unread_columns",
     "why_no_modality",
 ]

@@ -54,7 +54,7 @@ class ColumnGuess:
 
 
 def guess_columns(manifest: Manifest, columns: Sequence[str] | None = None) -> dict[str, ColumnGuess]:
-    """What each column seems to be; those that fit no kind are in `unread_columns` instead.
+    """What each column seems to be, without those that fit no kind (see `guess_column`).
 
     Strings are files of the kind that their first bytes tell, where some can be opened; else of the kind of their
     suffix. `data:` URIs and base64 are what they hold, and other strings are text, but for addresses without a suffix,
@@ -73,20 +73,14 @@ def guess_columns(manifest: Manifest, columns: Sequence[str] | None = None) -> d
         say | text | 2 | its cells are texts, such as 'a cat'
     """
     names = manifest.columns if columns is None else columns
-    return {name: guess for name in names if isinstance(guess := _guess(manifest, name), ColumnGuess)}
-
-
-def unread_columns(manifest: Manifest, columns: Sequence[str] | None = None) -> dict[str, str]:
-    """The columns, of these or of all that have no role, that fit no kind, and why."""
-    names = manifest.columns if columns is None else columns
-    return {name: why for name in names if isinstance(why := _guess(manifest, name), str)}
+    return {name: guess for name in names if isinstance(guess := guess_column(manifest, name), ColumnGuess)}
 
 
 Guess = tuple[str, int | None, str]  # kind, dim, why
 
 
-def _guess(manifest: Manifest, name: str) -> ColumnGuess | str:
-    """A guess, or why there is none."""
+def guess_column(manifest: Manifest, name: str) -> ColumnGuess | str:
+    """What a column seems to be, or why it fits no kind."""
     column = manifest.column(name)
     rows = np.flatnonzero(filled(column))
     if not len(rows):

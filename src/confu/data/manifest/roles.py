@@ -107,9 +107,9 @@ def find_roles(manifest: Manifest, given: Mapping[str, str | None] | None = None
                 break
     if "label" not in roles and "label" not in (given or {}):
         free = [name for name in names if name not in {one.column for one in roles.values()}]
-        texts = [name for name in free if is_text(manifest.table[name].type)]
-        if len(classes := [name for name in texts if _is_category(manifest, name)]) == 1:
-            roles["label"] = ColumnRole(classes[0], f"it has few values: {_values(manifest, classes[0])}")
+        texts = {name: _values(manifest, name) for name in free if is_text(manifest.table[name].type)}
+        if len(classes := [name for name, values in texts.items() if _is_category(manifest, name, values)]) == 1:
+            roles["label"] = ColumnRole(classes[0], f"it has few values: {texts[classes[0]]}")
     return {role: roles[role] for role in ROLES if role in roles}
 
 
@@ -128,7 +128,7 @@ def why_no_modality(manifest: Manifest, column: str) -> str | None:
         return None
     if values.distinct == 1:
         return f"it has the same value in every row, {role_text(values.frequent[0])!r}: nothing can be learned from it"
-    if _is_category(manifest, column):
+    if _is_category(manifest, column, values):
         return (
             f"a category: {values}. It becomes metadata of an index; --label {_quoted(column)} makes it the label, "
             "--columns a modality"
@@ -160,10 +160,9 @@ def _why_codes(manifest: Manifest, column: str, values: _Values) -> str | None:
     return f"its cells are codes, such as {example}, {differ}, and no words; --columns makes them a modality"
 
 
-def _is_category(manifest: Manifest, column: str) -> bool:
+def _is_category(manifest: Manifest, column: str, values: _Values) -> bool:
     """Whether few values sort the rows into classes."""
     kind = manifest.table[column].type
-    values = _values(manifest, column)
     if values.distinct < 2 or not values.few or _is_text_name(column):
         return False
     if is_text(kind):
