@@ -282,10 +282,13 @@ def sample_sources(reader: Reader, number: int, length: int, seed: int = 0) -> l
         if kind == "number":
             return float(random.normal())
         if kind == "table":
-            makers = {"category": lambda one: [*one["values"], "other"][random.integers(len(one["values"]) + 1)]}
-            makers |= {"boolean": lambda one: bool(random.integers(2)), "date": lambda one: "2024-05-31"}
-            number = lambda one: float(random.normal(one["mean"], one["std"]))  # noqa: E731
-            return {name: makers.get(one["kind"], number)(one) for name, one in settings["columns"].items()}
+            makers = {
+                "category": lambda column: str(random.choice([*column["values"], "other"])),
+                "boolean": lambda column: bool(random.integers(2)),
+                "date": lambda column: "2024-05-31",
+                "number": lambda column: float(random.normal(column["mean"], column["std"])),
+            }
+            return {name: makers[column["kind"]](column) for name, column in settings["columns"].items()}
         raise ValueError(f"there is no made-up source for a reader of the kind {kind!r}; export another subset")
 
     return [sample(max(1, length - item)) for item in range(number)]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
-from confu.data.readers.sound import decode_sound
+from confu.data.readers.sound import SILENCE, decode_sound
 
 RATE = 8000  # Hz
 SAMPLES = 8000  # one second
@@ -265,4 +265,7 @@ def read_wav(path: Path | str, rate: int) -> np.ndarray:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     with path.open("rb") as file:
-        return decode_sound(file, str(path), rate, silent=False)
+        waveform = decode_sound(file, str(path), rate)
+    if np.abs(waveform).max() < SILENCE:
+        raise ValueError(f"{path}: is silent; remove the file")
+    return waveform

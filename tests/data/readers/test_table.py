@@ -97,6 +97,7 @@ def test_the_cached_items_do_not_depend_on_the_numbers():
         ({"age": float("inf")}, "age: expected a finite number"),
         ({"age": [1]}, "age: expected a number"),
         ({"age": np.ones(2)}, "age: expected a number"),
+        ({"sex": ["f"]}, "sex: expected a text or a number"),
         ({"seen": "2024-13-01"}, "seen: expected a date such as 2024-05-31 .*; got '2024-13-01'"),
         ({"seen": 3}, "seen: expected a date"),
         ({"smokes": "perhaps"}, "smokes: expected true or false; got 'perhaps'"),

@@ -31,6 +31,32 @@ def test_words_are_those_of_the_vocabulary():
     assert isinstance(reader, Tokenizer)
 
 
+def test_order_does_not_depend_on_the_order_of_the_texts():
+    texts = ["the digit is a two", "A photo of a ONE"]
+    assert WordVocabulary.from_texts(texts).to_list() == WordVocabulary.from_texts(texts[::-1]).to_list()
+
+
+def test_encoding_pads_and_masks():
+    tokens = WordVocabulary(["one", "two"]).encode(["One, two!", "nine"])
+    assert tokens["input_ids"].tolist() == [[1, 3, 4], [1, 2, 0]]
+    assert tokens["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "?!"])
+def test_a_text_without_a_word_is_refused(text):
+    with pytest.raises(ValueError, match="text 1 holds no word"):
+        WordVocabulary(["one"]).encode(["one", text])
+
+
+def test_bad_vocabularies_are_refused():
+    with pytest.raises(ValueError, match="'one' stands there several times"):
+        WordVocabulary(["one", "one"])
+    with pytest.raises(ValueError, match="single lower-cased words; got 'One'"):
+        WordVocabulary(["One"])
+    with pytest.raises(ValueError, match="at least one text"):
+        WordVocabulary(["one"]).encode([])
+
+
 @pytest.mark.parametrize("reader", [WordsReader(["a"]), TokensReader(word_tokenizer())], ids=["words", "tokens"])
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -83,9 +109,13 @@ def test_a_pretrained_tokenizer_becomes_settings_of_its_own(tmp_path):
     file = tmp_path / "source.json"
     file.write_text(word_tokenizer())
     original = transformers.PreTrainedTokenizerFast(
-        tokenizer_file=str(file), pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
+        tokenizer_file=str(file),
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
         model_max_length=7,
-    )  # fmt: skip
+    )
     original.save_pretrained(tmp_path / "model")
     reader = tokens_reader(str(tmp_path / "model"))
     assert (reader.max_length, reader.settings["pad"]) == (7, "[PAD]")
@@ -132,8 +162,10 @@ def test_few_texts_give_few_tokens_and_frequent_words_are_one():
     assert train_tokens_reader(["each word once"]).vocab_size == 256
     assert 256 < LEARNED.vocab_size < 320
     assert LEARNED.encode(["bird bird"])["input_ids"].tolist() == [[LEARNED._tokenizer.token_to_id("Ġbird")] * 2]
-    upper, lower = (train_tokens_reader(CAPTIONS, lowercase=lowercase).encode(["Bird", "bird"])["input_ids"] for
-                    lowercase in (False, True))  # fmt: skip
+    upper, lower = (
+        train_tokens_reader(CAPTIONS, lowercase=lowercase).encode(["Bird", "bird"])["input_ids"]
+        for lowercase in (False, True)
+    )
     assert not torch.equal(upper[0], upper[1]) and torch.equal(lower[0], lower[1])
 
 

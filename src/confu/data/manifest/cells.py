@@ -62,16 +62,7 @@ def filled(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_struct(kind):
         masks = [filled(pc.struct_field(column, name)) for name in kind.names]
         return valid.to_numpy() & np.logical_or.reduce(masks)
-    if any(
-        is_kind(kind)
-        for is_kind in (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-            pa.types.is_fixed_size_binary,
-        )
-    ):
+    if is_text(kind) or kind in (pa.binary(), pa.large_binary()) or pa.types.is_fixed_size_binary(kind):
         valid = pc.and_(valid, pc.greater(pc.fill_null(pc.binary_length(column), 0), 0))
     elif pa.types.is_floating(kind):
         valid = pc.and_(valid, pc.invert(pc.fill_null(pc.is_nan(column), True)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from confu.data.media import HEAD, why_unreadable
@@ -25,7 +25,6 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_EXIF_ORIENTATION = 0x0112
 _FLAT = 8  # levels of 256: pixels that differ by no more show nothing
 _TWELVE_BITS = 4095
 Fill = float | Sequence[float]
@@ -171,7 +170,7 @@ def _decoded(image: Image.Image, name: str, least: int | None = None) -> Image.I
             image.draft(image.mode, (2 * least, 2 * least))
         image.load()
         try:
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         except SyntaxError:  # EXIF that cannot be read says nothing
             return image
         return image if orientation == 1 else ImageOps.exif_transpose(image)

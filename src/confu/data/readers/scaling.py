@@ -119,7 +119,11 @@ class Scaling:
 
     def channels(self) -> list[tuple[float, float]]:
         """The mean and the divisor of each feature; that of a constant one is infinite."""
-        self._check_fitted()
+        if self.unfitted:
+            raise ValueError(
+                "scale: standard is not fitted yet; train with a run file, or give the numbers: "
+                "scale={'mean': [...], 'std': [...]}, one a feature"
+            )
         return [(float(mean), float(std) or math.inf) for mean, std in zip(self.mean, self.std)]
 
     def apply(self, values: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -135,13 +139,6 @@ class Scaling:
         if self.clip is not None:
             scaled = scaled.clamp(-self.clip, self.clip)
         return scaled if absent is None else torch.cat([scaled, absent.float()], -self.axis)
-
-    def _check_fitted(self) -> None:
-        if self.unfitted:
-            raise ValueError(
-                "scale: standard is not fitted yet; train with a run file, or give the numbers: "
-                "scale={'mean': [...], 'std': [...]}, one a feature"
-            )
 
 
 def scaling_of(reader: Any) -> Scaling | None:

@@ -70,9 +70,7 @@ def open_sound(file: BufferedReader | BytesIO, name: str) -> Iterator[tuple[Any,
         raise ValueError(f"{name}: {why_unreadable('audio', head) or words}") from error
 
 
-def decode_sound(
-    file: BufferedReader | BytesIO, name: str, rate: int, seconds: float | None = None, silent: bool = True
-) -> np.ndarray:
+def decode_sound(file: BufferedReader | BytesIO, name: str, rate: int, seconds: float | None = None) -> np.ndarray:
     """(samples,) float32, full scale at 1, of a file that libsndfile reads: one channel at a rate in Hz.
 
     Args:
@@ -80,10 +78,9 @@ def decode_sound(
         name: for messages.
         rate: in Hz; another rate is resampled.
         seconds: read no more than that from the start.
-        silent: whether silence is allowed.
 
     Raises:
-        ValueError: no sound, cut short, empty, with NaN, of an absurd rate, or silent.
+        ValueError: no sound, cut short, empty, with NaN, or of an absurd rate.
     """
     with open_sound(file, name) as (sound, length):
         file_rate = sound.samplerate
@@ -95,10 +92,7 @@ def decode_sound(
             _check_one_link(file, name)
     if len(samples) < expected and length < math.inf:
         raise ValueError(f"{name}: cut short: {expected} samples expected, found {len(samples)}; fetch the file again")
-    waveform = mono(samples, file_rate, name, rate, seconds)
-    if not silent and np.abs(samples.mean(axis=1)).max() < SILENCE:
-        raise ValueError(f"{name}: is silent; remove the file")
-    return waveform
+    return mono(samples, file_rate, name, rate, seconds)
 
 
 def _read_to_end(sound: Any, limit: float) -> np.ndarray:

@@ -21,7 +21,6 @@ from confu.data.media import inline_content
 
 Source: TypeAlias = Any
 _IN_MEMORY = 32 * 2**20  # a longer file is read a second time rather than kept between hashing and decoding
-_EXIF_ORIENTATION = 0x0112
 _REMARKS: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
 
 
@@ -263,7 +262,9 @@ def fingerprint(source: Source) -> tuple[str, Source]:
                 hasher.update(block)
         return hasher.hexdigest(), source
     if is_picture(source):
-        palette = (source.getpalette() or [], source.info.get("transparency"), source.getexif().get(_EXIF_ORIENTATION))
+        from PIL.ExifTags import Base
+
+        palette = (source.getpalette() or [], source.info.get("transparency"), source.getexif().get(Base.Orientation))
         header, content = f"picture {source.mode} {source.size} {palette}", source.tobytes()
     elif isinstance(source, tuple) and len(source) == 2 and not isinstance(source[0], int | float):
         array = array_of(source[0])

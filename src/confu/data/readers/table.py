@@ -238,6 +238,8 @@ def _is_empty(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     """A category's name; truth values as JSON writes them."""
+    if isinstance(value, list | tuple | Mapping | np.ndarray):
+        raise TypeError("several values")
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()
     return str(role_text(value.item() if isinstance(value, np.generic) else value))
