@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from confu.checks import check_known
 from confu.nn.fusion import OneSet, SetFusion, build_fusion, set_sums
+from confu.nn.layers import FeatureNorm
 from confu.plan import Plan, Subset
 from confu.types import SCORES, Batch, Embeddings, Inputs, Mask
 
@@ -207,16 +207,6 @@ def check_encoders(encoders: Mapping[str, nn.Module], modalities: Iterable[str])
             )
         widths[name] = width
     return widths
-
-
-class FeatureNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes its running statistics where a training batch has a single distinct input."""
-
-    def forward(self, input: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
-        """The normalised features."""
-        if self.training and len(input) == 1:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(input)
 
 
 class SharedFusers(nn.Module):

@@ -1,4 +1,4 @@
-"""Layers and input checks that several networks share: MLPs, masks of padding, pooling over real steps, waveforms.
+"""Layers and input checks that several networks share: MLPs, feature norm, masks of padding, pooling of steps, sounds.
 
 Shapes: b rows, t time steps, w width of a step's vector. A mask is (b, t), True where a step is real.
 """
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 StepMask = Bool[Tensor, "b t"]
 Waveforms = Float[Tensor, "batch time"] | Float[Tensor, "batch one time"]
@@ -51,6 +52,19 @@ def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, dropout: float = 
         layers += [nn.Dropout(dropout)] if dropout else []
         in_dim = hidden_dim
     return nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
+
+
+class FeatureNorm(nn.BatchNorm1d):
+    """Batch normalisation that takes its running statistics where a training batch has a single row, without a spread.
+
+    A rare modality may have one row in a batch, and a process or a chunk one row of it.
+    """
+
+    def forward(self, input: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        """The normalised features."""
+        if self.training and len(input) == 1:
+            return batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
 
 
 def check_mask(mask: Tensor, shape: Sequence[int], name: str = "mask") -> StepMask:

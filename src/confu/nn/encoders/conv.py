@@ -5,27 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, batch_norm
+from torch.nn.functional import adaptive_avg_pool2d
 
 from confu.checks import check_known
 from confu.nn.encoders.build import settings_from
-from confu.nn.layers import check_positive
+from confu.nn.layers import FeatureNorm, check_positive
 
 _GRID = 4
-
-
-class BatchNorm1d(nn.BatchNorm1d):
-    """torch's, which also takes a single row in training: it has no spread, and the running statistics stand in.
-
-    A rare modality may have one row in a batch, and a process one row of a small one.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise (batch, channels)."""
-        if self.training and len(input) == 1:
-            return batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(input)
-
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
@@ -108,7 +94,7 @@ class ConvEncoder(nn.Module):
             rows = (rows - 1) // step + 1 if pooling == "max-time" else rows
             before, size, step = after, kernel, stride
         self.layers = nn.Sequential(*layers)
-        last = [BatchNorm1d(out_dim), nn.ReLU()] if feature_norm else []
+        last = [FeatureNorm(out_dim), nn.ReLU()] if feature_norm else []
         # Without a bias before the normalisation, which would take it away.
         linear = nn.Linear(before * rows, out_dim, bias=not feature_norm)
         self.output = nn.Sequential(nn.Dropout(dropout), linear, *last)
