@@ -402,7 +402,7 @@ def _targets(
         ],
         None if every_row is None or every_column is None else (every_row, every_column),
         [one.between(lefts, rights) for one in excluded],
-        [one.between(lefts, rights) for one in positives] if excluded else [],
+        [(lefts.rows.int(), rights.rows.int()), *(one.between(lefts, rights) for one in positives)] if excluded else [],
     )
 
 

@@ -150,8 +150,8 @@ class Targets:
         same: of rows that are alike.
         every: `every_row` (n,) and `every_column` (m,), or None.
         excluded: pairs of numbers (n,) and (m,), one for each way to be alike: rows of equal numbers are left
-            out of one another's sums, but for the own target. In int32, which is compared faster.
-        kept: likewise, of rows that are not left out.
+            out of one another's sums. In int32, which is compared faster.
+        not_excluded: likewise, of those that are not left out all the same: each row's own target, and positives.
     """
 
     left: int
@@ -163,7 +163,7 @@ class Targets:
     same: Sequence[Same] = ()
     every: tuple[Float[Tensor, " n"], Float[Tensor, " m"]] | None = None
     excluded: Sequence[tuple[Int[Tensor, " n"], Int[Tensor, " m"]]] = ()
-    kept: Sequence[tuple[Int[Tensor, " n"], Int[Tensor, " m"]]] = ()
+    not_excluded: Sequence[tuple[Int[Tensor, " n"], Int[Tensor, " m"]]] = ()
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def _stacked(
             torch.mul(goal, scores.diagonal(dim1=1, dim2=2), out=goals[part])
         for term, out in zip(terms, scores):
             if term.excluded:
-                out.masked_fill_(_left_out(term.excluded, term.kept).fill_diagonal_(False), -torch.inf)
+                out.masked_fill_(_left_out(term.excluded, term.not_excluded), -torch.inf)
         scores.exp2_()
         for direction in range(directions):
             torch.sum(scores, dim=2 - direction, out=sums[direction, part])
@@ -178,13 +178,13 @@ def _goal(term: Targets) -> Float[Tensor, "n m"]:
 
 
 def _left_out(
-    excluded: Sequence[tuple[Tensor, Tensor]], kept: Sequence[tuple[Tensor, Tensor]], tile: slice = slice(None)
+    excluded: Sequence[tuple[Tensor, Tensor]], not_excluded: Sequence[tuple[Tensor, Tensor]], tile: slice = slice(None)
 ) -> Bool[Tensor, "n m"]:
-    """Which columns are alike a tile's rows so that they are left out; each row's own target among them."""
+    """Which columns are left out of the sums of a tile's rows (see `Targets`)."""
     mask, *more = (left[tile, None] == right for left, right in excluded)
     for one in more:
         mask |= one
-    for left, right in kept:
+    for left, right in not_excluded:
         mask &= left[tile, None] != right
     return mask
 
@@ -309,20 +309,18 @@ class _Block:
         self.column_weights = None if term.columns is None else term.columns[columns]
         self.own_columns = sides[1].part(here) if columns == slice(0, sum(sides[1].sizes)) else slice(None)
         self.position, self.own = None, term.own[mine]
-        self.elsewhere = torch.zeros_like(self.own, dtype=torch.bool)  # the own target is not in this block
         if term.position is not None or job.spread:
             position = torch.arange(len(term.own), device=left.device) if term.position is None else term.position
             position = position[mine] - columns.start
             inside = (position >= 0) & (position < len(right)) & (position + columns.start >= 0)
             self.position, self.own = position.clamp(0, max(0, len(right) - 1)), self.own * inside
-            self.elsewhere = ~inside
         self.same = [one.part(mine, columns) for one in term.same]
         self.every = None if term.every is None else (term.every[0][mine], term.every[1][columns])
         self.excluded = [(one[mine], other[columns]) for one, other in term.excluded]
-        self.kept_in = [(one[mine], other[columns]) for one, other in term.kept]
-        # One way is what the kernels know: groups and rows of both sides.
+        self.not_excluded = [(one[mine], other[columns]) for one, other in term.not_excluded]
+        # The kernels leave out rows that are alike in one way, but for the own target: numbers and rows of both sides.
         self.apart = None
-        if len(self.excluded) == 1 and not self.kept_in:
+        if len(self.excluded) == len(self.not_excluded) == 1:
             self.apart = *self.excluded[0], sides[0].rows[mine], sides[1].rows[columns]
         several = bool(self.excluded) and self.apart is None
         self.kernels = None if guarded or several else _kernels(self, job.bfloat16)
@@ -428,11 +426,8 @@ class _Block:
     def _scores(self, tile: slice, out: Tensor) -> None:
         factor = self.inverse if self.guarded else self.inverse * LOG2E
         torch.mm(self.left[tile] * factor, self.right.T, out=out)
-        if self.excluded and len(self.right):
-            mask = _left_out(self.excluded, self.kept_in, tile)
-            rows = torch.arange(len(mask), device=mask.device)
-            mask[rows, rows + tile.start if self.position is None else self.position[tile]] &= self.elsewhere[tile]
-            out.masked_fill_(mask, -torch.inf)
+        if self.excluded:
+            out.masked_fill_(_left_out(self.excluded, self.not_excluded, tile), -torch.inf)
 
     def _height(self) -> int:
         # Products of fewer than 256 rows (of TILE = 2^20) are slower.
