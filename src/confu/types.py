@@ -103,8 +103,8 @@ class Batch:
 
     def with_contents(self) -> "Batch":
         """The same batch with the contents of every modality."""
-        found = {name: one.contents() for name, one in self.inputs.items() if name not in self.contents}
-        return replace(self, contents={**self.contents, **found}) if found else self
+        hashes = {name: inputs.contents() for name, inputs in self.inputs.items() if name not in self.contents}
+        return replace(self, contents={**self.contents, **hashes}) if hashes else self
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ class Embeddings(Mapping[Subset, Tensor]):
         """
         if missing := [name for name in subset if name not in self.contents]:
             raise ValueError(
-                f"equal inputs are told by `contents`, and there are none of {', '.join(missing)} (there are: "
-                f"{', '.join(self.contents) or 'none'}). Embed `batch.with_contents()`, or leave equal_inputs at "
+                f"equal_inputs needs the contents of {', '.join(missing)}; got those of "
+                f"{', '.join(self.contents) or 'none'}. Embed `batch.with_contents()`, or leave equal_inputs at "
                 "'negatives'"
             )
         return joint_contents([self.contents[name] for name in subset])
@@ -165,13 +165,12 @@ def joint_contents(numbers: Sequence[Int[Tensor, " batch"]]) -> Int[Tensor, " ba
     >>> bool(joint[0] == joint[2]), bool(joint[0] == joint[1]), int(joint[3])
     (True, False, -1)
     """
-    first, *others = numbers
-    if not others:
-        return first
-    joint, known = first, first >= 0
-    for one in others:
-        joint, known = joint * _FACTORS[0] + one, known & (one >= 0)
-    return torch.where(known, joint & (2**63 - 1), -1)
+    if len(numbers) == 1:
+        return numbers[0]
+    joint = torch.zeros_like(numbers[0])
+    for part in numbers:
+        joint = joint * _FACTORS[0] + part
+    return torch.where(torch.stack(list(numbers)).amin(dim=0) < 0, -1, joint & (2**63 - 1))
 
 
 def _row_hashes(values: Tensor) -> Int[Tensor, " rows"]:
@@ -180,12 +179,10 @@ def _row_hashes(values: Tensor) -> Int[Tensor, " rows"]:
     if flat.is_floating_point():
         flat = flat.contiguous().view(_BITS[flat.element_size()])
     total = torch.zeros(len(flat), dtype=torch.int64, device=flat.device)
-    for part, place in zip(
-        flat.split(width := max(1, _HASHED // max(1, len(flat))), dim=1),
-        torch.arange(1, flat.shape[1] + 1, device=flat.device).split(width),
-    ):
-        mixed = part.long() * _mixed(place)
-        total += _mixed(mixed).sum(dim=1)
+    width = max(1, _HASHED // max(1, len(flat)))
+    places = torch.arange(1, flat.shape[1] + 1, device=flat.device)
+    for part, place in zip(flat.split(width, dim=1), places.split(width)):
+        total += _mixed(part.long() * _mixed(place)).sum(dim=1)
     return total & (2**63 - 1)
 
 

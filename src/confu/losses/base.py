@@ -1,7 +1,7 @@
 """What every loss returns, and what losses of a plan, or of all modalities at once, share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -37,9 +37,7 @@ def contrast_plan(
     plan: Plan,
     temperature: Float[Tensor, ""],
     divisor: float,
-    symmetric: bool = True,
-    same_group: str = "negatives",
-    equal_inputs: str = "negatives",
+    options: ContrastOptions,
 ) -> LossOutput:
     """InfoNCE of every term of a plan, weighted and added: each is the mean over the rows that have both its subsets.
 
@@ -52,10 +50,9 @@ def contrast_plan(
         plan: the terms and their weights.
         temperature: of every term.
         divisor: of the weighted sum.
-        symmetric: both directions (see `info_nce`).
-        same_group: what rows of one group are to one another (see `info_nce`); without groups it changes nothing.
-        equal_inputs: what rows with the same content on one side of a term are to one another: the same of a single
-            modality, of a fused side the same of all of its modalities. It needs `Embeddings.contents`.
+        options: how rows are contrasted, whatever its `negatives`, which follow from the embeddings. Without groups
+            `same_group` changes nothing; `equal_inputs` needs `Embeddings.contents`, and a fused side has the same
+            content where all of its modalities have.
 
     Returns:
         LossOutput with the total, each term, and as metrics the temperature and, where the plan has the terms for it
@@ -77,9 +74,7 @@ def contrast_plan(
     for term in plan.terms:
         complete = embeddings.complete(term.left, term.right)
         counts.append(len(embeddings[term.left]) if complete is None else int(complete.sum()))
-    contents = {}
-    if equal_inputs != "negatives":
-        contents = {side: embeddings.content(side) for side in sides}
+    contents = {side: embeddings.content(side) for side in sides if options.equal_inputs != "negatives"}
     negatives = embeddings.negatives if isinstance(embeddings, PartEmbeddings) else None
     if negatives is not None:
         counts = [sum(each) for each in zip(*every_count(counts))]
@@ -97,11 +92,11 @@ def contrast_plan(
         present=present,
         groups=embeddings.groups,
         contents=contents,
-        options=ContrastOptions(symmetric, same_group, negatives=negatives, equal_inputs=equal_inputs),
+        options=replace(options, negatives=negatives),
     )
     metrics: dict[str, Tensor | float] = {"temperature": temperature.detach()}
     by_sides = {(term.left, term.right): (loss, rows[term]) for term, loss in zip(rows, losses)}
-    plain = (embeddings.groups is None or same_group == "negatives") and not contents  # else it bounds nothing
+    plain = (embeddings.groups is None or options.same_group == "negatives") and not contents  # else it bounds nothing
     bound = total_correlation_bound(by_sides, plan.modalities) if plain else None
     if bound is not None:
         metrics["total_correlation_bound"] = bound

@@ -6,7 +6,7 @@ from torch import nn
 
 from confu.checks import check_known
 from confu.losses.base import LossOutput, contrast_plan
-from confu.losses.infonce import SAME_GROUP
+from confu.losses.infonce import SAME_GROUP, ContrastOptions
 from confu.nn import Temperature
 from confu.plan import pairwise_plan
 from confu.types import Embeddings
@@ -55,6 +55,5 @@ class CLIPLoss(nn.Module):
             self.plan,
             self.temperature(),
             len(self.plan.terms),
-            same_group=self.same_group,
-            equal_inputs=self.equal_inputs,
+            ContrastOptions(same_group=self.same_group, equal_inputs=self.equal_inputs),
         )

@@ -6,7 +6,7 @@ from torch import nn
 
 from confu.checks import check_known
 from confu.losses.base import LossOutput, contrast_plan
-from confu.losses.infonce import SAME_GROUP
+from confu.losses.infonce import SAME_GROUP, ContrastOptions
 from confu.nn import Temperature
 from confu.plan import Plan
 from confu.types import Embeddings
@@ -68,15 +68,8 @@ class ConFuLoss(nn.Module):
 
     def forward(self, embeddings: Embeddings) -> LossOutput:
         """The loss of a batch's embeddings."""
-        return contrast_plan(
-            embeddings,
-            self.plan,
-            self.temperature(),
-            self._divisor(),
-            self.symmetric,
-            self.same_group,
-            self.equal_inputs,
-        )
+        options = ContrastOptions(self.symmetric, self.same_group, equal_inputs=self.equal_inputs)
+        return contrast_plan(embeddings, self.plan, self.temperature(), self._divisor(), options)
 
     def _divisor(self) -> int:
         if self.weighting == "paper":
