@@ -54,6 +54,12 @@ def test_other_settings_are_refused_and_each_named(half_done):
     assert (half_done / "state.pt").read_bytes() == before
 
 
+def test_a_folder_of_something_else_is_refused_for_training(tmp_path):
+    claim_folder(tmp_path, {"space": {"lr": [1, 2]}})
+    with pytest.raises(ValueError, match=r"space is {'lr': \[1, 2\]} there and None here; train is None there"):
+        run(tmp_path)
+
+
 def test_nested_differences_are_named_with_their_path(tmp_path):
     claim_folder(tmp_path, {"train": {"lr": 1}, "data": {"name": "xor", "p": 0.5}})
     claim_folder(tmp_path, {"data": {"p": 0.5, "name": "xor"}, "train": {"lr": 1}})

@@ -72,7 +72,7 @@ def rank_by_availability(
     target_subsets = side_subsets(table, target)
     gallery = table.rows_with(*target_subsets)
     place = torch.full((len(table),), -1).index_copy_(0, gallery, torch.arange(len(gallery)))
-    first_equal, right = equal_targets(contents, target, gallery) or (torch.arange(len(gallery)), None)
+    first_equal, right = equal_targets(contents, target, gallery)
     targets = [vectors[gallery[first_equal]] for vectors in sides(table, target)]
     within = None if groups is None else groups[gallery]
     result = AvailableRanks(target, without_target=len(table) - len(gallery))
@@ -137,9 +137,11 @@ def availability_rows(
     rows, better, tied, first = (
         torch.cat(several) for several in zip(*((one.rows, one.better, one.tied, one.first) for one in everyone))
     )
-    right = [one.right for one in everyone if one.right is not None]
-    equal = torch.cat(right) if right else None
-    parts[EVERY_ROW] = note, Ranked(rows, better, tied, first, everyone[0].gallery, right=equal)
+    right = [one.right for one in everyone if one.right is not None]  # all or none: they have one gallery
+    parts[EVERY_ROW] = (
+        note,
+        Ranked(rows, better, tied, first, everyone[0].gallery, right=torch.cat(right) if right else None),
+    )
     report = []
     for name, (note, one) in parts.items():
         fitting = [k for k in ks if k <= one.gallery]

@@ -208,7 +208,7 @@ class Ranked:
 
 def equal_targets(
     contents: Mapping[str, Int[Tensor, " _"]] | None, target: Subset, rows: Int[Tensor, " m"]
-) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]] | None:
+) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"] | None]:
     """Which targets of some rows are equal: all modalities of the target have the same content.
 
     Args:
@@ -217,18 +217,20 @@ def equal_targets(
         rows: of the gallery.
 
     Returns:
-        (m,) the place in the gallery of the first target that is equal, and how many are; None if no two are, or the
-        contents of a modality are not given.
+        (m,) the place in the gallery of the first target that is equal, and how many are; None in place of these
+        numbers if no two are, or the contents of a modality are not given. Equal targets are to be ranked by the vector
+        of the first, in whatever batch they were embedded, so that they tie.
 
     >>> equal_targets({"text": torch.tensor([7, 5, 7, -1, -1])}, Subset("text"), torch.arange(5))
     (tensor([0, 1, 0, 3, 4]), tensor([2, 1, 2, 1, 1]))
     """
+    places = torch.arange(len(rows))
     if contents is None or any(name not in contents for name in target):
-        return None
-    numbers, places = joint_contents([contents[name][rows] for name in target]), torch.arange(len(rows))
+        return places, None
+    numbers = joint_contents([contents[name][rows] for name in target])
     _, same, members = torch.where(numbers < 0, -1 - places, numbers).unique(return_inverse=True, return_counts=True)
     if len(members) == len(rows):
-        return None
+        return places, None
     first = torch.full_like(members, len(rows)).scatter_reduce_(0, same, places, "amin")
     return first[same], members[same]
 
@@ -257,8 +259,7 @@ def rank_pair(
     rows, queries = query_vectors(table, query, target)
     if len(rows) == 0:
         return {}
-    first_equal, right = equal_targets(contents, target, rows) or (torch.arange(len(rows)), None)
-    # Equal targets have one vector, in whatever batch they were embedded, so that they tie.
+    first_equal, right = equal_targets(contents, target, rows)
     targets = [vectors[rows[first_equal]] for vectors in sides(table, target)]
     within, own = None if groups is None else groups[rows], torch.arange(len(rows))
     ranked = {}

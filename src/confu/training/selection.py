@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from confu.data import Dataset
 from confu.data.sampling import Order
 from confu.distributed import every_rank, gather_rows, my_part, rank
-from confu.evaluation.ranking import count_ranks, first_hit_reciprocal
-from confu.evaluation.retrieval import equal_targets
+from confu.evaluation.ranking import count_ranks
+from confu.evaluation.retrieval import Ranked, equal_targets
 from confu.models import MultimodalModel
 from confu.plan import Plan, Subset
 from confu.training.cached_gradients import Autocast
@@ -146,15 +146,13 @@ class ValidationRetrieval:
         for query, target in plan_queries(self._model.plan, score):
             sides = [[side] if score == "cosine" else [Subset(name) for name in side] for side in (query, target)]
             masks = [together[f"mask {subset}"] for side in sides for subset in side]
-            rows = torch.stack(masks).all(dim=0).nonzero()[:, 0]
+            rows = torch.stack(masks).all(dim=0).nonzero()[:, 0].cpu()
             if len(rows) < 2:
                 continue
-            own = torch.arange(len(rows))
-            first, right = equal_targets(self._keys, target, rows.cpu()) or (own, torch.ones_like(own))
-            # Equal inputs have one vector, whatever batch they stood in, so that they tie with the query's own target.
+            first, right = equal_targets(self._keys, target, rows)
             queries = [together[f"vectors {subset}"][rows] for subset in sides[0]]
             targets = [together[f"vectors {subset}"][rows[first]] for subset in sides[1]]
-            better, tied, _, _ = count_ranks(queries, targets, own, score)
-            ranks = first_hit_reciprocal(better, (tied - right).clamp_min(0), right)
-            by_query[f"{query} -> {target}"] = float(ranks.mean())
+            better, tied, best, _ = count_ranks(queries, targets, torch.arange(len(rows)), score)
+            ranked = Ranked(rows, better, tied, best, len(rows), right=right)
+            by_query[f"{query} -> {target}"] = float(ranked.reciprocal().mean())
         return {"mrr": sum(by_query.values()) / max(1, len(by_query)), "mrr_by_query": by_query}

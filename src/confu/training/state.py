@@ -93,7 +93,7 @@ def claim_folder(folder: Path, settings: dict[str, Any], grow: bool = False) -> 
         if train.get("precision") == "auto":
             train["precision"] = stored["train"]["precision"]
     own, before = stored.get("train", {}), json.dumps(stored)
-    if grow:
+    if grow and own:
         own["epochs"] = max(own["epochs"], train["epochs"])
         own["patience"] = train["patience"]
     if differ := _differences(stored, requested):
