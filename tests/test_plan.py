@@ -38,6 +38,13 @@ def test_disjoint_plan_counts_match_brute_force(num_modalities, max_order, singl
     assert len(plan.terms) == len(expected)
 
 
+def test_no_subset_beyond_the_order_is_built(monkeypatch):
+    orders, build = [], Subset.__new__
+    monkeypatch.setattr(Subset, "__new__", lambda cls, *names: orders.append(len(names)) or build(cls, *names))
+    assert len(disjoint_plan(NAMES[:7], max_order=2).terms) == 21 + 7 * 15 + 3 * 35
+    assert max(order for order in orders if order < 7) == 2  # the one of 7 is all of the plan's names
+
+
 @pytest.mark.parametrize("num_modalities", range(2, 8))
 def test_published_counts(num_modalities):
     names = NAMES[:num_modalities]

@@ -294,9 +294,7 @@ def disjoint_plan(
     if max_order is not None and max_order < 1:
         raise ValueError(f"max_order is the most modalities in a subset, at least 1; got {max_order}")
     terms = []
-    for left, right in _disjoint_pairs(modalities):
-        if max_order is not None and max(len(left), len(right)) > max_order:
-            continue
+    for left, right in _disjoint_pairs(modalities, max_order):
         if single_side and min(len(left), len(right)) > 1:
             continue
         fused = left.is_fused or right.is_fused
@@ -321,18 +319,17 @@ def target_plan(modalities: Sequence[str], target: str) -> Plan:
     return Plan(tuple(modalities), tuple(Term(Subset(target), subset) for subset in _subsets(others)))
 
 
-def _subsets(names: Sequence[str]) -> Iterator[Subset]:
-    """All non-empty subsets, the small ones first."""
-    for order in range(1, len(names) + 1):
+def _subsets(names: Sequence[str], max_order: int | None = None) -> Iterator[Subset]:
+    """All non-empty subsets of at most `max_order` names, the small ones first."""
+    for order in range(1, min(len(names), max_order or len(names)) + 1):
         for chosen in combinations(names, order):
             yield Subset(*chosen)
 
 
-def _disjoint_pairs(names: Sequence[str]) -> Iterator[tuple[Subset, Subset]]:
+def _disjoint_pairs(names: Sequence[str], max_order: int | None) -> list[tuple[Subset, Subset]]:
     """Each unordered pair of disjoint subsets once, the small ones first, in a stable order."""
-    subsets = list(_subsets(names))
-    pairs = [(a, b) for i, a in enumerate(subsets) for b in subsets[i + 1 :] if a.isdisjoint(b)]
-    yield from sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
+    pairs = [(a, b) for a, b in combinations(_subsets(names, max_order), 2) if a.isdisjoint(b)]
+    return sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]))
 
 
 def _size(count: float) -> str:
