@@ -9,6 +9,7 @@ from confu.embeddings import EmbeddingTable
 from confu.plan import Subset, confu_plan, disjoint_plan, pairwise_plan
 from confu.runs.measures import Prompts, measure_centroids, measure_retrieval, measure_zero_shot
 from confu.runs.page import Evaluated
+from confu.runs.summary import summarise
 
 NAMES = ("image", "audio", "text", "depth", "sensor")
 CLASSES = ("cat", "dog", "cow")
@@ -42,13 +43,15 @@ def make_evaluated(folder, table, groups=None, how="zero-shot", **more):
         classes = measure_zero_shot(table, table.labels, CLASSES, PROMPTS)
     elif table.labels is not None:
         classes = measure_centroids(table, table, table.labels, CLASSES)
+    retrieval = measure_retrieval(table, groups, ("text",))
     presence = {str(one): table.complete[one] for one in table.subsets if not one.is_fused}
     return Evaluated(
         folder=folder,
         title="synthetic",
         plan=make_plan(modalities, table.score),
         table=table,
-        retrieval=measure_retrieval(table, groups, ("text",)),
+        retrieval=retrieval,
+        summary=summarise(table, retrieval.ranked),
         classes=classes,
         splits={"train": presence, "test": presence},
         labels=table.labels,

@@ -12,11 +12,24 @@ from confu.evaluation.retrieval import Ranked
 from confu.plan import Subset
 from confu.runs.measures import rank_queries
 from confu.runs.page import page_summary
-from confu.runs.summary import QuerySummary, chance_of, summarise, summary_sentences, summary_table
+from confu.runs.run_file import RunFile
+from confu.runs.summary import QuerySummary, chance_of, summarise, summary_sentences, summary_table, what_to_try
 from runs.evaluated import make_evaluated
 
 IMAGE, AUDIO, TEXT = map(Subset, ("image", "audio", "text"))
 BOTH = Subset("image", "audio")
+
+
+def run_of(reader: dict | None = None, encoder: str | dict = "conv", **train) -> RunFile:
+    return RunFile(
+        manifest="rows.csv",
+        out="runs/x",
+        modalities={
+            "image": {"column": "image", "kind": "image", "encoder": encoder, "reader": reader},
+            "text": {"column": "text", "kind": "text", "encoder": "minilm"},
+        },
+        train=train,
+    )
 
 
 def table(noise: dict[Subset, float], n: int = 400, seed: int = 0, **more) -> EmbeddingTable:
@@ -61,16 +74,30 @@ def test_equal_targets_are_right_and_chance_knows_it():
 def test_noise_is_at_chance_and_little_signal_is_not():
     found = lines(table({IMAGE: math.inf, TEXT: 0.0}))
     assert not any(line.learned for line in found.values())
-    said = summary_sentences(list(found.values()), "runs/x")
+    said = summary_sentences(list(found.values()), "runs/x", run_of())
     assert said[0].startswith(
         "text -> image and image -> text are at chance: nothing was learned (recall@10 at most 0.0"
     )
-    one = summary_sentences([found["image", "text"]])
+    one = summary_sentences([found["image", "text"]], "runs/x", run_of())
     assert one[0].startswith("image -> text is at chance: nothing was learned (recall@10 0.0")
     assert "by chance 0.025" in one[0] and "confu doctor runs/x" in said[-1]
     weak = lines(table({IMAGE: 3.0, TEXT: 0.0}))
     assert all(line.learned for line in weak.values()) and weak["image", "text"].recall < 0.3
-    assert summary_sentences(list(weak.values())) == []
+    assert summary_sentences(list(weak.values()), "runs/x", run_of()) == []
+
+
+def test_only_what_a_run_does_not_have_is_advised():
+    plain = "; ".join(what_to_try(run_of()))
+    assert "encoder of image gets" in plain and "scale: standard" in plain and "pretrained encoder of image (" in plain
+    assert "dropout" in plain and "select: retrieval" in plain and "equal_inputs" in plain
+    conv = {"kind": "conv", "dropout": 0.2}
+    proposed = run_of({"kind": "image", "size": 8, "scale": "standard"}, conv, select="retrieval")
+    loss = proposed.loss.model_copy(update={"equal_inputs": "positives"})
+    advice = "; ".join(what_to_try(proposed.model_copy(update={"loss": loss})))
+    assert not any(word in advice for word in ("scale", "dropout", "select", "equal_inputs"))
+    assert "pretrained encoder of image (" in advice and "smaller encoders" in advice and "more rows" in advice
+    frozen = "; ".join(what_to_try(run_of(encoder="efficientnet-lite0")))
+    assert not any(word in frozen for word in ("scale", "pretrained", "smaller"))
 
 
 def test_false_alarms_of_learning_are_rare():
@@ -87,7 +114,7 @@ def test_the_page_and_its_report_say_what_is_at_chance(tmp_path):
 
 def test_few_rows_are_not_called_unlearned():
     found = lines(table({IMAGE: math.inf, TEXT: 0.0}, 12))
-    assert "cannot be told from chance among 12 rows" in summary_sentences(list(found.values()))[0]
+    assert "cannot be told from chance among 12 rows" in summary_sentences(list(found.values()), "runs/x", run_of())[0]
 
 
 def test_a_fused_query_stands_beside_its_parts_on_its_rows():
@@ -101,6 +128,8 @@ def test_a_fused_query_stands_beside_its_parts_on_its_rows():
     assert (fused.best_single, fused.single, fused.single_mrr) == ("image", alone.recall, alone.mrr)
     assert fused.single < found["image", "text"].recall or fused.count < found["image", "text"].count
     assert fused.mean == pytest.approx(float(rank_queries(rows)[0]["mean(image, audio)", "text"].recall(10).mean()))
-    assert any("finds less than image alone" in one for one in summary_sentences(list(found.values())))
+    assert any(
+        "finds less than image alone" in one for one in summary_sentences(list(found.values()), "runs/x", run_of())
+    )
     assert summary_table(list(found.values())).row_count == len(found)
     assert [QuerySummary(**line.to_dict()) for line in found.values()] == list(found.values())

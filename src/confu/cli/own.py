@@ -163,6 +163,7 @@ def evaluate(
 ) -> None:
     """Measure a trained run and write one HTML page: retrieval, fusion's gain, classes, gaps, the worst queries."""
     from confu.runs import evaluate as measure
+    from confu.runs.run_file import RunFile
     from confu.runs.summary import QuerySummary, summary_sentences, summary_table
 
     options = {
@@ -177,7 +178,7 @@ def evaluate(
     summary = [QuerySummary(**line) for line in report.settings["summary"]]
     if summary:
         print_wide(summary_table(summary))
-    for sentence in summary_sentences(summary, str(run)):
+    for sentence in summary_sentences(summary, str(run), RunFile.model_validate(report.settings["run"])):
         say(sentence, markup=False)
     name = "report" if part == "test" else part
     say(f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]")

@@ -211,10 +211,15 @@ def first_hit_reciprocal(
     """
     credit = 1.0 / (better + 1).double()
     for row in (tied > 0).nonzero()[:, 0].tolist():
-        places, t, r = torch.arange(1, int(tied[row]) + 2), tied[row], right[row]
-        chance = (_log_choose(t + r - places, r - 1) - _log_choose(t + r, r)).exp()
-        credit[row] = (chance / (better[row] + places)).sum()
+        chances = first_hit_chances(tied[row], right[row])
+        credit[row] = (chances / (better[row] + torch.arange(1, len(chances) + 1))).sum()
     return credit
+
+
+def first_hit_chances(wrong: Int[Tensor, ""], right: Int[Tensor, ""]) -> Float[Tensor, " ranks"]:
+    """The chance that the first right target of a random order has rank 1, 2, ..., wrong + 1."""
+    ranks = torch.arange(1, int(wrong) + 2)
+    return (_log_choose(wrong + right - ranks, right - 1) - _log_choose(wrong + right, right)).exp()
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:

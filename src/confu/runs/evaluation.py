@@ -114,6 +114,7 @@ def evaluate(
         contents = run_contents(opened.run, RowsOf(dataset, chosen))
         groups = None if data.groups is None else data.groups[chosen]
         retrieval = measure_retrieval(few, groups, data.texts, tick, contents)
+        summary = summarise(few, retrieval.ranked, contents)
         classes, notes = _measure_classes(opened, data, table, opts, tick)
     if len(few) < len(table):
         notes.insert(
@@ -137,7 +138,7 @@ def evaluate(
         "trained": training_facts(folder) if (folder / "log.jsonl").exists() else {},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "notes": [*notes, *retrieval.refused, *class_notes],
-        "summary": [line.to_dict() for line in summarise(few, retrieval.ranked, contents)],
+        "summary": [line.to_dict() for line in summary],
     }
     report = Report([replace(row, method=method, seed=seed) for row in (*retrieval.rows, *class_rows)], settings)
     name = REPORT if opts.part == "test" else opts.part
@@ -148,6 +149,7 @@ def evaluate(
         plan=opened.model.plan,
         table=table,
         retrieval=retrieval,
+        summary=summary,
         classes=classes,
         splits=data.splits,
         skipped=opened.skipped,

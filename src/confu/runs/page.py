@@ -27,7 +27,7 @@ from confu.runs.page_results import (
     percent,
     retrieval_section,
 )
-from confu.runs.summary import chance_sentences, summarise
+from confu.runs.summary import QuerySummary, chance_sentences
 from confu.training.log import best_record, read_log
 
 _MAX_CURVES = 12
@@ -49,6 +49,7 @@ class Evaluated:
         plan: of the model.
         table: the embeddings of all rows of the part.
         retrieval: on these rows or on some of them.
+        summary: of the retrieval.
         classes: None without labels.
         splits: "train", ... -> modality -> which rows have it.
         skipped: why rows were set aside.
@@ -68,6 +69,7 @@ class Evaluated:
     plan: Plan
     table: EmbeddingTable
     retrieval: RetrievalMeasures
+    summary: Sequence[QuerySummary] = ()
     classes: ClassMeasures | None = None
     splits: Mapping[str, Presence] = field(default_factory=dict)
     skipped: Sequence[Problem] = ()
@@ -127,8 +129,7 @@ def page_summary(evaluated: Evaluated) -> str:
                 f"The fused embedding is {word} the mean of the single ones ({100 * gain.value:+.1f} points, 95 % "
                 f"interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})."
             )
-        lines = summarise(retrieval.table, retrieval.ranked)
-        sentences += chance_sentences([line for line in lines if not line.learned])
+        sentences += chance_sentences([line for line in evaluated.summary if not line.learned])
     if classes is not None:
         accuracy = {row.query: row.value for row in classes.result.rows}
         mean = accuracy.get(f"mean({', '.join(classes.main.split('+'))})")

@@ -11,25 +11,20 @@ from rich.table import Table
 from torch import Tensor
 
 from confu.embeddings import EmbeddingTable
-from confu.evaluation.ranking import usual_ks
+from confu.evaluation.ranking import first_hit_chances, usual_ks
 from confu.evaluation.retrieval import Ranked, rank_pair
 from confu.evaluation.scoring import mean_name, why_not
+from confu.nn.encoders.registry import ENCODERS
 from confu.plan import Subset
+from confu.runs.columns import SCALED
 from confu.runs.measures import listed
+from confu.runs.run_file import RunFile
 
 ERRORS = 3
 """Standard errors above chance that count as learned."""
 _FEW = 30  # queries below which only large differences can be told from chance
 _MOST_QUERIES = 30  # in the table
 _MOST_NAMED = 6  # in a sentence
-# In the order of what helped most often; docs/training.md, "When nothing is learned", says how.
-TO_TRY = (
-    "standardise what enters the networks (`reader: {scale: standard}`)",
-    "pretrained encoders (`confu init --pretrained`), or smaller ones with dropout",
-    "`train.select: retrieval` with more epochs and `patience`",
-    "a larger batch and other learning rates (1e-4 to 1e-3)",
-    "more rows, and rows that mean the same as no negatives (`loss.equal_inputs`, `data.group`)",
-)
 
 
 @dataclass(frozen=True)
@@ -80,10 +75,10 @@ def summarise(
         contents: with which they were ranked.
     """
     single_targets = {target for _, target in ranked if "+" not in target}
+    beside = {(mean_name(Subset.parse(query)), target) for query, target in ranked if "+" in query}
     lines = []
     for (query, target), outcome in ranked.items():
-        is_mean = query.startswith("mean(")
-        if (single_targets and target not in single_targets) or (is_mean and _fused_name(query, target) in ranked):
+        if (single_targets and target not in single_targets) or (query, target) in beside:
             continue
         k = usual_ks([outcome.gallery])[-1]
         recall, mrr = float(outcome.recall(k).mean()), float(outcome.reciprocal().mean())
@@ -106,10 +101,6 @@ def summarise(
     return sorted(lines, key=lambda line: (line.target, line.query.count("+"), line.query))
 
 
-def _fused_name(mean: str, target: str) -> tuple[str, str]:
-    return mean.removeprefix("mean(").removesuffix(")").replace(", ", "+"), target
-
-
 def _parts(
     table: EmbeddingTable,
     ranked: Mapping[tuple[str, str], Ranked],
@@ -123,42 +114,35 @@ def _parts(
     parts: dict[str, Any] = {}
     if mean is not None:
         parts = {"mean": float(mean.recall(k).mean()), "mean_mrr": float(mean.reciprocal().mean())}
-    rows, found = None, []
+    rows, singles = None, []
     for name in query:
         single = ranked.get((name, target))
         if single is None or why_not(table, Subset(name), Subset.parse(target)) is not None:
             continue
         if len(single) != len(fused):  # more rows have the part than have all of it: a larger gallery
             rows = table.select(fused.rows) if rows is None else rows
-            kept = None if contents is None else {one: numbers[fused.rows] for one, numbers in contents.items()}
+            kept = None if contents is None else {key: numbers[fused.rows] for key, numbers in contents.items()}
             single = rank_pair(rows, Subset(name), Subset.parse(target), contents=kept)[name]
-        found.append((float(single.recall(k).mean()), float(single.reciprocal().mean()), name))
-    if found:
-        parts["single"], parts["single_mrr"], parts["best_single"] = max(found)
+        singles.append((float(single.recall(k).mean()), float(single.reciprocal().mean()), name))
+    if singles:
+        parts["single"], parts["single_mrr"], parts["best_single"] = max(singles)
     return parts
 
 
 def chance_of(outcome: Ranked, k: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """recall@k and the mean reciprocal rank of a random order, each with the standard error of its mean over queries.
-
-    The first of g right targets among m has rank r with probability C(m - r, g - 1) / C(m, g).
-    """
+    """recall@k and mean reciprocal rank of a random order, each with the standard error of its mean over queries."""
     m, right = outcome.gallery, torch.ones_like(outcome.rows) if outcome.right is None else outcome.right
     members, counts = right.cpu().unique(return_counts=True)
     moments = []
-    for g in members.tolist():
-        ranks = torch.arange(1, m - g + 2, dtype=torch.float64)
-        chances = (_log_choose(m - ranks, g - 1) - _log_choose(torch.tensor(float(m)), g)).exp()
+    for g in members:
+        chances = first_hit_chances(m - g, g)
+        ranks = torch.arange(1, len(chances) + 1)
         hit, first, square = chances[:k].sum(), (chances / ranks).sum(), (chances / ranks**2).sum()
         moments.append(torch.stack([hit, first, hit * (1 - hit), square - first**2]))
     means = (torch.stack(moments) * counts[:, None]).sum(0) / counts.sum()
     hit, first, *variances = means.tolist()
     errors = [math.sqrt(max(0.0, variance) / len(right)) for variance in variances]
     return (hit, errors[0]), (first, errors[1])
-
-
-def _log_choose(n: Tensor, k: int) -> Tensor:
-    return torch.lgamma(n.double() + 1) - math.lgamma(k + 1) - torch.lgamma(n.double() - k + 1)
 
 
 def summary_table(lines: Sequence[QuerySummary]) -> Table:
@@ -203,12 +187,13 @@ def chance_sentences(failed: Sequence[QuerySummary]) -> list[str]:
     return sentences
 
 
-def summary_sentences(lines: Sequence[QuerySummary], run: str = "RUN") -> list[str]:
+def summary_sentences(lines: Sequence[QuerySummary], folder: str, run: RunFile) -> list[str]:
     """What the table says in words: queries at chance and what to try, and fusions that a part of theirs does without.
 
     Args:
         lines: of `summarise`.
-        run: the run folder, for the commands.
+        folder: of the run, for the commands.
+        run: its settings.
     """
     sentences = []
     if len(lines) > _MOST_QUERIES:
@@ -223,7 +208,37 @@ def summary_sentences(lines: Sequence[QuerySummary], run: str = "RUN") -> list[s
     ]
     if failed:
         sentences.append(
-            f"`confu doctor {run}` looks for causes. Then try, in this order: {'; '.join(TO_TRY)}. See "
+            f"`confu doctor {folder}` looks for causes. Then try, in this order: {'; '.join(what_to_try(run))}. See "
             'docs/training.md, "When nothing is learned".'
         )
     return sentences
+
+
+def what_to_try(run: RunFile) -> list[str]:
+    """Changes of a run that learned nothing, in the order of docs/training.md, without those that it has already."""
+    scratch, dropout = {}, False
+    for name, modality in run.modalities.items():
+        encoder: dict[str, Any] = modality.encoder if isinstance(modality.encoder, dict) else {"kind": modality.encoder}
+        encoder = encoder.get("encoder", encoder)  # of the frames of a video
+        row = ENCODERS.get(encoder.get("kind") or encoder["name"])
+        if row is not None and row.reads and not row.pretrained and not encoder.get("pretrained"):
+            scratch[name] = modality
+            dropout |= bool(encoder.get("dropout"))
+    kinds = {kind for row in ENCODERS.values() for kind in row.pretrained}
+    pretrained = [name for name, modality in scratch.items() if modality.kind in kinds]
+    unscaled = [
+        name
+        for name, modality in scratch.items()
+        if modality.kind in SCALED and (modality.reader or {}).get("scale", "none") == "none"
+    ]
+    changes = [
+        (unscaled, f"standardise what the encoder of {listed(unscaled)} gets (`reader: {{scale: standard}}`)"),
+        (pretrained, f"a pretrained encoder of {listed(pretrained)} (`confu init --pretrained`)"),
+        (scratch, f"smaller encoders{'' if dropout else ' with `dropout: 0.2`'}"),
+        (run.train.select != "retrieval", "`train.select: retrieval`"),
+        (True, "more `train.epochs`" + ("" if run.train.patience is None else " and `train.patience`")),
+        (True, "a larger `train.batch_size` and other values of `train.lr`"),
+        (run.loss.equal_inputs == "negatives", "rows that mean the same as no negatives (`loss.equal_inputs`)"),
+        (True, "more rows"),
+    ]
+    return [text for applies, text in changes if applies]

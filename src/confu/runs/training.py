@@ -25,6 +25,7 @@ from confu.files import write_json
 from confu.inference import embed
 from confu.inference.model_folder import read_parts, record_fingerprint, save_inputs
 from confu.methods import METHODS, make_objective
+from confu.runs.measures import rank_queries
 from confu.runs.prepare import RUN, Prepared, open_manifest, prepare, prepare_again
 from confu.runs.rows import PARTS, run_contents, sampled
 from confu.runs.run_file import RunFile, check_run, run_plan
@@ -226,8 +227,6 @@ def _print_summary(prepared: Prepared, console: Console) -> None:
 
 def _print_retrieval(run: RunFile, validation: Dataset, console: Console) -> None:
     """What the best weights find among the validation rows, beside chance."""
-    from confu.runs.measures import rank_queries
-
     folder, rows = Path(run.out), RowsOf(validation, sampled(len(validation), _RANKED))
     model = read_parts(folder, allow_custom=True).model  # it was trained here with these functions
     model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -239,7 +238,7 @@ def _print_retrieval(run: RunFile, validation: Dataset, console: Console) -> Non
     # In a file or a pipe rich takes 80 columns for granted, and would cut the numbers.
     wide = console if console.is_terminal else Console(stderr=True, quiet=console.quiet, width=200)
     wide.print(summary_table(lines))
-    for sentence in summary_sentences(lines, str(folder)):
+    for sentence in summary_sentences(lines, str(folder), run):
         console.print(sentence)
 
 
