@@ -150,7 +150,8 @@ def test_sparse_terms_few_rows_and_rare_classes_are_named():
     missing = torch.arange(600) % 20 > 0
     data = ArrayDataset({"a": TensorColumn(values), "b": TensorColumn(values, missing)})
     (found,) = check_rows(data, plan)
-    assert found.cause == "sparse" and found.numbers["rows"] == {"a ~ b": 30}
+    assert found.cause == "sparse" and found.numbers["rows"] == {"a ~ b": 30} and "balanced" in found.advice
+    assert "balanced" not in check_rows(data, plan, "balanced")[0].advice
     assert causes(check_rows(ArrayDataset({"a": TensorColumn(values[:99]), "b": TensorColumn(values[:99])}), plan)) == {
         "few rows"
     }

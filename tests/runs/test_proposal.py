@@ -1,6 +1,7 @@
 """What `init` proposes for a table: kinds, encoders, plan, groups, sizes; and the run file trains as it is."""
 
 import re
+import shlex
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +112,15 @@ def test_columns_can_be_chosen_and_two_are_a_pair(tmp_path):
     with pytest.raises(ValueError, match="column 'imgae' is not known; did you mean 'image'"):
         init(manifest, tmp_path / "one.yaml", columns=["imgae", "text"])
     assert not (tmp_path / "one.yaml").exists()
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_run_file_says_how_to_print_its_plan(tmp_path, count):
+    values = [[0.0, 1.0], [1.0, 0.5], [0.5, 2.0], [1.5, 0.0]]
+    pq.write_table(pa.table({f"part {number}": values for number in range(count)}), tmp_path / "rows.parquet")
+    found = init(tmp_path / "rows.parquet", tmp_path / "run.yaml")
+    (command,) = re.findall(r"`confu (plan .*)`", found.text)
+    assert CliRunner().invoke(app, shlex.split(command)).output.strip() == str(found.plan)
 
 
 def test_captions_that_repeat_stay_text_and_are_no_group(tmp_path):

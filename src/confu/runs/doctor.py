@@ -326,7 +326,8 @@ def check_rows(data: Dataset, plan: Plan, sampling: str = "uniform") -> list[Fin
         evidence = f"few of {len(data):,} training rows are complete for {listed(list(sparse))}: " + listed(
             [f"{rows:,}" for rows in sparse.values()]
         )
-        advice = "`train.sampling: balanced`, unless it is; a plan without these terms; more complete rows"
+        advice = "a plan without these terms; more complete rows"
+        advice = advice if sampling == "balanced" else f"`train.sampling: balanced`; {advice}"
         findings.append(Finding("sparse", evidence, advice, {"rows": sparse, "sampling": sampling}))
     return findings
 

@@ -2,8 +2,9 @@
 
 import math
 import os
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +184,7 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
         unused=unused,
         kind=kind,
         plan=plan,
+        plan_command=_plan_command(kind, guesses),
         group="group" if "group" in roles else None,
         shares=shares,
         split_comment=split_comment or "not used: the split column says it",
@@ -321,6 +323,12 @@ def _proposed_plan(names: list[str]) -> tuple[str, Plan]:
     if len(names) == 3:
         return "confu", confu_plan(names)
     return "disjoint", disjoint_plan(names, max_order=2, fused_weight=0.5)
+
+
+def _plan_command(kind: str, names: Iterable[str]) -> str:
+    """The command that prints the proposed plan."""
+    options = ["--max-order", "2", "--fused-weight", "0.5"] if kind == "disjoint" else []
+    return shlex.join(["confu", "plan", *names, "--kind", kind, *options])
 
 
 def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -> dict[str, Any]:
