@@ -107,6 +107,14 @@ def test_sounds_shift_around_and_keep_their_padding():
     assert torch.allclose(shifted[1], torch.cat([10 * waves[1, :5].roll(2), waves[1, 5:]]))
 
 
+def test_a_stretch_of_a_short_sound_does_not_grow_with_its_padding():
+    mask = torch.arange(100) < torch.tensor([[100], [20]]).repeat(300, 1)
+    waves = torch.arange(1.0, 101.0) * mask
+    hidden = (augmented_sounds(waves, mask, {"time_mask": 0.4}, draws()) != waves).view(300, 2, 100).sum(2)
+    assert hidden.amax(0).tolist() == [40, 8]
+    assert torch.allclose(hidden.float().mean(0), torch.tensor([20.0, 4.0]), rtol=0.15)
+
+
 @pytest.mark.parametrize(("name", "axis"), [("time_mask", 3), ("frequency_mask", 2)])
 def test_masks_of_spectrograms_are_stretches_of_one_axis(name, axis):
     mels = pictures(200, 1, 12, 30)

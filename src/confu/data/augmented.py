@@ -203,7 +203,8 @@ def augmented_sounds(
     # SpecAugment (Park et al. 2019): a stretch of time and one of the bands.
     for name, axis in (("time_mask", -1), ("frequency_mask", -2)):
         if strength := strengths.get(name):
-            inside = block(draw.uniform((n,), 0, strength), values.shape[axis], draw)
+            steps = mask if axis == -1 else None
+            inside = block(draw.uniform((n,), 0, strength), values.shape[axis], draw, steps)
             shape = (n, *middle, t) if axis == -1 else (n, *middle[1:], values.shape[axis], 1)
             mean = values.flatten(1).mean(1).view(n, *middle, 1)
             values = torch.where(inside.view(shape), mean, values)
@@ -229,11 +230,7 @@ def augmented_features(
         dropped = draw.uniform((n, *(1 for _ in steps), d)) < strength
         values = torch.where(dropped, mean.to(values.dtype), values)
     if mask is not None and (strength := strengths.get("time_mask")):
-        real = mask.sum(1)
-        width = (draw.uniform((n,), 0, strength) * real).round().long()
-        start = mask.int().argmax(1) + (draw.uniform((n,)) * (real - width + 1)).long()
-        step = torch.arange(values.shape[1], device=values.device)
-        inside = (step >= start[:, None]) & (step < (start + width)[:, None])
+        inside = block(draw.uniform((n,), 0, strength), values.shape[1], draw, mask)
         values = torch.where(inside[..., None], mean.to(values.dtype), values)
     return values if mask is None else torch.where(mask[..., None], values, before)
 
@@ -270,11 +267,15 @@ def tokens_kept(mask: Bool[Tensor, "n t"], share: float, draw: Draws) -> Bool[Te
     return kept.scatter(1, chance.argmax(1, keepdim=True), True)
 
 
-def block(width: Float[Tensor, " n"], size: int, draw: Draws) -> Bool[Tensor, "n size"]:
-    """A stretch at a random place of an axis; `width` is its share of the axis."""
-    cells = (width * size).round()
-    start = (draw.uniform((len(width),)) * (size - cells + 1)).floor()
-    place = torch.arange(size, device=width.device)
+def block(
+    width: Float[Tensor, " n"], size: int, draw: Draws, mask: Bool[Tensor, "n size"] | None = None
+) -> Bool[Tensor, "n size"]:
+    """A stretch at a random place of an axis; `width` is its share of the axis, or of the real steps of a mask."""
+    place, length = torch.arange(size, device=width.device), size
+    if mask is not None:
+        place, length = mask.cumsum(1) - 1, mask.sum(1)
+    cells = (width * length).round()
+    start = (draw.uniform((len(width),)) * (length - cells + 1)).floor()
     return (place >= start[:, None]) & (place < (start + cells)[:, None])
 
 
