@@ -41,24 +41,24 @@ def main() -> None:
     torch.set_num_threads(1)
     columns = None if options.columns is None else options.columns.split(",")
     options.out.mkdir(parents=True, exist_ok=True)
-    numbers: dict[str, list[dict[str, float]]] = {"loss": [], "retrieval": []}
+    results: dict[str, list[dict[str, float]]] = {"loss": [], "retrieval": []}
     for seed in range(options.seeds):
         file = options.out / f"seed{seed}.yaml"
         folder = str((options.out / f"seed{seed}").absolute())
         run = init(options.table, file, columns=columns, seed=seed, folder=folder, overwrite=True).run
-        for select, found in numbers.items():
+        for select, values in results.items():
             sets = [*options.sets, f"train.select={select}", f"out={run.out}-{select}"]
             trained = train(run, sets, progress=False)
-            found.append(measured(trained))
+            values.append(measured(trained))
             records = read_log(trained, "validation")
             best = best_record(records)
-            print(f"seed {seed}, by {select}: epoch {best['epoch']} of {len(records)}, {found[-1]}", flush=True)
-    for name in numbers["loss"][0]:
-        by_loss, by_rank = ([one[name] for one in numbers[select]] for select in ("loss", "retrieval"))
+            print(f"seed {seed}, by {select}: epoch {best['epoch']} of {len(records)}, {values[-1]}", flush=True)
+    for name in results["loss"][0]:
+        by_loss, by_rank = ([values[name] for values in results[select]] for select in ("loss", "retrieval"))
         gain = [after - before for before, after in zip(by_loss, by_rank)]
         spread = stdev(gain) if len(gain) > 1 else float("nan")
-        print(f"{name:<28} by loss {fmean(by_loss):.4f}  by retrieval {fmean(by_rank):.4f}  "
-              f"gain {fmean(gain):+.4f} (deviation over seeds {spread:.4f})")  # fmt: skip
+        means = f"by loss {fmean(by_loss):.4f}  by retrieval {fmean(by_rank):.4f}  gain {fmean(gain):+.4f}"
+        print(f"{name:<28} {means} (deviation over seeds {spread:.4f})")
 
 
 if __name__ == "__main__":

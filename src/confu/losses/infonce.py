@@ -104,7 +104,7 @@ def info_nce(
     0.7437
     """
     masks = {name: mask for name, mask in zip(("queries", "targets"), present) if mask is not None}
-    known = {name: one for name, one in zip(("queries", "targets"), contents) if one is not None}
+    numbers = {name: each for name, each in zip(("queries", "targets"), contents) if each is not None}
     options = ContrastOptions(symmetric, same_group, label_smoothing, equal_inputs=equal_inputs)
     total, _ = info_nce_terms(
         {"queries": queries, "targets": targets},
@@ -112,7 +112,7 @@ def info_nce(
         temperature,
         present=masks,
         groups=groups,
-        contents=known,
+        contents=numbers,
         options=options,
     )
     return total
@@ -161,13 +161,13 @@ def info_nce_terms(
     names = list(dict.fromkeys(side for term in terms for side in term))
     sides = [vectors[name] for name in names]
     masks = [(present or {}).get(name) for name in names]
-    known = [(contents or {}).get(name) if options.equal_inputs != "negatives" else None for name in names]
-    known = [one if one is None or mask is None else one.masked_fill(~mask, -1) for one, mask in zip(known, masks)]
-    known.append(None if options.same_group == "negatives" else groups)
+    ids = [(contents or {}).get(name) if options.equal_inputs != "negatives" else None for name in names]
+    ids = [each if each is None or mask is None else each.masked_fill(~mask, -1) for each, mask in zip(ids, masks)]
+    ids.append(None if options.same_group == "negatives" else groups)
     sizes = None
     if options.negatives is not None:
         sizes = [size for (size,) in every_count([len(sides[0])])]
-    alike = _alike(known, sizes)
+    alike = _alike(ids, sizes)
     numbers = [(names.index(left), names.index(right)) for left, right in terms]
     shares = [1.0] * len(terms) if weights is None else list(weights)
     dtype = torch.float32 if sides[0].dtype in (torch.bfloat16, torch.float16) else sides[0].dtype
@@ -248,27 +248,23 @@ def info_nce_of_scores(
     return loss
 
 
-def _alike(known: Sequence[Tensor | None], sizes: Sequence[int] | None) -> list[Alike | None]:
-    """Which rows of all processes have equal numbers, one by one; None where no two have."""
-    given = [one for one in known if one is not None]
-    if not given:
-        return [None] * len(known)
-    stacked = torch.stack(given, dim=1)
-    stacked = stacked if sizes is None else gather_rows(stacked, sizes)
-    alike = iter([Alike.of(ids) for ids in stacked.unbind(dim=1)])
-    found = [None if one is None else next(alike) for one in known]
-    return [one if one is not None and one.has_pairs() else None for one in found]
+def _alike(ids: Sequence[Tensor | None], sizes: Sequence[int] | None) -> list[Alike | None]:
+    """Which rows of all processes have equal ids, one by one; None where no two have."""
+    given = [each for each in ids if each is not None]
+    if given and sizes is not None:
+        given = gather_rows(torch.stack(given, dim=1), sizes).unbind(dim=1)
+    equivalences = map(Alike.of, given)
+    alike = [None if each is None else next(equivalences) for each in ids]
+    return [each if each is not None and each.has_pairs() else None for each in alike]
 
 
 def _ways(
     term: tuple[int, int], alike: Sequence[Alike | None], options: ContrastOptions
 ) -> tuple[list[Alike], list[Alike]]:
     """In which ways rows are positives of one another for a term, and in which they are left out."""
-    kinds = [(alike[side], options.equal_inputs) for side in term] + [(alike[-1], options.same_group)]
-    positives, excluded = (
-        [one for one, kind in kinds if one is not None and kind == wanted] for wanted in SAME_GROUP[1:]
-    )
-    return positives, excluded
+    roles = [(alike[side], options.equal_inputs) for side in term] + [(alike[-1], options.same_group)]
+    positives = [each for each, role in roles if each is not None and role == "positives"]
+    return positives, [each for each, role in roles if each is not None and role == "excluded"]
 
 
 def _all_at_once(

@@ -84,13 +84,15 @@ class ValidationRetrieval:
     @contextmanager
     def batch(self, step: int, rows: Int[Tensor, " batch"], batch: Batch) -> Iterator[None]:
         """Keep what the model makes of this process's part of a batch inside the block, whole or chunk by chunk."""
-        made: list[Embeddings] = []
-        hook = self._model.register_forward_hook(lambda _module, _inputs, output: made.append(cast(Embeddings, output)))
+        outputs: list[Embeddings] = []
+        hook = self._model.register_forward_hook(
+            lambda _module, _inputs, output: outputs.append(cast(Embeddings, output))
+        )
         try:
             yield
         finally:
             hook.remove()
-        self._parts.append(self._part(made, rows, batch, my_part(self._taken[step])))
+        self._parts.append(self._part(outputs, rows, batch, my_part(self._taken[step])))
 
     def measure(self, device: torch.device, autocast: Autocast, piece: int) -> dict[str, Any]:
         """The mean reciprocal rank, `mrr`, and that of each query, `mrr_by_query`; to be called by all processes.
@@ -108,14 +110,14 @@ class ValidationRetrieval:
         for rows in self._outside.split(piece) if len(self._outside) else ():  # all on each: weights may be sharded
             batch = self._validation.batch(rows)
             with torch.no_grad(), autocast():
-                made = self._model(batch.to(device))
-            parts.append(self._part([made], rows, batch, torch.ones(len(rows), dtype=torch.bool)))
-        together = {name: torch.cat([part[name] for part in parts]) for name in own}
-        order = together.pop("place").argsort()
-        together = {name: values[order] for name, values in together.items()}
+                embeddings = self._model(batch.to(device))
+            parts.append(self._part([embeddings], rows, batch, torch.ones(len(rows), dtype=torch.bool)))
+        gathered = {name: torch.cat([part[name] for part in parts]) for name in own}
+        order = gathered.pop("place").argsort()
+        gathered = {name: values[order] for name, values in gathered.items()}
         if not self._keys:
-            self._keys = {name: together[f"key {name}"].cpu() for name in self._model.plan.modalities}
-        numbers = every_rank(self._numbers(together) if rank() == 0 else None)[0]
+            self._keys = {name: gathered[f"key {name}"].cpu() for name in self._model.plan.modalities}
+        numbers = every_rank(self._numbers(gathered) if rank() == 0 else None)[0]
         if not numbers["mrr_by_query"]:
             raise ValueError(
                 f"select 'retrieval' has no query: no two of {self._size} validation rows have all that a query and "
@@ -123,15 +125,15 @@ class ValidationRetrieval:
             )
         return numbers
 
-    def _part(self, made: list[Embeddings], rows: Tensor, batch: Batch, taken: Tensor) -> dict[str, Tensor]:
+    def _part(self, outputs: list[Embeddings], rows: Tensor, batch: Batch, taken: Tensor) -> dict[str, Tensor]:
         """Of the rows that are taken: places in the gallery, vectors, masks, and keys unless they are known."""
-        device = next(iter(made[0].vectors.values())).device
+        device = next(iter(outputs[0].vectors.values())).device
         chosen = taken.to(device)
         part = {"place": self._place[rows][taken].to(device)}
         for subset in self._model.subsets:
-            vectors = torch.cat([one[subset] for one in made])
-            masks = [one.complete(subset) for one in made]
-            whole = [torch.ones(len(one[subset]), dtype=torch.bool, device=device) for one in made]
+            vectors = torch.cat([one[subset] for one in outputs])
+            masks = [one.complete(subset) for one in outputs]
+            whole = [torch.ones(len(one[subset]), dtype=torch.bool, device=device) for one in outputs]
             mask = torch.cat([full if mask is None else mask for full, mask in zip(whole, masks)])
             part[f"vectors {subset}"], part[f"mask {subset}"] = vectors.detach()[chosen].float(), mask[chosen]
         if not self._keys:
@@ -140,18 +142,18 @@ class ValidationRetrieval:
                 part[f"key {name}"] = contents[name].to(device)[chosen]
         return part
 
-    def _numbers(self, together: dict[str, Tensor]) -> dict[str, Any]:
+    def _numbers(self, gathered: dict[str, Tensor]) -> dict[str, Any]:
         score = self._model.score
         by_query: dict[str, float] = {}
         for query, target in plan_queries(self._model.plan, score):
             sides = [[side] if score == "cosine" else [Subset(name) for name in side] for side in (query, target)]
-            masks = [together[f"mask {subset}"] for side in sides for subset in side]
+            masks = [gathered[f"mask {subset}"] for side in sides for subset in side]
             rows = torch.stack(masks).all(dim=0).nonzero()[:, 0].cpu()
             if len(rows) < 2:
                 continue
             first, right = equal_targets(self._keys, target, rows)
-            queries = [together[f"vectors {subset}"][rows] for subset in sides[0]]
-            targets = [together[f"vectors {subset}"][rows[first]] for subset in sides[1]]
+            queries = [gathered[f"vectors {subset}"][rows] for subset in sides[0]]
+            targets = [gathered[f"vectors {subset}"][rows[first]] for subset in sides[1]]
             better, tied, best, _ = count_ranks(queries, targets, torch.arange(len(rows)), score)
             ranked = Ranked(rows, better, tied, best, len(rows), right=right)
             by_query[f"{query} -> {target}"] = float(ranked.reciprocal().mean())
