@@ -1,5 +1,6 @@
 import base64
 import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from confu.data.manifest import Manifest, guess_column, guess_columns
 from .stand_ins import npy, png, write
 
 
-def guess(cells, base="/data", kind=None):
+def guess(cells, base="/data", kind=None) -> Any:
     clips = Manifest(f"{base}/clips.csv", str(base), pa.table({"x": pa.array(cells, kind)}))
     return guess_column(clips, "x")
 

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -226,6 +227,5 @@ def test_texts_for_missing_cells_are_missing_where_asked(tmp_path):
     assert read_manifest(tmp_path / "clips.csv").labels == ["NaN", "cat", "null", "None"]  # as earlier versions
 
 
-def test_the_missing_texts_are_those_of_pandas():
-    parsers = pytest.importorskip("pandas._libs.parsers")
-    assert set(PANDAS_MISSING) | {""} == parsers.STR_NA_VALUES
+def test_the_missing_texts_are_those_of_arrow_and_two_of_pandas():
+    assert {"", *PANDAS_MISSING} == {*csv.ConvertOptions().null_values, "<NA>", "None"}
