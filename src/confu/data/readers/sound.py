@@ -1,6 +1,7 @@
 """Sound files as mono waveforms: through libsndfile, with the lengths that files do not say or say wrongly."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader, BytesIO
@@ -21,7 +22,10 @@ _CANCELLED = 0.01  # -40 dB: the mean of channels that are the same but for a si
 # header, ffmpeg 0xFFFFFFFF, others 0.
 _UNKNOWN_WAV_BYTES = 0x7FFF0000
 
-# Of MPEG 1, 2 and 2.5 by the two bits of a frame's header, layer III. Bit rate number 9 is 128 or 80 kbit/s.
+# A frame's header of MPEG 1, 2 and 2.5, layer III: neither a free nor a reserved bit rate, no reserved sampling rate.
+_MP3_RATES = re.escape(bytes(byte for byte in range(0x10, 0xF0) if byte & 0x0C < 0x0C))
+_MP3_FRAME = re.compile(rb"\xff[\xfa\xfb\xf2\xf3\xe2\xe3][" + _MP3_RATES + rb"].", re.DOTALL)
+# Sampling rates by the two bits that tell the version. Bit rate number 9 is 128 or 80 kbit/s.
 _MP3_VERSIONS = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MP3_MANY = 2**31 - 1  # frames
 
@@ -242,16 +246,10 @@ def _without_mp3_length(content: bytes) -> bytes | None:
         tag = content[start : start + 10]
         start += 10 + sum(byte << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0)))
         start += 10 if len(tag) == 10 and tag[5] & 0x10 else 0
-    while (start := content.find(b"\xff", start)) >= 0:
-        frame = content[start : start + 4]
-        if len(frame) < 4:
-            return None
-        version, rate = frame[1] >> 3 & 3, frame[2] >> 2 & 3
-        if frame[1] & 0xE6 == 0xE2 and version in _MP3_VERSIONS and rate < 3 and 0 < frame[2] >> 4 < 15:
-            break
-        start += 1
-    else:
+    if (match := _MP3_FRAME.search(content, start)) is None:
         return None
+    start, frame = match.start(), match.group()
+    version, rate = frame[1] >> 3 & 3, frame[2] >> 2 & 3
     is_mono, mpeg1 = frame[3] >> 6 == 3, version == 3
     side = (17 if is_mono else 32) if mpeg1 else (9 if is_mono else 17)
     place = start + 4 + side
