@@ -1,10 +1,11 @@
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confu.data.manifest import split_rows
+from confu.data.manifest import Manifest, assign_splits, split_rows
 
 GROUPS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefghij")), min_size=3, max_size=60)
 
@@ -55,3 +56,14 @@ def test_shares_that_are_none_are_refused(shares):
 def test_groups_of_another_length_are_refused():
     with pytest.raises(ValueError, match="groups: expected 3, one a row; got 2"):
         split_rows(["a", "b"], 3)
+
+
+def test_a_split_column_without_validation_gives_train_rows_to_it():
+    columns = {"split": ["train"] * 18 + ["test", "other"], "group": [f"g{row // 2}" for row in range(20)]}
+    clips = Manifest("/data/clips.csv", "/data", pa.table(columns))
+    splits, comment = assign_splits(clips, shares=(0.6, 0.3, 0.1))
+    assert Counter(splits) == {"train": 12, "validation": 6, "test": 1, None: 1}
+    assert splits[0:18:2] == splits[1:18:2] and splits[18:] == ["test", None]
+    assert comment == "the column split has no validation rows: 6 were taken from train, no group in two of them"
+    with pytest.raises(ValueError, match=r"clips.csv: the column 'split' has no row of train; write 'train' into it"):
+        assign_splits(clips.take([18, 19]))

@@ -22,7 +22,7 @@ def assign_splits(
         "" if the column says all of it.
 
     Raises:
-        ValueError: as `split_rows`.
+        ValueError: as `split_rows`; or a split column without a row of train.
     """
     groups = manifest.groups
     together = "" if groups is None else ", no group in two of them"
@@ -33,12 +33,17 @@ def assign_splits(
     if "validation" in splits:
         return splits, ""
     training = [row for row, split in enumerate(splits) if split == "train"]
+    name = manifest.role_column("split")
+    if not training:
+        raise ValueError(
+            f"{manifest.address}: the column {name!r} has no row of train; write 'train' into it, or have the rows "
+            "drawn without it: --split '' of confu init, data.roles of the run file"
+        )
     whole = shares[0] + shares[1]
     own = None if groups is None else [groups[row] for row in training]
     drawn = split_rows(own, len(training), seed, (shares[0] / whole, shares[1] / whole, 0.0))
     for row, split in zip(training, drawn):
         splits[row] = split
-    name = manifest.role_column("split")
     taken = drawn.count("validation")
     return splits, f"the column {name} has no validation rows: {taken} were taken from train{together}"
 
