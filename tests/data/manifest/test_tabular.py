@@ -197,6 +197,11 @@ def test_decimal_commas_go_with_semicolons(tmp_path):
     assert clips.table["n"].to_pylist() == [1.5, -2.0, None]
 
 
+def test_spaces_around_numbers_do_not_make_them_texts(tmp_path):
+    clips = read_csv(tmp_path, "a, b, c\n 1, 1.5, x\n2 , NA, y\n , 2, 3\n")
+    assert clips.table.to_pydict() == {"a": [1, 2, None], " b": [1.5, None, 2], " c": [" x", " y", " 3"]}
+
+
 def test_codes_keep_their_digits(tmp_path):
     columns = {
         "long": ["12345678901234567000", "12345678901234567001"],

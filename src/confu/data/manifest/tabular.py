@@ -211,7 +211,7 @@ def _type_in_words(value: Any) -> str:
 
 
 def _numbers_if_all(column: pa.ChunkedArray, options: TableOptions, decimal_comma: bool) -> pa.ChunkedArray:
-    numbers, _ = without_texts(column, (*_NO_NUMBER, *options.missing))
+    numbers, _ = without_texts(pc.utf8_trim_whitespace(column), (*_NO_NUMBER, *options.missing))
     if numbers.null_count == len(numbers) or pc.any(pc.match_substring_regex(numbers, _CODE)).as_py():
         return column
     if decimal_comma and pc.all(pc.match_substring_regex(numbers, _DECIMAL_COMMA)).as_py():
