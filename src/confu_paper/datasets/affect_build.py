@@ -137,11 +137,11 @@ def _numbers(labels: Any, rows: int, where: str) -> np.ndarray:
 def _classes(numbers: Mapping[str, np.ndarray], affect: AffectSet, path: Path) -> dict[str, np.ndarray]:
     if affect.scored:
         known = "from -3 to 3"
-        right = {split: np.abs(found) <= 3 for split, found in numbers.items()}  # False of NaN
+        right = {split: np.abs(labels) <= 3 for split, labels in numbers.items()}  # False of NaN
     else:
-        negative = any((found == -1).any() for found in numbers.values())
+        negative = any((labels == -1).any() for labels in numbers.values())
         known = "-1 or 1" if negative else "0 or 1"
-        right = {split: np.isin(found, [-1, 1] if negative else [0, 1]) for split, found in numbers.items()}
+        right = {split: np.isin(labels, [-1, 1] if negative else [0, 1]) for split, labels in numbers.items()}
     for split, sound in right.items():
         if not sound.all():
             wrong = np.flatnonzero(~sound)
@@ -237,11 +237,11 @@ def least_values(part: Part, max_steps: int, chunk: int) -> dict[str, np.ndarray
     for start in range(0, len(part), chunk):
         rows = slice(start, min(start + chunk, len(part)))
         for modality in MODALITIES:
-            found = real_steps(part, modality, rows, max_steps)
-            values = found.of(~found.broken).values
+            steps = real_steps(part, modality, rows, max_steps)
+            values = steps.of(~steps.broken).values
             finite = np.where(np.isfinite(values), values, np.inf)
             least[modality] = np.minimum(least[modality], finite.min(axis=0, initial=np.inf))
-    return {modality: np.where(np.isfinite(found), found, found.min()) for modality, found in least.items()}
+    return {modality: np.where(np.isfinite(values), values, values.min()) for modality, values in least.items()}
 
 
 def without_infinity(found: Steps, least: np.ndarray) -> Steps:

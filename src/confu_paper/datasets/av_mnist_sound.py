@@ -125,8 +125,8 @@ def split_noise(names: Sequence[str], seed: int) -> dict[str, list[str]]:
         _share(order, max(1, round(0.15 * len(order))), shared)
         split = {name: sorted(clip for source in chosen for clip in sources[source]) for name, chosen in shared.items()}
     if not all(split.values()):
-        found = ", ".join(f"{len(clips)} {name}" for name, clips in split.items())
-        raise ValueError(f"noise: each split needs a clip of its own; {len(names)} clips give {found}: add clips")
+        counts = ", ".join(f"{len(clips)} {name}" for name, clips in split.items())
+        raise ValueError(f"noise: each split needs a clip of its own; {len(names)} clips give {counts}: add clips")
     return split
 
 

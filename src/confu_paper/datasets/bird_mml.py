@@ -90,11 +90,11 @@ def _manifest(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         table = parquet.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file}: not readable as Parquet ({error}); make it again") from error
-    wanted = (*COLUMNS, "id", "common_name", "split")
+    known = (*COLUMNS, "id", "common_name", "split")
     lacking = [name for name in COLUMNS if name not in table.column_names]
     if lacking:
         raise ValueError(f"{file}: expected the columns {', '.join(COLUMNS)}; {', '.join(lacking)} is not there")
-    rows = table.select([name for name in wanted if name in table.column_names]).to_pylist()
+    rows = table.select([name for name in known if name in table.column_names]).to_pylist()
     for number, row in enumerate(rows):
         cells = {name: "" if value is None else str(value).strip() for name, value in row.items()}
         yield f"{file.name}, row {number}", cells

@@ -43,8 +43,8 @@ class PairedDataset(DatasetView):
             raise ValueError("dataset: without labels there are no rows of the same class; keep the pairs as they are")
         super().__init__(dataset)
         self._labels = dataset.labels
-        there = super().present
-        self._pools = {name: _Pool(self._labels, there[name]) for name in others}
+        present = super().present
+        self._pools = {name: _Pool(self._labels, present[name]) for name in others}
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
@@ -73,14 +73,14 @@ class PairedDataset(DatasetView):
 
     def _inputs(self, name: str, rows: Int[Tensor, " batch"]) -> Inputs:
         """One modality of these rows; a row of -1 has none."""
-        there = rows >= 0
+        mask = rows >= 0
         if isinstance(self.dataset, ArrayDataset):  # nothing else is read
-            inputs = self.dataset.columns[name].take(rows[there], name)
+            inputs = self.dataset.columns[name].take(rows[mask], name)
         else:
-            inputs = self.dataset.batch(rows[there]).inputs[name]
-        found = torch.full_like(rows, -1)
-        found[there] = inputs.rows
-        return Inputs(inputs.values, found)
+            inputs = self.dataset.batch(rows[mask]).inputs[name]
+        positions = torch.full_like(rows, -1)
+        positions[mask] = inputs.rows
+        return Inputs(inputs.values, positions)
 
 
 class _Pool:

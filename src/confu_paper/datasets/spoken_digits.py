@@ -230,13 +230,13 @@ def _split(labels: np.ndarray, random: np.random.Generator) -> dict[str, np.ndar
     parts: dict[str, list[np.ndarray]] = {name: [] for name in SHARES}
     ends = np.cumsum(list(SHARES.values()))[:-1]
     for digit in range(10):
-        found = random.permutation(np.flatnonzero(labels == digit))
-        for name, chosen in zip(SHARES, np.split(found, (ends * len(found)).astype(int))):
+        indices = random.permutation(np.flatnonzero(labels == digit))
+        for name, chosen in zip(SHARES, np.split(indices, (ends * len(indices)).astype(int))):
             parts[name].append(chosen)
     return {name: np.concatenate(chosen) for name, chosen in parts.items()}
 
 
-def _draw(part: np.ndarray, labels: np.ndarray, wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """An index of the part for each wanted digit."""
+def _draw(part: np.ndarray, labels: np.ndarray, digits: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """An index of the part for each digit."""
     by_digit = [part[labels[part] == digit] for digit in range(10)]
-    return np.array([random.choice(by_digit[digit]) for digit in wanted])
+    return np.array([random.choice(by_digit[digit]) for digit in digits])

@@ -66,13 +66,13 @@ class _NumpyUnpickler(pickle.Unpickler):
         package, _, rest = module.partition(".")
         if package == "numpy":
             module = f"numpy.{rest.removeprefix('_')}" if rest else package  # numpy 2 renamed core to _core
-        found = _ALLOWED.get((module, name))
-        if found is None:
+        allowed = _ALLOWED.get((module, name))
+        if allowed is None:
             raise _RefusedError(
                 f"the pickle holds {module}.{name}, and only numpy arrays and Python's containers are read, as "
                 "anything else could run code. If you trust the file, load it elsewhere and pickle its arrays anew"
             )
-        return found
+        return allowed
 
 
 class _Function:
@@ -139,12 +139,12 @@ def _objects(content: list[Any]) -> np.ndarray:
 
 
 def _from_buffer(content: Any, dtype: _DType, shape: tuple[int, ...], order: str, axes: Any = None) -> _Array:
-    found = _Array()
+    array = _Array()
     if order == "K":
-        found.value = _array(content, dtype.value, shape).transpose(axes)
+        array.value = _array(content, dtype.value, shape).transpose(axes)
     else:
-        found.value = _array(content, dtype.value, shape, order)
-    return found
+        array.value = _array(content, dtype.value, shape, order)
+    return array
 
 
 def _scalar(dtype: _DType, content: Any) -> Any:

@@ -134,7 +134,7 @@ def _saved_shards(address: str, names: Sequence[str]) -> Shards:
             for name, _ in _saved_shards(joined(address, split), ["state.json"])
         ]
     if "state.json" in names:
-        read = _names_in(address, "state.json", lambda content: [one["filename"] for one in content["_data_files"]])
+        read = _names_in(address, "state.json", lambda content: [file["filename"] for file in content["_data_files"]])
         return [(name, None) for name in read]
     return []
 

@@ -230,7 +230,7 @@ def without_texts(column: pa.ChunkedArray, texts: Sequence[str]) -> tuple[pa.Chu
     """A column of texts, null where it holds one of these, and how often each stood there."""
     kind = column.type
     mask = pc.is_in(column, pa.array(texts, kind))
-    counts = {one["values"]: one["counts"] for one in pc.value_counts(column.filter(mask)).to_pylist()}
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(column.filter(mask)).to_pylist()}
     return pc.if_else(mask, pa.scalar(None, kind), column), counts
 
 
