@@ -10,9 +10,9 @@ from confu.data.manifest import ColumnRole, Manifest
 from confu.data.media import FILE_KINDS
 from confu.data.readers import build_reader
 from confu.runs.columns import SCALED, proposed_reader, read_sources, readable_sources
+from confu.runs.guess import guess_modalities, read_with_roles
 from confu.runs.prepare import open_manifest, prepare
 from confu.runs.problems import Problems
-from confu.runs.proposal import InitOptions, guess_modalities, read_with_roles
 from confu.runs.rows import assign_rows
 from confu.runs.run_file import RunFile
 from confu.runs.run_yaml import read_run_file
@@ -69,7 +69,7 @@ def check(
         run = read_run_file(address)
         manifest = open_manifest(run)
     else:
-        manifest, roles = read_with_roles(address, InitOptions(allow_outside=allow_outside))
+        manifest, roles = read_with_roles(address, allow_outside=allow_outside)
         run = _guessed_run(manifest, roles, allow_outside)
         training = assign_rows(run, manifest)[0].of("train")
         readers = {

@@ -3,7 +3,6 @@
 import math
 import os
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,23 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from confu.checks import check_known
 from confu.data.augment import default_augment
 from confu.data.coverage import Coverage, coverage
-from confu.data.manifest import (
-    PANDAS_MISSING,
-    ROLES,
-    ColumnGuess,
-    ColumnRole,
-    Manifest,
-    TableOptions,
-    assign_splits,
-    find_roles,
-    guess_column,
-    read_manifest,
-    why_no_modality,
-)
-from confu.data.manifest.cells import joined_name
+from confu.data.manifest import ROLES, ColumnGuess, ColumnRole, Manifest, assign_splits
 from confu.data.media import FILE_KINDS
 from confu.files import written_whole
 from confu.nn.encoders.registry import ENCODERS, proposed_encoder
@@ -36,24 +21,19 @@ from confu.plan import Plan, Subset, confu_plan, disjoint_plan, pairwise_plan
 from confu.runs.columns import (
     SCALED,
     class_names_of,
-    constant_features,
     copies_note,
     has_inner_capitals,
-    modality_name,
     proposed_reader,
     readable_sources,
-    some_numbers,
     spread,
 )
+from confu.runs.guess import LOOKED_AT, guess_modalities, read_with_roles, table_notes
 from confu.runs.run_file import RunFile
 from confu.runs.run_yaml import read_run_file, to_yaml
 
-_REPEATED = 0.5  # with fewer distinct texts than this share of the rows, texts are captions that repeat
-_SEEN_ONCE = 0.9  # with more classes than this share that have one row, labels are hardly classes
 _FEWEST_ROWS = 4
 _COMMENT_COLUMN = 48
 _MOST_STEPS, _GRU_STEPS = 8192, 128  # of a sequence that is read, and after it is cut into patches
-_LOOKED_AT = 1000  # rows of vectors and sequences that are searched for constant features
 _TEMPLATE = "run_template.yaml"
 
 
@@ -88,7 +68,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class InitOptions:
-    """What `init` may be told.
+    """Options of `init`.
 
     Attributes:
         columns: those to use, and `name=a+b+c` for a modality of several columns; by default all that seem to hold a
@@ -132,7 +112,7 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
     opts, out = InitOptions(**options), Path(out).expanduser()
     if out.exists() and not opts.overwrite:
         raise ValueError(f"{out} is there already; give another name, or --overwrite")
-    table, roles = read_with_roles(manifest, opts)
+    table, roles = read_with_roles(manifest, opts.roles, opts.missing, opts.label_separator, opts.allow_outside)
     guesses, unused = guess_modalities(table, opts.columns)
     if len(guesses) < 2:
         why = "; ".join(f"{column!r}: {text}" for column, text in unused.items()) or "there are no others"
@@ -142,14 +122,10 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
         )
     present = coverage({name: table.present(guess.column) for name, guess in guesses.items()})
     kind, plan = _proposed_plan(list(guesses))
-    notes = [
-        f"{count:,} cells of {column!r} say {text!r}, and are missing."
-        for (column, text), count in table.emptied.items()
-    ]
-    notes += _label_notes(table)
-    notes += _repeated_texts(table, guesses)
-    notes += _constant_notes(table, guesses)
-    notes += _long_notes(table, guesses)
+    longest = {
+        guess.column: _longest_sequence(table, guess.column) for guess in guesses.values() if guess.kind == "sequence"
+    }
+    notes = [*table_notes(table, guesses), *_long_notes(longest)]
     sparse = sparse_terms(plan, present)
     if sparse:
         few = ", ".join(sparse[:3]) + (", ..." if len(sparse) > 3 else "")
@@ -178,7 +154,7 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
         missing="pandas" if opts.missing is None else list(opts.missing),
         dedupe=opts.dedupe,
         coverage_lines=_coverage_lines(present),
-        modalities={name: _proposed_modality(table, guess, opts) for name, guess in guesses.items()},
+        modalities={name: _proposed_modality(table, guess, opts, longest) for name, guess in guesses.items()},
         guesses=guesses,
         encoder_comments={guess.kind: _encoder_comment(guess.kind) for guess in guesses.values()},
         unused=unused,
@@ -216,65 +192,6 @@ def _render(**values: Any) -> str:
         else:
             lines.append(f"{text:<{_COMMENT_COLUMN}}# {comment}")
     return "\n".join(lines) + "\n"
-
-
-def read_with_roles(address: str | Path, opts: InitOptions) -> tuple[Manifest, dict[str, ColumnRole]]:
-    """The table as the run file will have it read, and the columns that have a role in it."""
-    given = dict(opts.roles or {})
-    missing = PANDAS_MISSING if opts.missing is None else tuple(opts.missing)
-    named = {role: given.get(role, role) or None for role in ROLES}
-    table = read_manifest(address, opts.allow_outside, TableOptions(named, missing, opts.label_separator))
-    roles = find_roles(table, given)
-    found = {role: roles[role].column if role in roles else None for role in ROLES}
-    if all(found[role] == table.role_column(role) for role in ROLES):
-        return table, roles
-    return read_manifest(address, opts.allow_outside, TableOptions(found, missing, opts.label_separator)), roles
-
-
-def guess_modalities(
-    table: Manifest, columns: Sequence[str] | None = None
-) -> tuple[dict[str, ColumnGuess], dict[str, str]]:
-    """The columns that can be modalities, by modality name, and why the others are not used.
-
-    Without `columns` a category, codes and row numbers are none, see `why_no_modality`, and several columns of numbers
-    are one table.
-    """
-    tables: dict[str, ColumnGuess] = {}
-    for column in columns or ():
-        name, sign, joined = column.partition("=")
-        parts = joined.split("+") if sign else [column]
-        for part in parts:
-            check_known(f"{table.address}: column", part, table.table.column_names)
-        if sign:
-            tables[name] = _table_guess(table, parts)
-    in_tables = {part for guess in tables.values() for part in guess.column.split("+")}
-    candidates = dict.fromkeys([*table.columns, *(column for column in columns or () if "=" not in column)])
-    names = [name for name in candidates if name not in in_tables]
-    unused: dict[str, str] = {}
-    guesses: dict[str, ColumnGuess] = {}
-    for column in names:
-        guess = guess_column(table, column)
-        if isinstance(guess, str):
-            unused[column] = guess
-        elif columns and column not in columns:
-            unused[column] = "not among those that were asked for"
-        elif guess.filled < 2:
-            unused[column] = "one cell is filled" if guess.filled else "every cell is empty"
-        elif not columns and guess.kind in ("text", "number") and (why := why_no_modality(table, column)) is not None:
-            unused[column] = why
-        else:
-            guesses[modality_name(column, list(guesses))] = guess
-    numbers = [name for name, guess in guesses.items() if guess.kind == "number" and "+" not in guess.column]
-    if not columns and 1 < len(numbers) < len(guesses):  # alone they would have nothing to be aligned with
-        parts = [guesses.pop(name).column for name in numbers]
-        tables[modality_name("numbers", list(guesses))] = _table_guess(table, parts)
-    return {**guesses, **tables}, unused
-
-
-def _table_guess(table: Manifest, columns: Sequence[str]) -> ColumnGuess:
-    name = joined_name(columns)
-    why = f"the columns {', '.join(columns)} together"
-    return ColumnGuess(name, "table", why, None, int(table.present(name).sum()))
 
 
 def training_size(rows: int, workload: int = 1200) -> dict[str, Any]:
@@ -331,7 +248,9 @@ def _plan_command(kind: str, names: Iterable[str]) -> str:
     return shlex.join(["confu", "plan", *names, "--kind", kind, *options])
 
 
-def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -> dict[str, Any]:
+def _proposed_modality(
+    table: Manifest, guess: ColumnGuess, opts: InitOptions, longest: Mapping[str, int]
+) -> dict[str, Any]:
     encoder = proposed_encoder(guess.kind, opts.dim, opts.pretrained)
     settings: dict[str, Any] = {"column": guess.column, "kind": guess.kind}
     if guess.kind == "table":
@@ -343,7 +262,7 @@ def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -
         own = ("mean", "std")  # of pictures: the training rows' take their place
         settings["reader"] = {key: reader[key] for key in reader if key not in own} | SCALED[guess.kind]
         if guess.kind == "sequence":
-            sizes = sequence_sizes(_longest(table, guess))
+            sizes = sequence_sizes(longest[guess.column])
             settings["reader"]["max_steps"] = sizes["max_steps"]
             encoder |= {"patch": sizes["patch"]} if sizes["patch"] > 1 else {}
     elif isinstance(encoder, dict) and guess.kind == "text":
@@ -353,40 +272,25 @@ def _proposed_modality(table: Manifest, guess: ColumnGuess, opts: InitOptions) -
     return {**settings, "encoder": encoder, "augment": default_augment(guess.kind, frozen)}
 
 
-def _longest(table: Manifest, guess: ColumnGuess) -> int:
+def _longest_sequence(table: Manifest, column: str) -> int:
     """The steps of the longest sequence of those that are looked at."""
     from confu.data.readers.source import array_of
 
-    rows = spread(np.flatnonzero(table.present(guess.column)).tolist(), _LOOKED_AT)
+    rows = spread(np.flatnonzero(table.present(column)).tolist(), LOOKED_AT)
     longest = 1
-    for source in readable_sources(table, guess.column, guess.kind, rows):
+    for source in readable_sources(table, column, "sequence", rows):
         with suppress(ValueError):  # listed by the check
             longest = max([longest, *array_of(source).shape[:1]])
     return longest
 
 
-def _long_notes(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:
+def _long_notes(longest: Mapping[str, int]) -> list[str]:
     """Notes on sequences that are cut."""
-    longest = {guess.column: _longest(table, guess) for guess in guesses.values() if guess.kind == "sequence"}
     return [
         f"Sequences in {column!r} have up to {steps:,} steps, and are cut to {_MOST_STEPS:,} (reader.max_steps)."
         for column, steps in longest.items()
         if steps > _MOST_STEPS
     ]
-
-
-def _repeated_texts(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:
-    """Notes on the texts that stand in many rows."""
-    notes = []
-    for guess in guesses.values():
-        if guess.kind == "text":
-            distinct = len(set(readable_sources(table, guess.column, "text", range(len(table)))))
-            if distinct < _REPEATED * guess.filled:
-                notes.append(
-                    f"Only {distinct:,} of {guess.filled:,} texts in {guess.column!r} differ: rows with the same one "
-                    "are right answers of one another (loss.equal_inputs)."
-                )
-    return notes
 
 
 def _proposed_shares(table: Manifest) -> list[float]:
@@ -418,42 +322,10 @@ def _split_notes(table: Manifest, parts: Sequence[str | None]) -> list[str]:
     ]
 
 
-def _label_notes(table: Manifest) -> list[str]:
-    """Notes on labels that can hardly be classes."""
-    if table.label_sets is None:
-        return []
-    column, counts = table.role_column("label"), Counter(label for row in table.label_sets for label in row)
-    if not counts:
-        return [f"Every label in {column!r} is missing: the report will have no classes."]
-    if len(counts) == 1:
-        return [f"Every label in {column!r} is {next(iter(counts))!r}: with one class nothing is classified."]
-    once = sum(count == 1 for count in counts.values())
-    if once < _SEEN_ONCE * len(counts):
-        return []
-    return [
-        f"{once:,} of {len(counts):,} classes in {column!r} have one row, which is not both in training and in test. "
-        "Does the column name the rows? --label COLUMN chooses another column."
-    ]
-
-
 def _from_file(folder: str, out: Path) -> str:
     """A folder as it is typed, from the working directory, for a run file: relative to that, or absolute as it is."""
     path = Path(folder).expanduser()
     return str(path) if path.is_absolute() else os.path.relpath(path.absolute(), out.absolute().parent)
-
-
-def _constant_notes(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str]:
-    notes = []
-    for name, guess in guesses.items():
-        if guess.kind not in ("vector", "sequence"):
-            continue
-        rows = spread(np.flatnonzero(table.present(guess.column)).tolist(), _LOOKED_AT)
-        if constant := constant_features(readable_sources(table, guess.column, guess.kind, rows)):
-            notes.append(
-                f"{name}: {len(constant)} of {guess.dim} features have one value in all of the {len(rows):,} rows that "
-                f"were looked at, and tell nothing: {some_numbers(constant)} (counted from 0)."
-            )
-    return notes
 
 
 def _encoder_comment(kind: str) -> str:
