@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from confu.data import ArrayDataset, CaptionColumn, Dataset, SequenceColumn, TensorColumn, WordVocabulary
-from confu.data.dataset import RowsOf
+from confu.data.corruptions import CorruptedDataset, Dropped
+from confu.data.dataset import RowsOf, row_contents
 from confu.plan import Subset
 from confu.types import Embeddings, joint_contents
 
@@ -64,6 +65,8 @@ def test_equal_inputs_have_equal_contents():
         assert [one == numbers[0] for one in numbers] == [value == values[0] for value in values]
         short = data.batch(torch.tensor([3, 1])).with_contents().contents[name].tolist()  # padded to fewer steps
         assert short == [numbers[3], numbers[1]]
+    dropped = CorruptedDataset(data, {"text": Dropped()})
+    assert row_contents(dropped)["text"].tolist() == [-1] * 6
 
 
 def test_contents_of_several_modalities_are_equal_if_all_are():
@@ -74,5 +77,5 @@ def test_contents_of_several_modalities_are_equal_if_all_are():
     for row, number in zip(rows, joint):
         assert (number < 0) == (row is None)
         assert [one == number for one in joint] == [one == row for one in rows]
-    with pytest.raises(ValueError, match=r"there are none of b \(there are: a\).*`batch.with_contents\(\)`"):
+    with pytest.raises(ValueError, match=r"needs the contents of b; got those of a\..*`batch.with_contents\(\)`"):
         Embeddings({}, contents={"a": parts[0]}).content(Subset("a", "b"))

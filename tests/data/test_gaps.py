@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from confu.data import ArrayDataset, CaptionColumn, TensorColumn, WordVocabulary
-from confu.data.dataset import RowsOf
+from confu.data.dataset import RowsOf, row_contents
 from confu.data.gaps import FilledDataset, IncompleteDataset, random_gaps
 
 CAPTIONS = ["a one", "a two words"]
@@ -20,6 +20,12 @@ PRESENT = {
     "image": torch.tensor([1, 0, 1, 1, 0, 1]).bool(),
     "text": torch.tensor([0, 1, 1, 0, 1, 1]).bool(),
 }
+
+
+def test_a_row_without_a_modality_has_no_content_of_it():
+    data = IncompleteDataset(dataset(), PRESENT)
+    assert data.contents["text"].tolist() == [-1, 1, 0, -1, 0, 1]
+    assert row_contents(data)["text"].tolist() == [-1, 1, 0, -1, 0, 1]  # of batches, as that of the images is not known
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

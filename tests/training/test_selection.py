@@ -7,7 +7,6 @@ import torch
 from confu.data import ArrayDataset, TensorColumn, WordVocabulary
 from confu.data.columns import CaptionColumn
 from confu.data.gaps import IncompleteDataset, random_gaps
-from confu.evaluation.ranking import first_hit_reciprocal
 from confu.inference import embed
 from confu.models import load_model
 from confu.plan import Subset, disjoint_plan, target_plan
@@ -124,16 +123,6 @@ def test_equal_texts_are_equal_whatever_the_batch_pads_them_to():
     short, long = (column.take(torch.tensor(rows), "text").contents() for rows in ([2, 3], [0, 1]))
     assert short.tolist() == [int(long[0]), -1]
     assert int(long[0]) != int(long[1])
-
-
-def test_the_first_right_target_is_expected_where_draws_say():
-    better, tied, right = torch.tensor([0, 2, 1, 4]), torch.tensor([3, 1, 0, 2]), torch.tensor([2, 1, 3, 4])
-    random = np.random.default_rng(0)
-    for row in range(4):
-        marks = np.array([0] * int(tied[row]) + [1] * int(right[row]))
-        drawn = [1 / (int(better[row]) + 1 + random.permutation(marks).argmax()) for _ in range(4000)]
-        value = float(first_hit_reciprocal(better, tied, right)[row])
-        assert value == pytest.approx(np.mean(drawn), abs=0.02)
 
 
 @pytest.mark.parametrize("patience", [1, 2])

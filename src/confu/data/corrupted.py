@@ -84,6 +84,7 @@ class CorruptedDataset(DatasetView):
         if seed < 0:
             raise ValueError(f"seed: expected 0 or more; got {seed}")
         self.corruptions = dict(corruptions)
+        self.changed = frozenset(corruptions)
         self.seed = seed
         if len(dataset):
             self.batch(torch.tensor([0]))  # what cannot work is said now, not after an hour of training
@@ -96,7 +97,8 @@ class CorruptedDataset(DatasetView):
             name: corruption.corrupt(batch.inputs[name], indices, ModalityRows(self.dataset, name, self.seed))
             for name, corruption in self.corruptions.items()
         }
-        return replace(batch, inputs={**batch.inputs, **changed})
+        contents = {name: numbers for name, numbers in batch.contents.items() if name not in changed}
+        return replace(batch, inputs={**batch.inputs, **changed}, contents=contents)
 
 
 def measured_snr_db(

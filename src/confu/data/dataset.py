@@ -145,7 +145,12 @@ class DatasetView:
 
     Args:
         dataset: any; it stays as it is.
+
+    Attributes:
+        changed: modalities whose values it changes, so that their contents are not those of `dataset`.
     """
+
+    changed: frozenset[str] = frozenset()
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -177,8 +182,9 @@ class DatasetView:
 
     @property
     def contents(self) -> dict[str, Int[Tensor, " n"]]:
-        """By modality, equal numbers for equal values, where they are known."""
-        return getattr(self.dataset, "contents", {})
+        """By modality, equal numbers for equal values, where they are known and stay as they are."""
+        known: dict[str, Tensor] = getattr(self.dataset, "contents", {})
+        return {name: numbers for name, numbers in known.items() if name not in self.changed}
 
     @property
     def present(self) -> dict[str, Bool[Tensor, " n"]]:

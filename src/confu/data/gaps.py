@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from confu.checks import check_fraction, check_known
@@ -68,11 +68,21 @@ class IncompleteDataset(DatasetView):
         """By modality, which rows have it."""
         return {name: mask & self._kept.get(name, mask) for name, mask in super().present.items()}
 
+    @property
+    def contents(self) -> dict[str, Int[Tensor, " n"]]:
+        """By modality, equal numbers for equal values, where they are known; -1 in rows without it."""
+        present = self.present
+        return {name: numbers.masked_fill(~present[name], -1) for name, numbers in super().contents.items()}
+
     def batch(self, indices: Indices) -> Batch:
         """See `Dataset`."""
         batch = self.dataset.batch(indices)
         lost = {name: without_rows(batch.inputs[name], ~kept[indices]) for name, kept in self._kept.items()}
-        return replace(batch, inputs={**batch.inputs, **lost})
+        contents = {
+            name: numbers.masked_fill(~self._kept[name][indices], -1) if name in self._kept else numbers
+            for name, numbers in batch.contents.items()
+        }
+        return replace(batch, inputs={**batch.inputs, **lost}, contents=contents)
 
 
 class FilledDataset(DatasetView):

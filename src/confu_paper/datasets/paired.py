@@ -42,6 +42,7 @@ class PairedDataset(DatasetView):
         if dataset.labels is None:
             raise ValueError("dataset: without labels there are no rows of the same class; keep the pairs as they are")
         super().__init__(dataset)
+        self.changed = frozenset(others)
         self._labels = dataset.labels
         present = super().present
         self._pools = {name: _Pool(self._labels, present[name]) for name in others}
