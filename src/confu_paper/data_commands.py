@@ -79,7 +79,8 @@ def data_bird_mml(
     recordings, clips and sections need a network; image_captions, summaries, captions and manifest want a GPU.
     Recordings need your key of xeno-canto in the environment variable XENO_CANTO_KEY.
     """
-    from confu_paper.collecting.bird_mml import Collection, Models, collect_bird_mml, done_table
+    from confu_paper.collecting.bird_mml import collect_bird_mml, done_table
+    from confu_paper.collecting.collection import Collection, Models
 
     print_wide(done_table(out))
     if show:

@@ -1,33 +1,27 @@
-"""A polite HTTP client: it says who asks, keeps to each host's rate, waits when told to, and checks what comes.
+"""An HTTP client that says who it is, keeps to each host's rate, waits when told to, and checks what comes.
 
-Needs the extra `collect`. `urllib3.Retry` counts the tries and computes the back-off. Waiting, redirects and bodies are
-handled here: a pause has to hold back every other request to the host too, and urllib3 repeats no request whose body is
-cut short or turns out to be an error page.
+Needs the extra `collect`. Tries are counted here and not by the library: a pause has to hold back every other request
+to the host too, and a body that is cut short or turns out to be an error page is requested again.
 """
 
+import hashlib
 import json
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote, quote_plus, urlencode, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
+from confu.data.media import HEAD, format_of
+from confu.files import written_whole
 from confu.nn.encoders.registry import import_extra
-from confu_paper.collecting.body import (
-    Download,
-    FileLimits,
-    Refused,
-    TryAgain,
-    Unavailable,
-    limited,
-    media_type,
-    save_body,
-)
+
+requests: Any = import_extra("requests", "collecting from the web", "collect")
 
 # Requests a second. iNaturalist: "keep it to 60 requests per minute or lower" (API v1, terms of use). xeno-canto: one a
 # second (its page on the API), and other clients report a limit by the hour. Wikipedia: one after another
@@ -42,31 +36,70 @@ MAX_WAIT = 1800.0  # seconds; a host that asks for a longer pause is given up fo
 MAX_JSON = 64 << 20  # bytes
 _PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_REDIRECTS = 5
-_MIN_PAUSE = 2.0  # seconds after a first failure, where urllib3 would repeat at once
+_CHUNK = 1 << 16
+# Content types of any kind (S3 uses them for objects that nobody described), and further ones of sounds.
+_UNSPECIFIC = ("", "application/octet-stream", "binary/octet-stream")
+_AUDIO_TYPES = ("application/ogg", "video/ogg", "video/mp4", "application/x-flac")
+_BAD_ADDRESS = (
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    UnicodeError,
+)
 
+Kind = Literal["image", "audio"]
 Result = TypeVar("Result")
-Receive = Callable[[Any, Iterator[bytes]], Result]
 
 
-@dataclass
-class HostCounts:
-    """What one host was sent and gave.
+class Refused(ValueError):
+    """The final answer for one item: not there, not what was requested, or too large; repeating it is no use.
 
     Attributes:
-        requests: sent, retries and redirects among them.
-        retries: requests that were sent because one before them failed.
-        bytes: of bodies as received, also of those that were refused.
-        waited: seconds between requests.
+        reason: in a few words, for a record's `outcome`.
     """
 
-    requests: int = 0
-    retries: int = 0
-    bytes: int = 0
-    waited: float = 0.0
+    def __init__(self, reason: str, where: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.reason = reason
 
 
-class RateLimiter:
-    """Lets requests to a host through one by one, at least `1 / rate` seconds apart. Threads may share it.
+class Unavailable(OSError):
+    """No answer for now, after every try: the server is down, overloaded, or asks to come back much later.
+
+    Attributes:
+        reason: in a few words.
+    """
+
+    def __init__(self, reason: str, where: str) -> None:
+        super().__init__(f"{where}: {reason}; what was finished is kept, run the same again later")
+        self.reason = reason
+
+
+class TryAgain(Exception):
+    """A failure that passes; `wait` is how many seconds the server asks to wait, None if it does not say."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.wait = reason, wait
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """What a downloaded file has to be.
+
+    Attributes:
+        kind: "image" or "audio".
+        max_bytes: larger files are refused.
+        check: raises a `ValueError` for a file that cannot be read after all.
+    """
+
+    kind: Kind
+    max_bytes: int
+    check: Callable[[Path], None] | None = None
+
+
+class RateLimiter(requests.adapters.HTTPAdapter):
+    """Lets requests to a host through one by one, at least `1 / rate` seconds apart, redirects among them.
 
     Args:
         rates: requests a second, by host name; other hosts get one a second.
@@ -91,6 +124,7 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        super().__init__()
         for host, rate in rates.items():
             if not rate > 0:
                 raise ValueError(f"rates: expected more than 0 requests a second for {host}; got {rate}")
@@ -114,9 +148,14 @@ class RateLimiter:
             now = self._clock()
             self._free[host] = max(self._free.get(host, now), now + seconds)
 
+    def send(self, request: Any, **options: Any) -> Any:
+        """Send a request, or one to which another was redirected, when it is its turn."""
+        self.wait(urlsplit(request.url).hostname or "")
+        return super().send(request, **options)
+
 
 class Client:
-    """Sends requests to several hosts, each at its own rate, and counts them. Threads may share one.
+    """Sends requests to several hosts, each at its own rate.
 
     Args:
         contact: an e-mail address or a web page by which the person who runs this can be reached.
@@ -127,12 +166,8 @@ class Client:
         clock: seconds, only their differences count.
         sleep: waits for so many seconds.
 
-    Attributes:
-        counts: `HostCounts` by host.
-
     Raises:
         ValueError: a contact that is neither; a rate or a number of tries that is not above 0.
-        ImportError: urllib3 is not installed.
     """
 
     def __init__(
@@ -147,18 +182,13 @@ class Client:
     ) -> None:
         if tries < 1:
             raise ValueError(f"tries: expected at least 1; got {tries}")
-        self._agent = user_agent(contact)
-        self._urllib3 = import_extra("urllib3", "collecting from the web", "collect")
+        self._tries, self._timeout, self._deadline, self._clock = tries, timeout, deadline, clock
         self._limiter = RateLimiter(rates, clock, sleep)
-        self._tries, self._deadline, self._clock = tries, deadline, clock
-        self.counts: dict[str, HostCounts] = {}
-        settings = {"timeout": self._urllib3.Timeout(connect=timeout, read=timeout), "retries": False, "maxsize": 4}
-        self._direct = self._urllib3.PoolManager(**settings)
-        self._pools = {
-            scheme: self._urllib3.ProxyManager(proxy, **settings) if proxy else self._direct
-            for scheme in ("http", "https")
-            for proxy in (getproxies().get(scheme),)
-        }
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = user_agent(contact)
+        self._session.max_redirects = _MAX_REDIRECTS
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, self._limiter)
 
     def json(
         self,
@@ -180,123 +210,112 @@ class Client:
             Unavailable: no answer, no JSON, or not yet one, after every try; 403.
         """
 
-        def receive(response: Any, chunks: Iterator[bytes]) -> Any:
-            body = b"".join(limited(response, chunks, MAX_JSON, url))
+        def receive(response: Any) -> Any:
+            body = b"".join(self._chunks(response, MAX_JSON))
             try:
                 answer = json.loads(body)
             except ValueError:
-                raise TryAgain(f"no JSON came but {media_type(response) or 'bytes'} ({len(body)} bytes)") from None
+                raise TryAgain(f"no JSON came but {_media_type(response) or 'bytes'} ({len(body)} bytes)") from None
             if again is not None and (reason := again(answer)) is not None:
-                raise TryAgain(reason, self._retry_after(response))
+                raise TryAgain(reason, _retry_after(response))
             return answer
 
-        return self._get(url, params or {}, secrets or {}, receive, {"Accept-Encoding": "gzip"})
+        hide(*(secrets or {}).values())
+        query = urlencode({**(params or {}), **(secrets or {})})
+        return self._get(f"{url}?{query}", f"{url}?{urlencode(params or {})}", receive)
 
-    def download(self, url: str, stem: Path, limits: FileLimits) -> Download:
+    def download(self, url: str, stem: Path, limits: FileLimits) -> Path:
         """Fetch a file to `stem` with the suffix that its bytes tell; it is written whole or not at all.
 
         Raises:
             Refused: not there, not of this kind, too large, or what the check says.
             Unavailable: no answer, or only error pages and cut connections, after every try; 403.
         """
+        return self._get(url, url, lambda response: self._save(response, stem, limits))
 
-        def receive(response: Any, chunks: Iterator[bytes]) -> Download:
-            return save_body(response, chunks, stem, limits, url)
-
-        return self._get(url, {}, {}, receive, {})
-
-    def _get(
-        self,
-        url: str,
-        params: Mapping[str, Any],
-        secrets: Mapping[str, str],
-        receive: Receive[Result],
-        headers: Mapping[str, str],
-    ) -> Result:
-        """Try until there is an answer; a failure that passes is waited out, as often as there are tries."""
-        if secrets:
-            _hide_in_logs(secrets)
-        errors = self._urllib3.exceptions
-        shown = f"{url}?{urlencode(params)}" if params else url
-        query = urlencode({**params, **secrets})
-        full = f"{url}?{query}" if query else url
-        retry = self._urllib3.Retry(self._tries - 1, backoff_factor=2, backoff_jitter=1.0, backoff_max=MAX_WAIT)
-        while True:
+    def _get(self, url: str, shown: str, receive: Callable[[Any], Result]) -> Result:
+        """Try until there is an answer; `url` may hold secrets, `shown` is for messages."""
+        reason = ""
+        for attempt in range(self._tries):
             try:
-                return self._try_once(full, shown, receive, headers)
+                with self._session.get(url, stream=True, timeout=self._timeout) as response:
+                    _check_status(response)
+                    return receive(response)
             except TryAgain as failure:
-                reason, wait = redacted(failure.reason, secrets), failure.wait
+                reason, wait = redacted(failure.reason), failure.wait
             except (Refused, Unavailable) as final:
-                raise type(final)(redacted(final.reason, secrets), shown) from None
-            except errors.LocationValueError:
+                raise type(final)(redacted(final.reason), shown) from None
+            except _BAD_ADDRESS:
                 raise Refused("not an address of the web", shown) from None
-            except errors.HTTPError as error:
-                reason, wait = f"{type(error).__name__}: {redacted(str(error), secrets)}", None
+            except requests.TooManyRedirects:
+                raise Refused(f"more than {_MAX_REDIRECTS} redirects", shown) from None
+            except requests.RequestException as error:
+                reason, wait = f"{type(error).__name__}: {redacted(str(error))}", None
             if wait is not None and wait > MAX_WAIT:
                 raise Unavailable(f"{reason}, and it asks us to come back in {wait:.0f} seconds", shown)
-            try:
-                retry = retry.increment("GET", shown, error=errors.ProtocolError(reason))
-            except errors.MaxRetryError:
-                raise Unavailable(f"{self._tries} tries failed, the last by {reason}", shown) from None
-            host = urlsplit(url).hostname or ""
-            self._limiter.hold(host, max(retry.get_backoff_time(), _MIN_PAUSE) if wait is None else wait)
-            self.counts.setdefault(host, HostCounts()).retries += 1
+            back_off = min(MAX_WAIT, 2.0 ** (attempt + 1) + (random.random() if attempt else 0.0))
+            if attempt + 1 < self._tries:
+                self._limiter.hold(urlsplit(url).hostname or "", back_off if wait is None else wait)
+        raise Unavailable(f"{self._tries} tries failed, the last by {reason}", shown)
 
-    def _try_once(self, url: str, shown: str, receive: Receive[Result], headers: Mapping[str, str]) -> Result:
-        """One try with its redirects; `url` holds the secrets, `shown` is for messages."""
-        for _ in range(_MAX_REDIRECTS):
-            try:
-                parts = urlsplit(url)
-            except ValueError:
-                raise Refused("not an address of the web", shown) from None
-            if parts.scheme not in self._pools or not parts.hostname:
-                raise Refused("not an address of the web", shown)
-            pool = self._direct if proxy_bypass(parts.hostname) else self._pools[parts.scheme]
-            counts = self.counts.setdefault(parts.hostname, HostCounts())
-            counts.waited += self._limiter.wait(parts.hostname)
-            counts.requests += 1
-            headers = {"User-Agent": self._agent, **headers}
-            response = pool.request("GET", url, headers=headers, preload_content=False, redirect=False)
-            try:
-                target = response.get_redirect_location()
-                if not target:
-                    self._check_status(response, shown)
-                    return receive(response, self._chunks(response, counts))
-            finally:
-                response.close()
-            url = urljoin(url, target)
-        raise Refused(f"more than {_MAX_REDIRECTS} redirects", shown)
-
-    def _check_status(self, response: Any, shown: str) -> None:
-        status = response.status
-        if status == 200:
-            return
-        if status in _PASSING_STATUSES:
-            raise TryAgain(f"HTTP {status}", self._retry_after(response))
-        try:  # services say why in JSON: `message` with xeno-canto, `error` with iNaturalist
-            content = json.loads(response.read(2000, decode_content=True))
-        except ValueError:
-            content = None
-        message = (content.get("message") or content.get("error")) if isinstance(content, dict) else None
-        reason = f"HTTP {status} ({message})" if isinstance(message, str) else f"HTTP {status}"
-        # 403 is a block more often than a property of this one file: not final, but not repeated at once.
-        raise (Unavailable if status == 403 else Refused)(reason, shown)
-
-    def _retry_after(self, response: Any) -> float | None:
-        """Seconds that the server asks to wait; None if it does not say, or not readably."""
-        header = response.headers.get("retry-after")
-        try:
-            return None if header is None else float(self._urllib3.Retry().parse_retry_after(header))
-        except self._urllib3.exceptions.InvalidHeader:
-            return None
-
-    def _chunks(self, response: Any, counts: HostCounts) -> Iterator[bytes]:
-        began = self._clock()
-        for chunk in response.stream(1 << 16, decode_content=True):
-            counts.bytes += len(chunk)
+    def _chunks(self, response: Any, max_bytes: int) -> Iterator[bytes]:
+        """The body; `Refused` for more than `max_bytes`, announced or received, `TryAgain` at the deadline."""
+        announced = response.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > max_bytes:
+            raise Refused(f"too large: {announced} bytes announced, {max_bytes} allowed", "")
+        began, size = self._clock(), 0
+        for chunk in response.iter_content(_CHUNK):
+            size += len(chunk)
+            if size > max_bytes:
+                raise Refused(f"too large: more than {max_bytes} bytes", "")
             yield chunk
             if self._clock() - began > self._deadline:
                 raise TryAgain(f"still not whole after {self._deadline:.0f} seconds")
+
+    def _save(self, response: Any, stem: Path, limits: FileLimits) -> Path:
+        """Write a body with the suffix that its bytes tell; nothing stays of one that is refused or cut."""
+        named, kind = _media_type(response), limits.kind
+        body, head = self._chunks(response, limits.max_bytes), b""
+        while len(head) < HEAD and (chunk := next(body, None)) is not None:
+            head += chunk
+        # An error page comes with any status, and often passes.
+        if named.startswith("text/") or named.endswith(("json", "xml", "html")) or head.lstrip()[:1] == b"<":
+            raise TryAgain(f"{named or 'a page'} where {kind} was asked for")
+        if not (named in _UNSPECIFIC or named.startswith(f"{kind}/") or (kind == "audio" and named in _AUDIO_TYPES)):
+            raise Refused(f"content type {named}, not {kind}", "")
+        suffix = file_suffix(head[:HEAD], kind)
+        if suffix is None:
+            raise Refused(f"its bytes are no {kind}", "")
+        file = stem.with_name(stem.name + suffix)
+        with written_whole(file) as temporary:
+            with temporary.open("wb") as opened:
+                opened.write(head)
+                opened.writelines(body)
+            if limits.check is not None:
+                try:
+                    limits.check(temporary)
+                except ValueError as error:
+                    raise Refused(f"not readable: {error}", "") from error
+        return file
+
+
+def file_suffix(head: bytes, kind: Kind) -> str | None:
+    """The suffix of the file that begins with these bytes; None if it is not of this kind.
+
+    >>> file_suffix(b"RIFF....WAVEfmt ", "audio"), file_suffix(b"<!DOCTYPE html><", "audio")
+    ('.wav', None)
+    """
+    known = format_of(head)
+    if known is not None and kind == "audio" and known.suffix == ".mp4":
+        return ".m4a"  # of a sound: many programs write the mark of films into it
+    return known.suffix if known is not None and known.kind == kind else None
+
+
+def file_facts(file: Path, folder: Path) -> dict[str, Any]:
+    """Of a downloaded file, for a record: its path relative to a folder, its size and its hash."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return {"file": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": digest}
 
 
 def user_agent(contact: str) -> str:
@@ -306,51 +325,74 @@ def user_agent(contact: str) -> str:
         ValueError: a contact that is neither an e-mail address nor a web page.
 
     >>> user_agent("ada@example.org")
-    'contrastive-fusion/... (ada@example.org) urllib3/...'
+    'contrastive-fusion/... (ada@example.org) requests/...'
     """
     if not ("@" in contact.strip("@") or contact.startswith(("http://", "https://"))) or not contact.isprintable():
         raise ValueError(
             f"contact: expected an e-mail address or a web page by which the sources can reach you; got {contact!r}"
         )
-    versions = {}
-    for package in ("contrastive-fusion", "urllib3"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unreleased"
-    own, library = (f"{name}/{number}" for name, number in versions.items())
-    return f"{own} ({contact}) {library}"
+    try:
+        own = version("contrastive-fusion")
+    except PackageNotFoundError:
+        own = "unreleased"
+    return f"contrastive-fusion/{own} ({contact}) requests/{requests.__version__}"
 
 
-def redacted(text: str, secrets: Mapping[str, str]) -> str:
-    """A text with every secret in it replaced, as it stands and as it stands in an address.
+_hidden: set[str] = set()
 
-    >>> redacted("GET /recordings?key=a%2Fb&page=2", {"key": "a/b"})
+
+def hide(*secrets: str) -> None:
+    """Replace these from now on in what `redacted` gives, and in urllib3's log of addresses."""
+    for secret in filter(None, secrets):
+        _hidden.update((secret, quote(secret), quote(secret, safe=""), quote_plus(secret)))
+    for name in ("urllib3.connectionpool", "urllib3.util.retry", "urllib3.connection"):
+        logging.getLogger(name).addFilter(_redact)
+
+
+def redacted(text: str) -> str:
+    """A text with every hidden secret in it replaced, as it stands and as it stands in an address.
+
+    >>> hide("a/b-secret")
+    >>> redacted("GET /recordings?key=a%2Fb-secret&page=2")
     'GET /recordings?key=***&page=2'
     """
-    for value in secrets.values():
-        for form in (value, quote(value), quote(value, safe=""), quote_plus(value)):
-            text = text.replace(form, "***") if form else text
+    for secret in _hidden:
+        text = text.replace(secret, "***")
     return text
 
 
-class _SecretsFilter(logging.Filter):
-    """Replaces secrets in log records: urllib3 logs the addresses that it requests."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.secrets: dict[str, str] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if self.secrets:
-            record.msg, record.args = redacted(record.getMessage(), self.secrets), ()
-        return True
+def _redact(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redacted(record.getMessage()), ()
+    return True
 
 
-_filter = _SecretsFilter()
+def _check_status(response: Any) -> None:
+    status = response.status_code
+    if status == 200:
+        return
+    if status in _PASSING_STATUSES:
+        raise TryAgain(f"HTTP {status}", _retry_after(response))
+    try:  # services say why in JSON: `message` with xeno-canto, `error` with iNaturalist
+        content = json.loads(next(response.iter_content(2000), b""))
+    except ValueError:
+        content = None
+    message = (content.get("message") or content.get("error")) if isinstance(content, dict) else None
+    reason = f"HTTP {status} ({message})" if isinstance(message, str) else f"HTTP {status}"
+    # 403 is a block more often than a property of this one file: not final, but not repeated at once.
+    raise (Unavailable if status == 403 else Refused)(reason, "")
 
 
-def _hide_in_logs(secrets: Mapping[str, str]) -> None:
-    _filter.secrets.update(secrets)
-    for name in ("urllib3.connectionpool", "urllib3.util.retry", "urllib3.connection"):
-        logging.getLogger(name).addFilter(_filter)
+def _media_type(response: Any) -> str:
+    return response.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def _retry_after(response: Any) -> float | None:
+    """Seconds that the server asks to wait; None if it does not say, or not readably."""
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
+    header = response.headers.get("retry-after")
+    try:
+        return None if header is None else float(Retry().parse_retry_after(header))
+    except InvalidHeader:
+        return None

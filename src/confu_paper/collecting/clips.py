@@ -8,29 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from confu.data.parallel import in_threads
+from confu.data.parallel import in_threads, tracked
 from confu.data.readers.sound import decode_sound
 from confu.files import written_whole
-from confu_paper.collecting.downloads import clear_partial
-from confu_paper.collecting.step_log import StepLog, progress_bar, read_records
+from confu_paper.collecting.collection import Collection
+from confu_paper.collecting.fetch import clear_partial
+from confu_paper.collecting.step_log import StepLog
+from confu_paper.collecting.xeno_canto import CLIP_SECONDS as SECONDS
 
 RATE = 22_050
-SECONDS = 10.0
 SHORTEST = 0.1
 _COPIED = ("taxon_id", "recording", "scientific_name", "common_name", "tags", "quality")
 _COPIED += ("licence", "licence_url", "attribution", "source_url", "page_url")
 
 
-def cut_clips(out: Path, workers: int = 2, progress: bool = True) -> StepLog:
+def cut_clips(job: Collection, workers: int = 2) -> StepLog:
     """Cut the recordings of `recordings.jsonl` to `audio/GENUS_SPECIES/COMMON_NAME_ID_clipK.wav`, 16 bit.
 
     Clips follow one another from the start. The last one is filled with zeros, and left out if it is shorter than
     0.1 s and there are others.
 
     Args:
-        out: the collection's folder.
+        job: the collection.
         workers: threads that decode.
-        progress: show a bar on the terminal.
 
     Returns:
         `clips.jsonl`: records have file, start and sounding seconds, and of their recording taxon_id, recording,
@@ -39,23 +39,17 @@ def cut_clips(out: Path, workers: int = 2, progress: bool = True) -> StepLog:
     Raises:
         ValueError: no recordings.jsonl; settings other than those of an earlier run.
     """
-    log = StepLog(out / "clips.jsonl", {"seconds": SECONDS, "rate": RATE, "per_recording": None})
-    clear_partial(out / "audio")
-    recordings = [record for record in read_records(out / "recordings.jsonl") if record["outcome"] == "kept"]
+    log = job.log("clips", {"seconds": SECONDS, "rate": RATE, "per_recording": None})
+    clear_partial(job.out / "audio")
+    recordings = [record for record in job.records("recordings") if record["outcome"] == "kept"]
     waiting = [record for record in recordings if not _finished(log, record["key"])]
-
-    def decode(record: Mapping[str, Any]) -> np.ndarray | str:
-        return _decoded(out / record["file"])
-
-    with progress_bar("clips", progress) as bar:
-        task = bar.add_task("clips", total=len(recordings), completed=len(recordings) - len(waiting))
-        for record, waveform in zip(waiting, in_threads(decode, waiting, workers)):
-            about = {name: record.get(name) for name in _COPIED}
-            if isinstance(waveform, str):
-                log.add(record["key"], {"outcome": waveform, **about, "recording_file": record["file"]})
-            else:
-                _write(waveform, record, about, out, log)
-            bar.advance(task)
+    decoded = in_threads(lambda record: _decoded(job.out / record["file"]), waiting, workers)
+    for record, waveform in zip(waiting, tracked(decoded, "clips", waiting, job.progress)):
+        about = {name: record.get(name) for name in _COPIED}
+        if isinstance(waveform, str):
+            log.add(record["key"], {"outcome": waveform, **about, "recording_file": record["file"]})
+        else:
+            _write(waveform, record, about, job.out, log)
     return log
 
 

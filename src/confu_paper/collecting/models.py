@@ -14,10 +14,6 @@ from confu.nn.encoders.registry import import_extra
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGE_MODEL = "Salesforce/instructblip-flan-t5-xl"
-"""The paper's; 16 GB of weights."""
-LANGUAGE_MODEL = "google/gemma-2-2b-it"
-"""The paper's; 5 GB of weights, to be had once its licence is accepted on the hub."""
 IMAGE_PROMPT = "Describe the bird's colors, size, and shapes."
 """The paper's (appendix D.1)."""
 BEAMS = {"max_new_tokens": 64, "num_beams": 5, "repetition_penalty": 1.5}
@@ -116,7 +112,7 @@ class LanguageModel:
 class Captioner:
     """InstructBLIP with its processor; arguments and errors as for `LanguageModel`."""
 
-    def __init__(self, source: str = IMAGE_MODEL, device: str | None = None):
+    def __init__(self, source: str, device: str | None = None):
         transformers = import_extra("transformers", "captions of photos", "hf")
         self.device = _device(device)
         config = from_pretrained(transformers.AutoConfig, source)

@@ -3,14 +3,15 @@
 The first line holds the step's settings. Every further line is one finished item, on disk before `add` returns.
 """
 
+import hashlib
 import json
 import os
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -18,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class StepLog:
     """The finished items of one step, by key, in the order in which they came.
 
-    A half line at the end, which a killed process leaves, is dropped (its item counts as not done). Threads may share
-    one `StepLog`; two processes may not write to one file.
+    A half line at the end, which a killed process leaves, is dropped (its item counts as not done). One thread of one
+    process at a time may write to a file.
 
     Args:
         file: one a step, e.g. `photos.jsonl`; made with its first item if there is none.
@@ -49,7 +50,6 @@ class StepLog:
         if stored is not None:
             _check_same(self.file, stored, self.settings)
         self._records = {record["key"]: record for record in records}
-        self._lock = threading.Lock()
 
     def done(self, key: str) -> bool:
         """Whether this item is finished, kept or not."""
@@ -76,15 +76,14 @@ class StepLog:
             ValueError: an item that is there already; something that is not JSON; a file that another process wrote to.
             OSError: the disk is full; nothing of this item stays, and those before it do.
         """
-        with self._lock:
-            if key in self._records:
-                raise ValueError(f"{self.file}: the item {key!r} is there already; ask done() first")
-            line = _line({"key": key, **record}, f"{self.file}, item {key!r}")
-            size = self.file.stat().st_size if self.file.exists() else 0
-            if size > self._size and not self._own_tail():
-                raise ValueError(f"{self.file}: another process is writing to it; stop one of the two and run again")
-            self._append(line if self._size else _line({"settings": self.settings}, str(self.file)) + line)
-            self._records[key] = json.loads(line)
+        if key in self._records:
+            raise ValueError(f"{self.file}: the item {key!r} is there already; ask done() first")
+        line = _line({"key": key, **record}, f"{self.file}, item {key!r}")
+        size = self.file.stat().st_size if self.file.exists() else 0
+        if size > self._size and not self._own_tail():
+            raise ValueError(f"{self.file}: another process is writing to it; stop one of the two and run again")
+        self._append(line if self._size else _line({"settings": self.settings}, str(self.file)) + line)
+        self._records[key] = json.loads(line)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The records in the order in which they were finished."""
@@ -176,3 +175,18 @@ def progress_bar(what: str, show: bool) -> Progress:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     hidden = not (show and console.is_terminal)
     return Progress(TextColumn(what), *columns, console=console, disable=hidden, transient=True)
+
+
+def seed_of(*parts: str | int) -> int:
+    """A seed from 0 to 2^63 - 1 made of names and numbers; the same on every machine, in whichever order steps run.
+
+    >>> seed_of(0, "Turdus merula", 3) == seed_of(0, "Turdus merula", 3), seed_of("a", "b") == seed_of("ab")
+    (True, False)
+    """
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator_of(*parts: str | int) -> np.random.Generator:
+    """A random generator of its own for some names and numbers."""
+    return np.random.default_rng(seed_of(*parts))

@@ -6,16 +6,14 @@ API:Etiquette asks for requests one after another and for `maxlag`, on which a l
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from confu_paper.collecting.client import Client
-from confu_paper.collecting.downloads import logged_answer
-from confu_paper.collecting.step_log import StepLog, progress_bar
-from confu_paper.collecting.taxa import Taxon
+from confu.data.parallel import tracked
+from confu_paper.collecting.collection import Collection, Taxon
+from confu_paper.collecting.fetch import logged_answer
+from confu_paper.collecting.step_log import StepLog
 
-WIKIPEDIA = "https://en.wikipedia.org/w/api.php"
 _RIGHTS = {"licence": "CC BY-SA 4.0", "licence_url": "https://creativecommons.org/licenses/by-sa/4.0/"}
 _LIST_TITLES = (
     "references|external links|see also|further reading|notes|gallery|bibliography|sources|footnotes|citations|"
@@ -26,9 +24,7 @@ _HEADING = re.compile(r"^(={2,6})\s*(.+?)\s*\1\s*$", re.MULTILINE)
 _MIN_LENGTH = 100  # characters of a section; shorter ones are stubs and lists
 
 
-def collect_sections(
-    taxa: Sequence[Taxon], out: Path, client: Client, api: str = WIKIPEDIA, progress: bool = True
-) -> StepLog:
+def collect_sections(job: Collection) -> StepLog:
     """Fetch each species' article and write its sections to `sections.jsonl`; articles are in `articles.jsonl`.
 
     The article is requested by the title in the list, else by the scientific name, which redirects to the article,
@@ -41,18 +37,16 @@ def collect_sections(
     Raises:
         Unavailable: Wikipedia does not answer; what was finished stays.
     """
-    articles = StepLog(out / "articles.jsonl", {"source": "Wikipedia"})
-    log = StepLog(out / "sections.jsonl", {"source": "Wikipedia"})
-    with progress_bar("articles", progress) as bar:
-        for taxon in bar.track(taxa, description="articles"):
-            article = _article(taxon, articles, client, api)
-            for number, (section, text) in enumerate(sections_of(article["text"]) if article else ()):
-                key = f"{article['taxon_id']}/{number:03d} {section}"
-                if not log.done(key):
-                    about = {name: article[name] for name in ("taxon_id", "title", "revision", "source_url")}
-                    credit = f'authors of "{article["title"]}", Wikipedia, revision {article["revision"]}'
-                    record = {"section": section, "text": text, **_RIGHTS, "attribution": credit}
-                    log.add(key, {"outcome": "kept", **about, **record})
+    articles, log = (job.log(name, {"source": "Wikipedia"}) for name in ("articles", "sections"))
+    for taxon in tracked(job.taxa.values(), "articles", job.taxa, job.progress):
+        article = _article(taxon, articles, job)
+        for number, (section, text) in enumerate(sections_of(article["text"]) if article else ()):
+            key = f"{article['taxon_id']}/{number:03d} {section}"
+            if not log.done(key):
+                about = {name: article[name] for name in ("taxon_id", "title", "revision", "source_url")}
+                credit = f'authors of "{article["title"]}", Wikipedia, revision {article["revision"]}'
+                record = {"section": section, "text": text, **_RIGHTS, "attribution": credit}
+                log.add(key, {"outcome": "kept", **about, **record})
     return log
 
 
@@ -76,21 +70,17 @@ def sections_of(text: str) -> list[tuple[str, str]]:
     ]
 
 
-def _article(taxon: Taxon, articles: StepLog, client: Client, api: str) -> dict[str, Any]:
+def _article(taxon: Taxon, articles: StepLog, job: Collection) -> dict[str, Any]:
     """The first article that is the species'; empty if none is."""
-    number = taxon.taxon_id or taxon.folder
+    number = str(taxon.taxon_id)
     for title in filter(None, (taxon.article, taxon.scientific_name, taxon.common_name)):
-
-        def ask(title: str = title) -> Mapping[str, Any]:
-            return _request(title, taxon, client, api)
-
-        record = logged_answer(articles, f"{number}/{title}", ask, {"taxon_id": number})
+        record = logged_answer(articles, f"{number}/{title}", partial(_request, title, taxon, job), number)
         if record["outcome"] == "kept":
             return record
     return {}
 
 
-def _request(title: str, taxon: Taxon, client: Client, api: str) -> dict[str, Any]:
+def _request(title: str, taxon: Taxon, job: Collection) -> dict[str, Any]:
     params = {
         "action": "query",
         "format": "json",
@@ -104,7 +94,8 @@ def _request(title: str, taxon: Taxon, client: Client, api: str) -> dict[str, An
         "maxlag": 5,
         "pageids" if title.isdigit() else "titles": title,
     }
-    page = client.json(api, params, again=_error_in)["query"]["pages"][0]
+    api = job.addresses.wikipedia
+    page = job.http.json(api, params, again=_error_in)["query"]["pages"][0]
     if page.get("missing") or page.get("invalid") or not page.get("extract"):
         return {"outcome": "no such article"}
     if "disambiguation" in page.get("pageprops", {}):

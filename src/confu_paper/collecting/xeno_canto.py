@@ -9,52 +9,27 @@ xeno-canto has a key. It is asked once in four seconds, its page on the API name
 import math
 import os
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from confu_paper.collecting.body import FileLimits, Refused
-from confu_paper.collecting.client import Client
-from confu_paper.collecting.downloads import Downloads, FileRequest, clear_partial, logged_answer
-from confu_paper.collecting.seeds import seed_of
-from confu_paper.collecting.step_log import StepLog, progress_bar
-from confu_paper.collecting.taxa import Taxon
+from confu_paper.collecting.client import FileLimits, Refused
+from confu_paper.collecting.collection import Collection, Taxon
+from confu_paper.collecting.fetch import FileRequest, fetch_files, logged_answer
+from confu_paper.collecting.step_log import StepLog, seed_of
 
-XENO_CANTO = "https://xeno-canto.org/api/3"
 KEY_VARIABLE = "XENO_CANTO_KEY"
 CLIP_SECONDS = 10.0
 LONGEST = 600.0  # seconds; longer recordings are passed over
 _MAX_PAGES = 4  # of 500 recordings: as many are chosen from, of the few species that have more
 _MAX_BYTES = 300 << 20
-_ACCOUNT = "Members find theirs at https://xeno-canto.org/account"
 
 
-def collect_recordings(
-    taxa: Sequence[Taxon],
-    out: Path,
-    client: Client,
-    key: str | None = None,
-    clips_per_species: int = 1000,
-    seed: int = 0,
-    api: str = XENO_CANTO,
-    progress: bool = True,
-) -> StepLog:
+def collect_recordings(job: Collection) -> StepLog:
     """Fetch recordings to `recordings/GENUS_SPECIES/ID.mp3` (or what they are) and note them in `recordings.jsonl`.
 
-    Recordings under a Creative Commons licence are taken in a seeded random order until they give as many clips as
-    requested, or until none is left. The answers are kept in `recordings_found.jsonl`; the key is written nowhere.
-
-    Args:
-        taxa: the species.
-        out: the collection's folder.
-        client: sends the requests.
-        key: of the user at xeno-canto; None takes the environment variable XENO_CANTO_KEY.
-        clips_per_species: clips of 10 s that the recordings of a species shall give together.
-        seed: of the choice.
-        api: address of the API.
-        progress: show a bar on the terminal.
+    Recordings under a Creative Commons licence are taken in a seeded random order until they give `per_species` clips,
+    or until none is left. The answers are kept in `recordings_found.jsonl`; the key is written nowhere.
 
     Returns:
         the log; records have taxon_id, recording, seconds, tags (type, sex, stage), quality, licence, licence_url,
@@ -64,69 +39,61 @@ def collect_recordings(
         ValueError: no key, or one that xeno-canto refuses; settings other than those of an earlier run.
         Unavailable: xeno-canto does not answer; what was finished stays.
     """
-    pages = StepLog(out / "recordings_found.jsonl", {"per_page": 500})
-    log = StepLog(out / "recordings.jsonl", {"longest": LONGEST, "licences": None, "seed": seed})
-    clear_partial(out / "recordings")
-    downloads = Downloads(client, log, out, FileLimits("audio", _MAX_BYTES))
-    clips: Counter[str] = Counter()
-    for record in log:
-        clips[record["taxon_id"]] += _num_clips(record["seconds"]) if record["outcome"] == "kept" else 0
-    search = _Search(pages, client, key, api, seed)
-    with progress_bar("recordings", progress) as bar:
-        for taxon in bar.track(taxa, description="recordings"):
-            number = taxon.taxon_id or taxon.folder
-            if clips[number] >= clips_per_species:
-                continue
-            for recording in search.recordings(taxon, number):
-                request = _file_request(recording, taxon, number)
-                usable = recording["seconds"] <= LONGEST and recording["licence"].startswith("cc")
-                if log.done(request.key) or not usable:
-                    continue
-                clips[number] += _num_clips(recording["seconds"]) if downloads.keep(request) else 0
-                if clips[number] >= clips_per_species:
-                    break
-        downloads.finish()
-    return log
+    pages = job.log("recordings_found", {"per_page": 500})
+    log = job.log("recordings", {"longest": LONGEST, "licences": None, "seed": job.seed})
+
+    def candidates(taxon: Taxon) -> Iterator[FileRequest]:
+        for recording in _recordings(job, pages, taxon):
+            if recording["seconds"] <= LONGEST and recording["licence"].startswith("cc"):
+                yield _file_request(recording, taxon)
+
+    def num_clips(record: Mapping[str, Any]) -> int:
+        return max(1, math.ceil(record["seconds"] / CLIP_SECONDS))
+
+    return fetch_files(job, log, FileLimits("audio", _MAX_BYTES), candidates, num_clips)
 
 
-@dataclass(frozen=True)
-class _Search:
-    """The lists of recordings."""
+def api_key(job: Collection) -> str:
+    """The user's key.
 
-    log: StepLog
-    client: Client
-    key: str | None
-    api: str
-    seed: int
+    Raises:
+        ValueError: there is none.
+    """
+    key = job.key or os.environ.get(KEY_VARIABLE)
+    if not key:
+        raise ValueError(
+            f"key: the step 'recordings' needs a key of xeno-canto's API; set the environment variable {KEY_VARIABLE}. "
+            "Members find theirs at https://xeno-canto.org/account"
+        )
+    return key
 
-    def recordings(self, taxon: Taxon, number: str) -> list[dict[str, Any]]:
-        """All recordings of a species that may be fetched, in the order in which they are."""
-        listed: dict[str, dict[str, Any]] = {}
-        for name in taxon.sound_names or (taxon.scientific_name,):
-            page, pages = 1, 1
-            while page <= min(pages, _MAX_PAGES):
 
-                def ask(name: str = name, page: int = page) -> dict[str, Any]:
-                    return _listed(self._page(name, page))
+def _recordings(job: Collection, log: StepLog, taxon: Taxon) -> list[dict[str, Any]]:
+    """All recordings of a species that may be fetched, in the order in which they are."""
 
-                record = logged_answer(self.log, f"{number}/{name}/{page}", ask, {"taxon_id": number})
-                if record["outcome"] != "listed":
-                    break
-                listed.update({recording["id"]: recording for recording in record["recordings"]})
-                page, pages = page + 1, record["pages"]
-        return sorted(listed.values(), key=lambda recording: seed_of(self.seed, "recording", recording["id"]))
-
-    def _page(self, name: str, page: int) -> dict[str, Any]:
-        key = self.key or os.environ.get(KEY_VARIABLE)
-        if not key:
-            raise ValueError(f"key: xeno-canto asks for one; set the environment variable {KEY_VARIABLE}. {_ACCOUNT}")
+    def ask(name: str, page: int) -> dict[str, Any]:
         params = {"query": f'sp:"{name.lower()}"', "per_page": 500, "page": page}
         try:
-            return self.client.json(f"{self.api}/recordings", params, secrets={"key": key})
+            key = {"key": api_key(job)}
+            return _listed(job.http.json(f"{job.addresses.xeno_canto}/recordings", params, secrets=key))
         except Refused as refused:
             if refused.reason.startswith("HTTP 401"):
-                raise ValueError(f"key: xeno-canto refuses it: {refused.reason}. {_ACCOUNT}") from None
+                raise ValueError(
+                    f"key: xeno-canto refuses it: {refused.reason}. Members find theirs at "
+                    "https://xeno-canto.org/account"
+                ) from None
             raise
+
+    number, listed = str(taxon.taxon_id), {}
+    for name in taxon.sound_names or (taxon.scientific_name,):
+        page, pages = 1, 1
+        while page <= min(pages, _MAX_PAGES):
+            record = logged_answer(log, f"{number}/{name}/{page}", partial(ask, name, page), number)
+            if record["outcome"] != "listed":
+                break
+            listed.update({recording["id"]: recording for recording in record["recordings"]})
+            page, pages = page + 1, record["pages"]
+    return sorted(listed.values(), key=lambda recording: seed_of(job.seed, "recording", recording["id"]))
 
 
 def _listed(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,10 +117,10 @@ def _listed(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {"outcome": outcome, "pages": int(answer["numPages"]), "recordings": recordings}
 
 
-def _file_request(recording: Mapping[str, Any], taxon: Taxon, number: str) -> FileRequest:
+def _file_request(recording: Mapping[str, Any], taxon: Taxon) -> FileRequest:
     name, page = f"XC{recording['id']}", f"https://xeno-canto.org/{recording['id']}"
     record = {
-        "taxon_id": number,
+        "taxon_id": taxon.taxon_id,
         "recording": name,
         "scientific_name": taxon.scientific_name,
         "common_name": taxon.common_name,
@@ -185,7 +152,3 @@ def _seconds(length: str) -> float:
     """The seconds of m:ss or h:mm:ss; 0 where nothing is said."""
     parts = [float(part) for part in length.split(":")] if re.fullmatch(r"[\d.]+(:[\d.]+)*", length) else []
     return sum(part * 60**place for place, part in enumerate(reversed(parts)))
-
-
-def _num_clips(seconds: float) -> int:
-    return max(1, math.ceil(seconds / CLIP_SECONDS))

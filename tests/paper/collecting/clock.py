@@ -1,4 +1,6 @@
-"""Time that passes only when somebody sleeps."""
+"""A client whose time passes only when it sleeps."""
+
+from confu_paper.collecting.client import Client
 
 
 class Clock:
@@ -12,3 +14,6 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.naps.append(seconds)
         self.now += seconds
+
+    def client(self, **settings) -> Client:
+        return Client("ada@example.org", clock=self, sleep=self.sleep, **{"timeout": 10.0, **settings})

@@ -2,7 +2,6 @@
 
 import pytest
 
-from confu_paper.collecting.client import Client
 from paper.collecting.clock import Clock
 from paper.collecting.faulty_server import FaultyServer
 from paper.collecting.tiny_models import save_captioner, save_language_model
@@ -21,7 +20,7 @@ def clock():
 
 @pytest.fixture
 def client(clock):
-    return Client("ada@example.org", timeout=10.0, clock=clock, sleep=clock.sleep)
+    return clock.client()
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from confu_paper.collecting.client import Client
+from confu_paper.collecting.collection import Taxon
 from confu_paper.collecting.step_log import StepLog
-from confu_paper.collecting.taxa import read_taxa, resolve_taxa
+from paper.collecting.killing import collection
 
 SPECIES = {
     "12": ("Turdus merula", "Common Blackbird"),
@@ -29,11 +29,7 @@ def record_collection(
     """Write the step files and the media; of a species as many as is said, or the usual number."""
     out.mkdir(parents=True, exist_ok=True)
     logs = {step: StepLog(out / f"{step}.jsonl", {"recorded": True}) for step in ("photos", "clips", "sections")}
-    lines = [f"{scientific},{common},{taxon}" for taxon, (scientific, common) in species.items()]
-    (out / "taxa.csv").write_text("\n".join(["scientific_name,common_name,taxon_id", *lines]), encoding="utf-8")
-    resolve_taxa(
-        read_taxa(out / "taxa.csv"), out, Client("ada@example.org"), progress=False
-    )  # numbers known: no request
+    collection(out, taxa=[Taxon(*names, taxon) for taxon, names in species.items()])
     draws = np.random.default_rng(0)
     for taxon, (scientific, common) in species.items():
         for number in range((photos or {}).get(taxon, PHOTOS)):

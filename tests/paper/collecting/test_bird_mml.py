@@ -10,8 +10,8 @@ import pytest
 from confu.data.manifest import check_labels, check_manifest, guess_columns, read_manifest
 from confu.data.readers import ImageReader, WaveformReader, WordsReader
 from confu_paper.collecting import models as models_module
-from confu_paper.collecting.bird_mml import Addresses, Collection, Models, chosen_steps, collect_bird_mml, done_table
-from confu_paper.collecting.client import Client
+from confu_paper.collecting.bird_mml import chosen_steps, collect_bird_mml, done_table
+from confu_paper.collecting.collection import Addresses, Collection, Models
 from confu_paper.collecting.models import LanguageModel
 from confu_paper.collecting.step_log import StepLog, read_records
 from confu_paper.datasets.bird_mml import read_bird_mml
@@ -207,11 +207,10 @@ def test_steps_are_checked_before_any_runs(tmp_path, monkeypatch):
 def test_all_steps_run_from_names_to_rows(models, tmp_path, monkeypatch):
     monkeypatch.delenv("XENO_CANTO_KEY", raising=False)
     (tmp_path / "taxa.txt").write_text("Ardea alba\nCorvus corax\nAvis ignota\n")
-    out, clock = tmp_path / "out", Clock()
+    out = tmp_path / "out"
     given = {"per_species": 3, "summaries": 2, "progress": False, "models": tiny(models)}
     with FaultyServer() as server:
-        client = Client("ada@example.org", timeout=1.0, clock=clock, sleep=clock.sleep)
-        given |= {"client": client, "addresses": Addresses(**server.addresses)}
+        given |= {"client": Clock().client(timeout=1.0), "addresses": Addresses(**server.addresses)}
         server.fail("/photos/", "500")
         file = collect_bird_mml(Collection(tmp_path / "taxa.txt", out, key=KEY, **given))
         requests = len(server.asked)

@@ -4,6 +4,7 @@ import soundfile
 from confu_paper.collecting.clips import clip_name, cut, cut_clips
 from confu_paper.collecting.step_log import StepLog
 from paper.collecting.faulty_server import sound
+from paper.collecting.killing import collection
 
 ABOUT = {
     "taxon_id": "4956", "scientific_name": "Ardea alba", "common_name": "Great Egret", "licence": "cc-by-4.0",
@@ -25,7 +26,7 @@ def recordings(out, **contents):
 
 def test_clips_are_ten_seconds_mono_and_filled_with_zeros(tmp_path):
     recordings(tmp_path, XC1=sound(24.0, 16_000, "WAV"), XC2=sound(3.0, kind="FLAC"), XC3=sound(5.0))
-    log = cut_clips(tmp_path, progress=False)
+    log = cut_clips(collection(tmp_path))
     assert [record["key"] for record in log] == ["XC1/0", "XC1/1", "XC1/2", "XC2/0", "XC3/0"]
     for record in log:
         samples, rate = soundfile.read(tmp_path / record["file"])
@@ -42,7 +43,7 @@ def test_what_gives_no_clip_is_named(tmp_path):
     recordings(
         tmp_path, XC1=short, XC2=None, XC3=b"ID3" + bytes(200), XC4=sound(2.0, kind="WAV")[:9000], XC5=sound(1.0)
     )
-    log = cut_clips(tmp_path, progress=False)
+    log = cut_clips(collection(tmp_path))
     assert log.get("XC1")["outcome"] == "1.mp3: 0.050 s long, shorter than 0.1 s"
     assert log.get("XC2")["outcome"] == "the recording's file is gone"
     assert "not readable as sound" in log.get("XC3")["outcome"] and "cut short" in log.get("XC4")["outcome"]
@@ -51,14 +52,14 @@ def test_what_gives_no_clip_is_named(tmp_path):
 
 def test_a_run_goes_on_where_it_ended(tmp_path):
     recordings(tmp_path, XC1=sound(24.0), XC2=sound(12.0))
-    whole = cut_clips(tmp_path, progress=False)
+    whole = cut_clips(collection(tmp_path))
     lines = whole.file.read_text().splitlines(keepends=True)
     contents = {path: path.read_bytes() for path in (tmp_path / "audio").rglob("*.wav")}
     for stay in range(1, len(lines)):
         whole.file.write_text("".join(lines[:stay]))
         half = tmp_path / "audio" / "Ardea_alba" / ".x.wav.partial"
         half.write_bytes(b"RIFF")
-        cut_clips(tmp_path, progress=False)
+        cut_clips(collection(tmp_path))
         assert whole.file.read_text() == "".join(lines) and not half.exists()
     assert {path: path.read_bytes() for path in (tmp_path / "audio").rglob("*.wav")} == contents
 

@@ -7,12 +7,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from confu_paper.collecting.captions import AskOptions, Question, ask, caption_photos, cleaned
+from confu_paper.collecting.captions import ATTEMPTS, Question, ask, caption_photos, cleaned
+from confu_paper.collecting.collection import Models
 from confu_paper.collecting.models import Answer, Captioner, LanguageModel, Sampling
-from confu_paper.collecting.step_log import StepLog
+from confu_paper.collecting.step_log import StepLog, read_records
+from paper.collecting.killing import collection
 from paper.collecting.tiny_models import save_language_model
 
-PAIRS = AskOptions(batch_size=2, progress=False)
 PROMPTS = ["a bird sings", "the long song of a black bird at dawn in the forest", "what is it"]
 
 
@@ -24,14 +25,6 @@ def language(models):
 @pytest.fixture(scope="module")
 def instruct(models):
     return models / "blip"
-
-
-@pytest.fixture
-def photos(tmp_path):
-    colours = {"a": (255, 0, 0), "ö": (0, 0, 255), "c": (9, 9, 9)}
-    for name, colour in colours.items():
-        Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.png")
-    return [{"key": name, "taxon_id": "1", "file": f"{name}.png"} for name in colours]
 
 
 def test_answers_do_not_depend_on_the_batch(language):
@@ -76,21 +69,22 @@ def test_pickled_weights_and_code_of_the_hub_are_refused(tmp_path, language):
         LanguageModel(str(folder), "cpu")
 
 
-def test_photos_are_captioned_and_broken_ones_named(tmp_path, photos, instruct):
+def test_photos_are_captioned_and_broken_ones_named(tmp_path, instruct, monkeypatch):
+    log = StepLog(tmp_path / "photos.jsonl", {})
+    for name, colour in {"a": (255, 0, 0), "ö": (0, 0, 255), "c": (9, 9, 9), "broken": None, "gone": None}.items():
+        if colour is not None:
+            Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.jpg")
+        log.add(name, {"outcome": "kept", "taxon_id": "4956", "file": f"{name}.jpg"})
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xffhalf a photo")
-    photos += [{"key": key, "taxon_id": "1", "file": f"{key}.jpg"} for key in ("broken", "gone")]
-    log = StepLog(tmp_path / "image_captions.jsonl", {})
-    caption_photos(photos, tmp_path, log, lambda: Captioner(str(instruct), "cpu"), PAIRS)
-    assert log.counts == {"kept": 3, "photo cannot be read": 1, "photo is gone": 1}
-    texts = [log.get(key)["text"] for key in ("a", "ö", "c")]
-    assert len(set(texts)) > 1 and all(texts)
+    job = collection(tmp_path, models=Models(str(instruct), device="cpu", batch_size=2))
+    caption_photos(job)
+    assert job.outcomes["image_captions"] == {"kept": 3, "photo cannot be read": 1, "photo is gone": 1}
+    texts = {record["key"]: record.get("text") for record in job.kept("image_captions")}
+    assert len(set(texts.values())) > 1 and all(texts.values())
     alone = Captioner(str(instruct), "cpu")
-    assert cleaned(alone.describe([Image.open(tmp_path / "ö.png")])[0]) == texts[1]
-
-    def never():
-        raise AssertionError("the model was loaded though all is done")
-
-    caption_photos(photos, tmp_path, StepLog(tmp_path / "image_captions.jsonl", {}), never, PAIRS)
+    assert cleaned(alone.describe([Image.open(tmp_path / "ö.jpg")])[0]) == texts["ö"]
+    monkeypatch.setattr("confu_paper.collecting.captions.Captioner", None)
+    caption_photos(job)  # loads no model, as all is done
 
 
 def test_weights_that_are_not_there_are_named(tmp_path):
@@ -123,23 +117,23 @@ class Scripted:
 
 def test_bad_answers_are_asked_for_again_and_then_named(tmp_path):
     good = "A good caption of five."
-    model = Scripted({"one": [good], "two": ["", good], "three": ["", "bird " * 99, "bird"], "four": [good]})
+    model = Scripted({"one": [good], "two": ["", good], "three": ["", "bird " * 99, "", "bird"], "four": [good]})
     questions = [Question(name, name, {"taxon_id": "8"}) for name in ("one", "two", "three", "four")]
-    log = StepLog(tmp_path / "captions.jsonl", {})
-    ask(questions, log, lambda: model, (4, 40), AskOptions(attempts=3, batch_size=2, progress=False))
-    assert {record["key"]: (record["outcome"], record["attempts"]) for record in log} == {
-        "one": ("kept", 1), "two": ("kept", 2), "three": ("too short", 3), "four": ("kept", 1),
+    job = collection(tmp_path, models=Models(batch_size=2))
+    job.__dict__["language"] = model  # in place of one that is loaded
+    ask(job, "captions", questions, "{}", (4, 40))
+    records = {record["key"]: record for record in read_records(tmp_path / "captions.jsonl")}
+    assert {key: (record["outcome"], record["attempts"]) for key, record in records.items()} == {
+        "one": ("kept", 1), "two": ("kept", 2), "three": ("too short", ATTEMPTS), "four": ("kept", 1),
     }  # fmt: skip
-    assert log.get("three")["rejected"] == "bird" and "text" not in log.get("three")
-    assert log.get("one") == {
+    assert records["three"]["rejected"] == "bird" and "text" not in records["three"]
+    assert records["one"] == {
         "key": "one", "taxon_id": "8", "text": good, "outcome": "kept", "attempts": 1, "model": "scripted"
     }  # fmt: skip
     seeds = [seed for prompt, seed in model.asked if prompt == "three"]
-    assert len(set(seeds)) == 3
+    assert len(set(seeds)) == ATTEMPTS
 
 
-def test_bad_numbers_are_named():
-    with pytest.raises(ValueError, match="1 or more attempts"):
-        AskOptions(attempts=0)
-    with pytest.raises(ValueError, match="batch_size"):
-        AskOptions(batch_size=0)
+def test_bad_numbers_are_named(tmp_path):
+    with pytest.raises(ValueError, match="batch_size: expected 1 or more; got 0"):
+        collection(tmp_path, models=Models(batch_size=0))

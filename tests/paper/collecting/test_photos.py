@@ -2,22 +2,15 @@ import hashlib
 
 import pytest
 
-from confu_paper.collecting.body import Unavailable
-from confu_paper.collecting.client import Client
-from confu_paper.collecting.downloads import Downloads
+from confu_paper.collecting.client import Unavailable
+from confu_paper.collecting.fetch import Downloads
 from confu_paper.collecting.inaturalist import LICENCES, collect_photos
-from confu_paper.collecting.taxa import Taxon
-from paper.collecting.clock import Clock
 from paper.collecting.faulty_server import FaultyServer
+from paper.collecting.killing import EGRET, RAVEN, collection
 
-TAXA = [Taxon("Ardea alba", "Great Egret", "4956"), Taxon("Corvus corax", "Common Raven", "8029")]
 
-
-def collect(server, out, per_species=4, taxa=TAXA, **settings):
-    clock = Clock()
-    client = Client("ada@example.org", timeout=1.0, clock=clock, sleep=clock.sleep)
-    api = server.addresses["inaturalist"]
-    return collect_photos(taxa, out, client, per_species, api=api, progress=False, **settings)
+def collect(server, out, per_species=4, taxa=(EGRET, RAVEN), **settings):
+    return collect_photos(collection(out, server, taxa, per_species=per_species, **settings))
 
 
 def photos(server):
@@ -71,7 +64,7 @@ def test_a_file_without_its_note_is_not_fetched_again(server, tmp_path):
 
 def test_many_observations_are_drawn_from_random_places(tmp_path, fetched):
     with FaultyServer(observations=1500) as server:
-        collect(server, tmp_path, per_species=150, taxa=TAXA[:1])
+        collect(server, tmp_path, per_species=150, taxa=[EGRET])
         assert len(server.asked) == 1 + 2 and all("id_above" in page for page in server.asked[1:]), (
             "not all are asked for"
         )
@@ -82,7 +75,7 @@ def test_many_observations_are_drawn_from_random_places(tmp_path, fetched):
 
 def test_some_observations_are_read_page_by_page(tmp_path, fetched):
     with FaultyServer(observations=700) as server:
-        collect(server, tmp_path, per_species=300, taxa=TAXA[:1])
+        collect(server, tmp_path, per_species=300, taxa=[EGRET])
         assert len(server.asked) == 3 and all("id_below" in page for page in server.asked[1:])
     assert len({one.key for one in fetched}) == 300
 
@@ -126,8 +119,8 @@ def test_nothing_is_noted_while_nothing_comes(server, tmp_path):
     server.observations["4956"] = server.observations["4956"][:1]
     server.fail("/photos/", "403")
     with pytest.raises(Unavailable, match=r"HTTP 403; nothing could be had, not 4956/\d+"):
-        collect(server, tmp_path, taxa=TAXA[:1])
-    assert collect(server, tmp_path, taxa=TAXA[:1]).counts == {"kept": 1}
+        collect(server, tmp_path, taxa=[EGRET])
+    assert collect(server, tmp_path, taxa=[EGRET]).counts == {"kept": 1}
 
 
 def test_answers_that_no_api_gives(server, tmp_path):
@@ -135,7 +128,7 @@ def test_answers_that_no_api_gives(server, tmp_path):
         {"id": "../../../escaped", "license_code": "cc0", "url": f"{server.base}/photos/1/square.jpg"},
         {"id": 5, "license_code": "cc0", "url": "file:///etc/square.jpg"},
     ]
-    log = collect(server, tmp_path / "inner", per_species=50, taxa=TAXA[:1])
+    log = collect(server, tmp_path / "inner", per_species=50, taxa=[EGRET])
     assert not list(tmp_path.rglob("escaped*")) and log.get("4956/5")["outcome"] == "not an address of the web"
     del server.observations["8029"][3]["photos"]
     server.observations["8029"][4]["photos"] = None
@@ -148,15 +141,13 @@ def test_flagged_photos_are_left_out(server, tmp_path):
     for one in server.observations["4956"]:
         one["photos"][0]["flags"] = [{"flag": "copyright infringement"}]
     firsts = {one["photos"][0]["id"] for one in server.observations["4956"]}
-    assert not firsts & {int(record["key"].split("/")[1]) for record in collect(server, tmp_path, taxa=TAXA[:1])}
+    assert not firsts & {int(record["key"].split("/")[1]) for record in collect(server, tmp_path, taxa=[EGRET])}
 
 
 def test_bad_settings(server, tmp_path):
     with pytest.raises(ValueError, match="size 'tiny' is not known"):
-        collect(server, tmp_path, size="tiny")
-    with pytest.raises(ValueError, match="Ardea alba: its number at iNaturalist is not known"):
-        collect(server, tmp_path, taxa=[Taxon("Ardea alba")])
-    with pytest.raises(ValueError, match="per_species: expected 1 photo or more; got 0"):
+        collect(server, tmp_path, photo_size="tiny")
+    with pytest.raises(ValueError, match="per_species: expected 1 or more; got 0"):
         collect(server, tmp_path, per_species=0)
     collect(server, tmp_path)
     with pytest.raises(ValueError, match="seed was 0, is 1"):

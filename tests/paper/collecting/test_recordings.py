@@ -1,19 +1,13 @@
 import pytest
 
-from confu_paper.collecting.client import Client
-from confu_paper.collecting.taxa import Taxon
+from confu_paper.collecting.collection import Taxon
 from confu_paper.collecting.xeno_canto import KEY_VARIABLE, collect_recordings, licence_name
-from paper.collecting.clock import Clock
 from paper.collecting.faulty_server import KEY, sound
+from paper.collecting.killing import EGRET, RAVEN, collection
 
-TAXA = [Taxon("Ardea alba", "Great Egret", "4956"), Taxon("Corvus corax", "Common Raven", "8029")]
 
-
-def collect(server, out, taxa=TAXA, key=KEY, **settings):
-    clock = Clock()
-    client = Client("ada@example.org", timeout=1.0, clock=clock, sleep=clock.sleep)
-    api = server.addresses["xeno_canto"]
-    return collect_recordings(taxa, out, client, key, api=api, progress=False, **settings)
+def collect(server, out, taxa=(EGRET, RAVEN), per_species=1000, **settings):
+    return collect_recordings(collection(out, server, taxa, per_species=per_species, **settings))
 
 
 def test_recordings_are_kept_with_recordist_licence_and_tags(server, tmp_path):
@@ -30,24 +24,24 @@ def test_recordings_are_kept_with_recordist_licence_and_tags(server, tmp_path):
 
 
 def test_as_many_recordings_as_give_the_clips(server, tmp_path):
-    log = collect(server, tmp_path, clips_per_species=3)
+    log = collect(server, tmp_path, per_species=3)
     assert log.counts == {"kept": 4}, "12 s give two clips"
     asked = len(server.asked)
-    assert collect(server, tmp_path, clips_per_species=4).counts == {"kept": 4} and len(server.asked) == asked
-    assert collect(server, tmp_path, clips_per_species=5).counts == {"kept": 6} and len(server.asked) == asked + 2
+    assert collect(server, tmp_path, per_species=4).counts == {"kept": 4} and len(server.asked) == asked
+    assert collect(server, tmp_path, per_species=5).counts == {"kept": 6} and len(server.asked) == asked + 2
 
 
 def test_withheld_and_long_recordings_are_skipped(server, tmp_path):
     withheld, long, other, good = server.recordings["ardea alba"]
     withheld["file"], long["length"], other["lic"] = "", "1:00:01", "all rights reserved"
-    log = collect(server, tmp_path, TAXA[:1])
+    log = collect(server, tmp_path, [EGRET])
     assert [record["recording"] for record in log] == [f"XC{good['id']}"]
 
 
 def test_other_names_and_further_pages(server, tmp_path):
     server.recordings["ardea alba"] = server._recordings("Ardea alba", 600)
     taxon = Taxon("Casmerodius albus", None, "4956", ("Ardea alba", "Ardea modesta"))
-    log = collect(server, tmp_path, [taxon], clips_per_species=20)
+    log = collect(server, tmp_path, [taxon], per_species=20)
     listed = [path for path in server.asked if "/api/3" in path]
     assert len(listed) == 3 and "page=2" in listed[1] and "modesta" in listed[2] and log.counts == {"kept": 10}
 

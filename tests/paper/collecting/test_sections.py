@@ -1,19 +1,14 @@
 import pytest
 
-from confu_paper.collecting.body import Unavailable
-from confu_paper.collecting.client import Client
-from confu_paper.collecting.taxa import Taxon
+from confu_paper.collecting.client import Unavailable
+from confu_paper.collecting.collection import Taxon
 from confu_paper.collecting.wikipedia import collect_sections, sections_of
-from paper.collecting.clock import Clock
 from paper.collecting.faulty_server import article
-
-EGRET = Taxon("Ardea alba", "Great Egret", "4956")
+from paper.collecting.killing import EGRET, collection
 
 
 def collect(server, out, *taxa):
-    clock = Clock()
-    client = Client("ada@example.org", timeout=10.0, clock=clock, sleep=clock.sleep)
-    return collect_sections(taxa or (EGRET,), out, client, server.addresses["wikipedia"], progress=False)
+    return collect_sections(collection(out, server, taxa or (EGRET,)))
 
 
 def test_sections_are_kept_with_revision_and_licence(server, tmp_path):

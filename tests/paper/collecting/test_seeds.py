@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from confu_paper.collecting.models import SeededDraw
-from confu_paper.collecting.seeds import generator_of, seed_of
+from confu_paper.collecting.step_log import generator_of, seed_of
 
 
 def test_seed_of_is_the_same_in_every_process():

@@ -1,6 +1,4 @@
-import json
 import os
-import threading
 
 import pytest
 
@@ -94,14 +92,3 @@ def test_a_full_disk_leaves_whole_lines(tmp_path, monkeypatch):
     assert log.file.read_bytes() == before
     log.add("b", {})
     assert [record["key"] for record in StepLog(log.file, {})] == ["a", "b"]
-
-
-def test_threads_may_share_it(tmp_path):
-    log = StepLog(tmp_path / "x.jsonl", {})
-    threads = [threading.Thread(target=lambda t=t: [log.add(f"{t}-{i}", {}) for i in range(10)]) for t in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    lines = log.file.read_text().splitlines()
-    assert len(lines) == 41 and all(json.loads(line) for line in lines)

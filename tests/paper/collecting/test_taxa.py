@@ -1,8 +1,8 @@
 import pytest
 
-from confu_paper.collecting.body import Unavailable
-from confu_paper.collecting.client import Client
-from confu_paper.collecting.taxa import Taxon, read_taxa, resolve_taxa, resolved_taxa
+from confu_paper.collecting.client import Client, Unavailable
+from confu_paper.collecting.collection import Taxon, read_taxa, resolve_taxa
+from paper.collecting.killing import collection
 
 RELEASED = (
     "label,species_code,inat_taxon_id,inat2021_label,nabirds_labels,common_name,scientific_name,family,order,"
@@ -57,35 +57,34 @@ def test_no_file_and_no_text(tmp_path):
         read_taxa(tmp_path / "latin.txt")
 
 
-def test_species_are_looked_up_once(server, client, tmp_path):
+def test_species_are_looked_up_once(server, tmp_path):
     names = ("Ardea alba", "Sialia sialis", "Casmerodius albus", "Raphus cucullatus")
-    taxa = [*map(Taxon, names), Taxon("Corvus corax", "Raven", "8029")]
+    job = collection(tmp_path, server, [*map(Taxon, names), Taxon("Corvus corax", "Raven", "8029")])
     server.fail("/v1/taxa", "500", "no json")
-    log = resolve_taxa(taxa, tmp_path, client, server.addresses["inaturalist"], progress=False)
+    log = resolve_taxa(job)
     assert log.counts == {"kept": 3, "the same species as Ardea alba": 1, "unknown to iNaturalist": 1}
     assert log.get("Casmerodius albus")["accepted_name"] == "Ardea alba"
     asked = len(server.asked)
     assert asked == 4 + 2, "one a name without a number, and the two that failed"
-    resolve_taxa(taxa, tmp_path, client, server.addresses["inaturalist"], progress=False)
+    resolve_taxa(job)
     assert len(server.asked) == asked
-    assert resolved_taxa(taxa, tmp_path) == [
+    assert list(job.taxa.values()) == [
         Taxon("Ardea alba", "Great Egret", "4956"),
         Taxon("Sialia sialis", "Eastern Bluebird", "12942"),
         Taxon("Corvus corax", "Raven", "8029"),
     ]
 
 
-def test_a_source_that_is_down_leaves_what_was_done(server, client, tmp_path):
+def test_a_source_that_is_down_leaves_what_was_done(server, tmp_path):
     server.fail("q=Sialia", *["503"] * 6)
-    taxa = [Taxon("Ardea alba"), Taxon("Sialia sialis")]
+    job = collection(tmp_path, server, [Taxon("Ardea alba"), Taxon("Sialia sialis")])
     with pytest.raises(Unavailable, match=r"taxa\?q=Sialia\+sialis.*6 tries failed.*run the same again later"):
-        resolve_taxa(taxa, tmp_path, client, server.addresses["inaturalist"], progress=False)
-    log = resolve_taxa(taxa, tmp_path, client, server.addresses["inaturalist"], progress=False)
-    assert log.counts == {"kept": 2} and len(server.asked) == 1 + 6 + 1
+        resolve_taxa(job)
+    assert resolve_taxa(job).counts == {"kept": 2} and len(server.asked) == 1 + 6 + 1
 
 
 @pytest.mark.parametrize("answer", [{"result": []}, [], {"results": [{"name": "Ardea alba"}]}, {"results": 7}])
-def test_an_answer_of_another_shape_is_named(client, tmp_path, monkeypatch, answer):
+def test_an_answer_of_another_shape_is_named(tmp_path, monkeypatch, answer):
     monkeypatch.setattr(Client, "json", lambda *arguments, **settings: answer)
     with pytest.raises(ValueError, match=r"taxa, Ardea alba: the answer is not what the API's documentation promises"):
-        resolve_taxa([Taxon("Ardea alba")], tmp_path, client, progress=False)
+        resolve_taxa(collection(tmp_path, taxa=[Taxon("Ardea alba")]))
