@@ -24,6 +24,7 @@ TREES = {
     "who == 'O''Neil'": Condition("who", "==", "O'Neil"),
     'who = " lead"': Condition("who", "==", " lead"),
     "who == x in y": Condition("who", "==", "x in y"),
+    "who == 'null'": Condition("who", "==", "null"),
     "who == 'salt and pepper'": Condition("who", "==", "salt and pepper"),
     "year of rec != 3": Condition("year of rec", "!=", "3"),
     "within <> sand": Condition("within", "!=", "sand"),
@@ -53,6 +54,7 @@ def test_a_filter_is_parsed_and_printed_again(text):
         "year": 1, "": 1, ">= 3": 1, "year >=": 8, "year >> 3": 7, "year > 3 and": 13, "year > 3 and size": 14,
         "(year > 3": 10, "year > 3) x": 0, "who == 'a": 8, "who == 'a' b": 12, "who in (a, b": 13, "who in a,": 10,
         "who in ()": 9, "who is 3": 1, "year > 3 or or": 13, "(" * 60 + "a == 1": 51,
+        "who == null": 8, "who in (a, NULL)": 12,
     }.items(),
 )  # fmt: skip
 def test_an_error_points_at_the_place(text, place):

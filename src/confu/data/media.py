@@ -137,8 +137,8 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_\-]+={0,2}")
 def suffix_of(name: str) -> str:
     """The suffix of a file's name in lower case, `""` if it has none or if the name is more like a sentence.
 
-    >>> suffix_of("photos/Cat.PNG"), suffix_of("https://a.org/cat.png?w=200"), suffix_of("A cat. It sleeps.")
-    ('.png', '.png', '')
+    >>> [suffix_of(name) for name in ("photos/Cat.PNG", "https://a.org/cat.png?w=200", "A cat. It sleeps.", "1.50")]
+    ['.png', '.png', '', '']
     """
     if "://" in name:
         name = name.partition("::")[0]  # of a file in an archive
@@ -148,7 +148,7 @@ def suffix_of(name: str) -> str:
         except ValueError:  # brackets where a host should be
             return ""
     suffix = PurePosixPath(name).suffix.lower()
-    return suffix if suffix[1:].isalnum() and "\n" not in name else ""
+    return suffix if suffix[1:].isalnum() and not suffix[1:].isdecimal() and "\n" not in name else ""
 
 
 def format_of_name(name: str) -> Format | None:

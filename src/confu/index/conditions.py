@@ -198,6 +198,10 @@ class _Parser:
         value = self.text[self.place : end].strip()
         if not value or value[0] in "=<>":
             raise self._error("expected a value; an empty text, or one that begins like this, is put in quotes")
+        if value.lower() == "null":
+            raise self._error(
+                'nothing is equal to null: write "is null" or "is not null"; a text "null" is put in quotes'
+            )
         self.place = end
         return value
 
@@ -350,6 +354,6 @@ def _value(condition: Condition, value: Any, kind: pa.DataType) -> Any:
 def _quoted(value: Any) -> str:
     text = str(value)
     plain = text == text.strip() and text and not set(text) & set(_QUOTES + ",()<>=!")
-    if plain and not re.search(r"(^|\s)(and|or|not|in|is|contains)(\s|$)", text, re.I):
+    if plain and not re.search(r"(^|\s)(and|or|not|in|is|contains|null)(\s|$)", text, re.I):
         return text
     return '"' + text.replace('"', '""') + '"'

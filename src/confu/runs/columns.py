@@ -176,7 +176,7 @@ def modality_name(column: str, taken: Sequence[str]) -> str:
     >>> modality_name("cam.left", []), modality_name("type", []), modality_name("a+b", ["a_b"])
     ('cam_left', 'type_input', 'a_b_2')
     """
-    name = "".join("_" if mark in "+~." else mark for mark in column).strip() or "column"
+    name = "".join("_" if mark in "+~." else mark for mark in " ".join(column.split())) or "column"
     if is_taken(name):
         name = f"{name}_input"
     number, free = 2, name

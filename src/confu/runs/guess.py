@@ -20,6 +20,7 @@ from confu.data.manifest import (
     why_no_modality,
 )
 from confu.data.manifest.cells import joined_name
+from confu.data.media import FILE_KINDS, kind_of_name
 from confu.runs.columns import constant_features, modality_name, readable_sources, some_numbers, spread
 
 _REPEATED = 0.5  # with fewer distinct texts than this share of the rows, texts are captions that repeat
@@ -98,7 +99,13 @@ def table_notes(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str
         f"{count:,} cells of {column!r} say {text!r}, and are missing."
         for (column, text), count in table.emptied.items()
     ]
-    return [*emptied, *_label_notes(table), *_repeated_texts(table, guesses), *_constant_notes(table, guesses)]
+    notes = [*emptied, *_label_notes(table), *_repeated_texts(table, guesses), *_constant_notes(table, guesses)]
+    if files := [name for name in table.table.column_names if kind_of_name(name) in FILE_KINDS]:
+        notes.append(
+            f"The column {files[0]!r} is named as a file is: is the first line of the table a row, and no header? "
+            "Write one above it, with a name for each column."
+        )
+    return notes
 
 
 def _label_notes(table: Manifest) -> list[str]:

@@ -100,3 +100,14 @@ def test_double_colons_are_a_name_on_this_machine(tmp_path):
     assert manifest.sources("photo", "image") == [str(folder / "1::2.png")]
     with pytest.raises(ValueError, match="a file system of its own"):
         FileResolver("memory://data")("a::/etc/hostname")
+
+
+def test_separators_of_windows_are_those_of_this_system(tmp_path):
+    resolve = FileResolver(str(tmp_path))
+    assert resolve(r"photos\a.png") == str(tmp_path / "photos" / "a.png")
+    assert FileResolver("memory://data")(r"photos\a.png") == "memory://data/photos/a.png"
+    (tmp_path / r"odd\name.png").touch()
+    assert resolve(r"odd\name.png") == str(tmp_path / r"odd\name.png")
+    for path, why in ((r"..\a.png", "goes above it"), (r"C:\data\a.png", "a path of Windows, with a drive")):
+        with pytest.raises(ValueError, match=why):
+            resolve(path)

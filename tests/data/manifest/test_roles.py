@@ -120,3 +120,19 @@ def test_rows_keep_their_number_beside_a_column_named_id():
     clips = manifest(TableOptions({"id": None}), id=["x", "y", "z"], n=[1, 2, 3]).take([2, 0])
     assert clips.ids == ["2", "0"]
     assert clips.table["id"].to_pylist() == ["z", "x"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        ([f"{i} kg" for i in range(20)], "numbers with 'kg', such as '0 kg': write them without it"),
+        ([f"${i}.50" for i in range(20)], "numbers with '$'"),
+        ([f"{i}%" for i in range(20)], "numbers with '%'"),
+        (["-" if i % 3 == 0 else f"{i}.5" for i in range(20)], "numbers, but for '-': if these are missing values"),
+        ([f"{i} {['cats', 'dogs', 'cows', 'hens'][i % 4]}" for i in range(20)], None),
+        ([f"{i % 28 + 1:02d}.03.2024" for i in range(40)], "its cells are codes, such as '01.03.2024'"),
+    ],
+)
+def test_numbers_that_are_written_as_texts_are_named(cells, why):
+    found = why_no_modality(manifest(x=cells), "x")
+    assert (why or "") in (found or "") and (found is None) == (why is None), found

@@ -1,8 +1,11 @@
+import decimal
+import gzip
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -57,8 +60,10 @@ def test_csv_with_a_mark_at_its_start_is_read(tmp_path):
     [
         ("a,b\n1,2\n1,2,3\n", "not readable as CSV.*#3: Expected 2 columns, got 3"),
         ("a,a\n1,2\n", "two columns are named 'a'"),
-        (",a\n0,x\n", "column 0 has no name.*index=False"),
+        (",a\n5,x\n", "column 0 has no name in the header; name every column"),
         ("a, \n0,x\n", "column 1 has no name"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "it holds zero bytes, so that it is UTF-16 without its mark"),
+        (b"PAR1\0\0\xd0\n1", "it holds zero bytes"),
         (b"a,b\nx,1\ncaf\xe9,2\n", "line 3 has the byte 0xe9, 'é' in Western Windows; save the table as UTF-8"),
         ("", "not readable as CSV"),
         ("a\n", "holds no rows"),
@@ -233,4 +238,78 @@ def test_texts_for_missing_cells_are_missing_where_asked(tmp_path):
 
 
 def test_the_missing_texts_are_those_of_arrow_and_two_of_pandas():
-    assert {"", *PANDAS_MISSING} == {*csv.ConvertOptions().null_values, "<NA>", "None"}
+    more = {"<NA>", "None", "NaT", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!"}  # errors of spreadsheets
+    assert {"", *PANDAS_MISSING} == {*csv.ConvertOptions().null_values, *more}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nid;say;n\na;x, y;1,5\n",
+        "\ufeffsep=|\r\nid|say|n\r\na|x, y|1.5\r\n",
+        "id|say|n\na|x, y|1.5\n",
+        'id,say,n,\na,"x, y",1.5,\n',
+        ',id,say,n\n0,a,"x, y",1.5\n',
+        'id,say,n\ra,"x, y",1.5\r',
+        '\n\nid,say,n\n\na,"x, y",1.5\n\n',
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".tab"])
+def test_tables_of_spreadsheets_and_pandas_are_read(tmp_path, text, suffix):
+    clips = read_manifest(write(tmp_path / f"clips{suffix}", text.encode()))
+    assert clips.table.to_pylist() == [{"id": "a", "say": "x, y", "n": 1.5}]
+
+
+def test_compressed_tables_and_lists_of_objects_are_read(tmp_path):
+    rows = [{"id": "a", "say": "x"}, {"id": "b", "say": None}]
+    lines = "\n".join(map(json.dumps, rows))
+    files = {"a.json": json.dumps(rows), "b.json": lines, "c.jsonl": lines, "d.csv": "id,say\na,x\nb,\n"}
+    for name, text in files.items():
+        write(tmp_path / name, text)
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+        for path in (tmp_path / name, tmp_path / f"{name}.gz"):
+            assert read_manifest(path).sources("say", "text") == ["x", None]
+    feather.write_feather(pa.table({"say": ["x"]}), tmp_path / "e.feather")
+    assert read_manifest(tmp_path / "e.feather").sources("say", "text") == ["x"]
+    with pytest.raises(
+        ValueError, match=r"f.json: expected a list of objects, \[\{\.\.\.\}, \.\.\.\], or one object a line"
+    ):
+        read_manifest(write(tmp_path / "f.json", '{"say": ["x"]}'))
+    with pytest.raises(ValueError, match=r"g.csv.gz: "):
+        read_manifest(write(tmp_path / "g.csv.gz", gzip.compress(b"a,b\n1,2\n")[:-9]))
+    with pytest.raises(ValueError, match=r"h.xlsx: expected a manifest, .*got '.xlsx'. Convert it, e.g. by pandas"):
+        read_manifest(write(tmp_path / "h.xlsx", b"PK\x03\x04"))
+
+
+def test_cells_of_spaces_are_missing_and_paths_are_trimmed(tmp_path):
+    write(tmp_path / "clips.csv", "photo,say\n a.png ,x\n , \nb.png\t, NA \n")
+    clips = read_manifest(tmp_path / "clips.csv", options=TableOptions(missing=PANDAS_MISSING))
+    assert clips.sources("photo", "image") == [str(tmp_path / "a.png"), None, str(tmp_path / "b.png")]
+    assert clips.sources("say", "text") == ["x", None, None]
+    assert clips.emptied == {("photo", " "): 1, ("say", " "): 1, ("say", " NA "): 1}
+
+
+def test_decimals_without_a_fraction_keep_their_digits(tmp_path):
+    long = [decimal.Decimal(12345678901234567000 + i) for i in range(2)]
+    table = {
+        "id": pa.array(long, pa.decimal128(20, 0)),
+        "label": pa.array(map(decimal.Decimal, range(2)), pa.decimal128(38, 0)),
+        "n": pa.array([decimal.Decimal("0.125"), None], pa.decimal256(40, 4)),
+    }
+    clips = read_parquet(tmp_path, table)
+    assert (clips.ids, clips.labels) == (list(map(str, long)), ["0", "1"])
+    assert clips.sources("n", "number") == [0.125, None]
+
+
+@pytest.mark.parametrize("kind", [pa.list_view(pa.float64()), pa.large_list_view(pa.float64())])
+def test_views_of_lists_are_lists(tmp_path, kind):
+    table = pa.table({"v": pa.array([[1.0, 2.0], None, [3.0]], kind)})
+    with pa.ipc.new_file(tmp_path / "clips.arrow", table.schema) as file:
+        file.write_table(table)
+    first, second, third = read_manifest(tmp_path / "clips.arrow").sources("v", "vector")
+    assert (first.tolist(), second, third.tolist()) == ([1.0, 2.0], None, [3.0])
+
+
+def test_stored_files_may_hold_more_than_bytes_and_path(tmp_path):
+    rows = [{"path": "a.png", "bytes": None, "width": 3}, {"path": None, "bytes": b"x", "width": 4}]
+    assert read_parquet(tmp_path, {"photo": rows}).sources("photo", "image") == [str(tmp_path / "a.png"), b"x"]

@@ -2,9 +2,12 @@
 
 import os
 import posixpath
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def full_address(address: str | Path) -> str:
@@ -92,6 +95,8 @@ class FileResolver:
         """
         if "\0" in path:
             raise ValueError("no path: it holds a zero byte")
+        if os.sep == "/" and "\\" in path and "://" not in path:
+            path = self._from_windows(path)
         if "://" in path or ("::" in path and self._real_base is None):  # fsspec would open what follows ::
             return self._outside(path, "it names a file system of its own")
         if self._real_base is not None and path.startswith("~/"):
@@ -108,6 +113,13 @@ class FileResolver:
         if self._real_base is not None and not self.allow_outside and not self._holds(address):
             return self._outside(address, f"it is a link to {self._real(address)}")
         return address
+
+    def _from_windows(self, path: str) -> str:
+        """A path with the separators of this system, unless a file has such a name."""
+        if _DRIVE.match(path):
+            raise ValueError("a path of Windows, with a drive; write paths relative to the manifest's folder")
+        is_name = self._real_base is not None and os.path.lexists(os.path.join(self.base, path))  # noqa: PTH118
+        return path if is_name else path.replace("\\", "/")
 
     def _holds(self, path: str) -> bool:
         """Whether an absolute path of this machine lies in the folder, links followed."""

@@ -35,7 +35,7 @@ def joined_name(columns: Sequence[str]) -> str:
 
 def is_stored_file(kind: pa.DataType) -> bool:
     """Whether cells are files as Hugging Face data sets write them: a struct of `bytes` and `path`, either empty."""
-    return pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
+    return pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -112,7 +112,7 @@ def source_of(cell: Any, kind: str, resolve: Callable[[str], str]) -> Source | N
         raise ValueError("expected a record of several columns; name them in the run file as columns: [...]")
     if isinstance(cell, str):
         content = inline_content(cell)
-        return resolve(cell) if content is None else content
+        return resolve(cell.strip()) if content is None else content
     if kind == "sequence" and isinstance(cell, np.ndarray) and cell.ndim == 1:
         return cell[:, None]
     return cell

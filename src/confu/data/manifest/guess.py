@@ -90,7 +90,7 @@ def guess_column(manifest: Manifest, name: str) -> ColumnGuess | str:
     resolve = FileResolver(manifest.base, manifest.allow_outside)
     kind = column.type
     if is_text(kind):
-        guess = _of_strings(peeked, resolve)
+        guess = _of_strings([cell.strip() for cell in peeked], resolve)
     elif pa.types.is_large_binary(kind) or pa.types.is_binary(kind) or is_stored_file(kind):
         guess = _of_files(peeked, resolve)
     elif is_list(kind) and (is_text(kind.value_type) or is_stored_file(kind.value_type)):

@@ -19,8 +19,10 @@ ROLES = ("id", "label", "split", "group")
 """What a column can be that is no modality; unless `TableOptions.roles` says otherwise, the columns of these names."""
 
 _MISSING = "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null"
-PANDAS_MISSING = tuple(_MISSING.split("|"))
-"""The texts that pandas and spreadsheets write for a missing cell: those that `pandas.read_csv` reads as missing."""
+_ERRORS = "NaT|#REF!|#VALUE!|#DIV/0!|#NAME?|#NUM!|#NULL!"
+PANDAS_MISSING = (*_MISSING.split("|"), *_ERRORS.split("|"))
+"""The texts that pandas and spreadsheets write for a missing cell: those that `pandas.read_csv` reads as missing, what
+it writes for a missing date, and the errors of spreadsheets."""
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_NAMES = {**dict.fromkeys(("valid", "val", "dev"), "validation"), "training": "train", "testing": "test"}

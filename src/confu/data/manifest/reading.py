@@ -5,6 +5,7 @@ import os
 import posixpath
 import re
 import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from confu.data.manifest.manifest import AS_NAMED, SPLITS, Manifest, TableOption
 from confu.data.manifest.tabular import (
     read_arrow,
     read_csv,
+    read_json,
     read_json_lines,
     read_parquet,
     table_of,
@@ -31,8 +33,8 @@ _NUMBERED = re.compile(r"[-_.]?\d+(?:[-_]of[-_]\d+)?")
 def read_manifest(address: str | Path, allow_outside: bool = False, options: TableOptions = AS_NAMED) -> Manifest:
     """Read a table of samples: one row a sample, one column a modality.
 
-    - `.parquet`, `.arrow`, `.jsonl`, `.csv`, `.tsv`: paths in it are relative to its folder. An empty cell is a missing
-      modality.
+    - `.parquet`, `.arrow`, `.feather`, `.jsonl`, `.json`, `.csv`, `.tsv`, also compressed, `.csv.gz`: paths in it are
+      relative to its folder. An empty cell is a missing modality.
     - a folder that holds one such file: that file; or several that are numbered, or named by their split
       (`train-00000-of-00002.parquet`): all of them, as one table.
     - a pattern, `shards/*.parquet`: the files that it fits, as one table.
@@ -57,7 +59,8 @@ def read_manifest(address: str | Path, allow_outside: bool = False, options: Tab
     try:
         if files.isdir(path):
             names = sorted(Path(entry).name for entry in files.ls(path, detail=False))
-            tables = [name for name in names if suffix_of(name) in _READERS and not name.startswith(".")]
+            # `.json` files beside other things mostly describe them.
+            tables = [name for name in names if _form_of(name) in {*_READERS} - {".json"} and not name.startswith(".")]
             if shards := _saved_shards(address, names) or _numbered_shards(address, tables):
                 base, table = address, _read_shards(address, shards, options)
             elif len(tables) > 1:
@@ -86,9 +89,9 @@ def read_manifest(address: str | Path, allow_outside: bool = False, options: Tab
     emptied: dict[tuple[str, str], int] = {}
     for position, (name, kind) in enumerate(zip(table.column_names, table.schema.types)):
         if options.missing and pa.types.is_large_string(kind) and name != options.column_of("id"):
-            without, counts = without_texts(table[name], options.missing)
+            without, counts = without_texts(table[name], ("", *options.missing))
             table = table.set_column(position, name, without)
-            emptied |= {(name, text): count for text, count in counts.items()}
+            emptied |= {(name, text): count for text, count in counts.items() if text}
     manifest = Manifest(address, base, table, allow_outside, options, emptied)
     if not manifest.columns:
         raise ValueError(
@@ -98,15 +101,25 @@ def read_manifest(address: str | Path, allow_outside: bool = False, options: Tab
 
 
 def _read_table(address: str, options: TableOptions) -> pa.Table:
-    suffix = suffix_of(address)
+    suffix = _form_of(address)
     if suffix not in _READERS:
         raise ValueError(
             f"{address}: expected a manifest, {', '.join(_READERS)}, or a folder of class folders; "
-            f"got {suffix_of(address) or 'no suffix'!r}"
+            f"got {suffix_of(address) or 'no suffix'!r}. Convert it, e.g. by pandas: "
+            'pandas.read_excel("clips.xlsx").to_parquet("clips.parquet")'
         )
     files, path = file_system(address)
-    with files.open(path, "rb") as file:
-        return _READERS[suffix](file, address, options)
+    with files.open(path, "rb", compression=_COMPRESSED.get(suffix_of(address))) as file:
+        try:
+            return _READERS[suffix](file, address, options)
+        except (EOFError, zlib.error) as error:
+            raise ValueError(f"{address}: damaged or cut short ({error}); fetch the file again") from error
+
+
+def _form_of(name: str) -> str:
+    """The suffix of a table, without that of its compression."""
+    suffix = suffix_of(name)
+    return suffix_of(name[: -len(suffix)]) if suffix in _COMPRESSED else suffix
 
 
 Shards = Sequence[tuple[str, str | None]]
@@ -115,9 +128,9 @@ Shards = Sequence[tuple[str, str | None]]
 
 def _numbered_shards(address: str, names: Sequence[str]) -> Shards:
     """The tables of a folder, if their names differ by a number or by a split."""
-    stems = [_NUMBERED.sub("", name.rpartition(".")[0]) for name in names]
+    stems = [_NUMBERED.sub("", name.partition(_form_of(name))[0]) for name in names]
     splits = [split_name(stem) for stem in stems]
-    if len(names) < 2 or len(set(map(suffix_of, names))) > 1:
+    if len(names) < 2 or len(set(map(_form_of, names))) > 1:
         return []
     if all(split in SPLITS for split in splits):
         return list(zip(names, splits))
@@ -307,9 +320,13 @@ def _member_cells(suffix: str, content: bytes, what: str) -> dict[str, Any]:
 _READERS = {
     ".parquet": read_parquet,
     ".arrow": read_arrow,
+    ".feather": read_arrow,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
+    ".json": read_json,
     ".csv": read_csv,
     ".tsv": read_csv,
+    ".tab": read_csv,
     ".tar": read_webdataset,
 }
+_COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}

@@ -4,6 +4,7 @@
 # pyarrow.compute makes its functions when it is imported, where pyright cannot see them.
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +33,11 @@ _TEXT_NAMES = (
 _FEW = 20  # so many values, or this share of the rows, are those of a category
 _FEW_SHARE = 0.05
 _MOST = 0.9  # a share of the cells that decides
+_MOST_NUMBERS = 0.5  # a share of the cells
 _PEEKED = 500  # texts that are looked at
 _LARGEST_EXACT = 2**53  # integers above lose digits as floating-point numbers
 _NO_WORDS = re.compile(r"[!-~]*[0-9][!-~]*|[A-Za-z0-9+/]{40,}=*", re.ASCII)
+_NUMBER_WITH_UNIT = re.compile(r"([^\w\s+-]?)\s*[+-]?[0-9][0-9.,]*\s*([^\W\d_]{0,9}|[^\w\s]{0,3}|[^\W\d_]+/[^\W\d_]+)")
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,9 @@ def why_no_modality(manifest: Manifest, column: str) -> str | None:
             f"a category: {values}. It becomes metadata of an index; --label {_quoted(column)} makes it the label, "
             "--columns a modality"
         )
-    return _why_row_number(manifest, column, values) if is_number else _why_codes(manifest, column, values)
+    if is_number:
+        return _why_row_number(manifest, column, values)
+    return _why_numbers(manifest, column) or _why_codes(manifest, column, values)
 
 
 def _why_row_number(manifest: Manifest, column: str, values: _Values) -> str | None:
@@ -144,6 +149,28 @@ def _why_row_number(manifest: Manifest, column: str, values: _Values) -> str | N
         return f"it counts the rows, from {low} to {high}"
     if max(abs(low), abs(high)) > _LARGEST_EXACT:
         return f"its numbers are names, such as {high}: all differ, and they have more digits than can be computed with"
+    return None
+
+
+def _why_numbers(manifest: Manifest, column: str) -> str | None:
+    """Why a column of texts is one of numbers that are not read as such: with a unit, or other texts among them."""
+    if _is_text_name(column):
+        return None
+    texts = [text.strip() for text in _texts(manifest, column, _PEEKED)]
+    matches = [_NUMBER_WITH_UNIT.fullmatch(text) for text in texts]
+    units = Counter(match.groups() for match in matches if match is not None)
+    bare = units.pop(("", ""), 0)
+    if units and (most := units.most_common(1)[0])[1] >= _MOST * len(texts):
+        example = next(text for text, match in zip(texts, matches) if match and match.groups() == most[0])
+        return f"its cells are numbers with {''.join(most[0])!r}, such as {example!r}: write them without it, as 12.5"
+    if _MOST_NUMBERS * len(texts) <= bare < len(texts):
+        others = [text for text, match in zip(texts, matches) if match is None or match.groups() != ("", "")]
+        if len(set(others)) <= _FEW and len(set(others)) * 2 <= max(2, len(others)):
+            some = ", ".join(repr(text[:30]) for text, _ in Counter(others).most_common(3))
+            return (
+                f"its cells are numbers, but for {some}: if these are missing values, name them with --missing "
+                "(data.missing)"
+            )
     return None
 
 

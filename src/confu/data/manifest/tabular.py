@@ -24,6 +24,10 @@ _NO_NUMBER = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
 _CODE = r"^[+-]?0[0-9]|^[0-9]+[eE][0-9]+$"
 _LONG = r"^[+-]?[0-9]{17,}$"
 _DECIMAL_COMMA = r"^[+-]?[0-9]*(,[0-9]+)?$"
+_DELIMITERS = ",;\t|"
+_HEAD = 1000
+_ZERO_BYTES = "it holds zero bytes, so that it is UTF-16 without its mark, or no text at all; save the table as UTF-8"
+_SEPARATOR_LINE = re.compile(rb"sep=(.)\r?\n")
 
 
 def read_parquet(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Table:
@@ -78,11 +82,12 @@ def _class_name(cell: Any, names: Sequence[str]) -> Any:
 
 
 def read_csv(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Table:
-    """Read a CSV file with a header, in UTF-8 or UTF-16 with a byte order mark; `.tsv` is separated by tabs.
+    """Read a CSV file with a header, in UTF-8 or UTF-16 with a byte order mark.
 
-    Cells are separated by commas, or by semicolons or tabs where the header has more of these. A column is of numbers
-    if every filled cell is one and a number keeps its digits, else of text; with semicolons also of numbers such as
-    `1,5`. What has a role stays text.
+    Cells are separated by commas, or by semicolons, tabs or bars where the header has more of these; a line `sep=;`
+    above it, which Excel writes, says it. Columns without a name are left out if they are empty, or if the first one
+    counts the rows, as the index of pandas does. A column is of numbers if every filled cell is one and a number keeps
+    its digits, else of text; with semicolons also of numbers such as `1,5`. What has a role stays text.
 
     Raises:
         ValueError: no header, a column without a name, a row with too many or too few cells, or no UTF-8.
@@ -94,8 +99,11 @@ def read_csv(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Ta
     try:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             content = content.decode("utf-16").encode()
-        lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
-        delimiter = "\t" if address.lower().endswith(".tsv") else _delimiter(lines.readline())
+        content = content.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+        separator = _SEPARATOR_LINE.match(content)
+        content = content[separator.end() :] if separator else content
+        lines = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
+        delimiter = separator[1].decode() if separator else _delimiter(lines.readline())
         lines.seek(0)
         names = next(csv_reader.reader(lines, delimiter=delimiter), [])
         table = csv.read_csv(
@@ -106,11 +114,13 @@ def read_csv(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Ta
         )
     except (pa.ArrowException, UnicodeDecodeError, csv_reader.Error) as error:
         raise ValueError(f"{address}: not readable as CSV in UTF-8 ({_encoding_error(content) or error})") from error
-    if unnamed := [position for position, name in enumerate(names) if not name.strip()]:
-        raise ValueError(
-            f"{address}: column {unnamed[0]} has no name in the header (pandas writes its "
-            "index so: write with index=False); name every column"
-        )
+    if "\0" in "".join(names):
+        raise ValueError(f"{address}: {_ZERO_BYTES}")
+    for position in reversed([position for position, name in enumerate(names) if not name.strip()]):
+        filled = table[position].filter(pc.not_equal(pc.utf8_trim_whitespace(table[position]), ""))
+        if len(filled) and (position > 0 or filled.to_pylist() != [str(row) for row in range(len(table))]):
+            raise ValueError(f"{address}: column {position} has no name in the header; name every column")
+        table = table.remove_column(position)
     table = _plain_table(table, address)
     for position, name in enumerate(table.column_names):
         if name not in options.role_columns:
@@ -120,17 +130,19 @@ def read_csv(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Ta
 
 
 def _delimiter(header: str) -> str:
-    """What stands most often between the names of a header: a comma, a semicolon or a tab.
+    """What stands most often between the names of a header: a comma, a semicolon, a tab or a bar.
 
     >>> _delimiter('id;"a, b, c";text'), _delimiter("text")
     (';', ',')
     """
     outside = re.sub(r'"[^"]*"', "", header)
-    return max(",;\t", key=outside.count)
+    return max(_DELIMITERS, key=outside.count)
 
 
 def _encoding_error(content: bytes) -> str:
     """Where a file is no UTF-8, and what to do; "" if it is."""
+    if b"\0" in content[:_HEAD]:
+        return _ZERO_BYTES
     try:
         content.decode()
     except UnicodeDecodeError as error:
@@ -161,6 +173,22 @@ def read_json_lines(file: Any, address: str, options: TableOptions = AS_NAMED) -
         if not isinstance(row, dict):
             raise ValueError(f"{address}: line {number}: expected a JSON object such as {{...}}; got {str(row)[:40]}")
         rows.append(row)
+    return table_of(rows, address, options)
+
+
+def read_json(file: Any, address: str, options: TableOptions = AS_NAMED) -> pa.Table:
+    """Read a JSON file of a list of objects, one a row; or of lines, as `read_json_lines`.
+
+    Raises:
+        ValueError: neither; a column that holds differing types, by row.
+    """
+    content = file.read()
+    try:
+        rows = json.loads(content)
+    except ValueError:
+        return read_json_lines(io.BytesIO(content), address, options)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{address}: expected a list of objects, [{{...}}, ...], or one object a line")
     return table_of(rows, address, options)
 
 
@@ -227,9 +255,9 @@ def _numbers_if_all(column: pa.ChunkedArray, options: TableOptions, decimal_comm
 
 
 def without_texts(column: pa.ChunkedArray, texts: Sequence[str]) -> tuple[pa.ChunkedArray, dict[str, int]]:
-    """A column of texts, null where it holds one of these, and how often each stood there."""
+    """A column of texts, null where it holds one of these, spaces around it or not, and how often each stood there."""
     kind = column.type
-    mask = pc.is_in(column, pa.array(texts, kind))
+    mask = pc.is_in(pc.utf8_trim_whitespace(column), pa.array(texts, kind))
     counts = {row["values"]: row["counts"] for row in pc.value_counts(column.filter(mask)).to_pylist()}
     return pc.if_else(mask, pa.scalar(None, kind), column), counts
 
@@ -257,11 +285,16 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     kind = _plain_type(column.type)
-    return column if kind == column.type else column.cast(kind)
+    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):  # Arrow's cast of these is wrong
+        column = pa.chunked_array([pa.array(chunk.to_pylist(), kind) for chunk in column.chunks], kind)
+    try:
+        return column if kind == column.type else column.cast(kind)
+    except pa.ArrowInvalid:  # a decimal without a fraction whose digits no integer holds: a name
+        return column.cast(pa.large_string())
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """Dictionaries as their values, decimals as floats; 64-bit offsets, as a column of pictures soon holds 2 GiB."""
+    """Dictionaries as their values, decimals as numbers; 64-bit offsets, as a column of pictures soon holds 2 GiB."""
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_string_view(kind):
@@ -269,10 +302,10 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_binary(kind) or pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind):
         return pa.large_binary()
     if pa.types.is_decimal(kind):
-        return pa.float64()
+        return pa.float64() if kind.scale > 0 else pa.int64()
     if pa.types.is_float16(kind):
         return pa.float32()
-    if is_list(kind):
+    if is_list(kind) or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
         return pa.large_list(_plain_type(kind.value_type))
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
