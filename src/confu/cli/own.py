@@ -51,8 +51,12 @@ def init(
         str | None, typer.Option(help="The run folder; runs/ and the manifest's name, beside the run file, by default.")
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option(help="Propose pretrained encoders where there are some, frozen: their features are cached.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Propose pretrained encoders where there are some, frozen: their features are cached. By default "
+            "for texts of many English words, if the sentence encoder is installed."
+        ),
+    ] = None,
     dim: Annotated[int, typer.Option(min=1, help="Size of an embedding.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, the split and the order of the rows.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the run file if it is there.")] = False,

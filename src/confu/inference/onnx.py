@@ -26,6 +26,7 @@ from confu.data.readers import Reader
 from confu.files import write_json, written_whole
 from confu.inference.embedder import Embedder
 from confu.models import MultimodalModel
+from confu.models.multimodal import stacked
 from confu.plan import Subset
 
 FORMAT = 1
@@ -66,6 +67,8 @@ class Tower(nn.Module):
         self.encoders = nn.ModuleDict({name: model.encoders[name] for name in subset})
         self.norms = nn.ModuleDict({name: model.norms[name] for name in subset})
         self.head = model.fusers[str(subset)] if subset.is_fused else model.projections[str(subset)]
+        self.stacking = model.stacking(subset)
+        self.singles = nn.ModuleDict({name: model.projections[name] for name in subset if self.stacking})
         self.subset, self.keys = subset, dict(keys)
 
     def forward(self, *tensors: Tensor) -> Tensor:
@@ -77,7 +80,11 @@ class Tower(nn.Module):
             inputs = {key: next(remaining) for key in keys or ()}
             encoded = self.encoders[name](**inputs) if keys else self.encoders[name](next(remaining))
             features.append(self.norms[name](encoded))
-        return normalize(self.head(features) if self.subset.is_fused else self.head(features[0]), dim=-1)
+        vectors = normalize(self.head(features) if self.subset.is_fused else self.head(features[0]), dim=-1)
+        if not self.stacking:
+            return vectors
+        singles = [normalize(self.singles[name](one), dim=-1) for name, one in zip(self.subset, features)]
+        return stacked(self.stacking, [vectors, *singles])
 
 
 def export_onnx(

@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from confu.checks import check_known
 from confu.nn.fusion import OneSet, SetFusion, build_fusion, set_sums
-from confu.nn.layers import FeatureNorm
+from confu.nn.layers import FeatureNorm, unit
 from confu.plan import Plan, Subset
 from confu.types import SCORES, Batch, Embeddings, Inputs, Mask
 
@@ -27,8 +25,8 @@ class MultimodalModel(nn.Module):
         encoders: by modality name; each a module with an `out_dim`, called with the modality's inputs (a dict of
             inputs as keywords), returning (rows, out_dim).
         dim: size of the common space.
-        fusion: kind of fusion network, `"mlp"`, `"released"` or `"bilinear"`, one for each fused subset, or
-            `"shared"`, one for all of them (see `confu.nn.fusion`).
+        fusion: kind of fusion network, `"mlp"`, `"released"`, `"bilinear"` or `"weighted"`, one for each fused subset,
+            or `"shared"`, one for all of them (see `confu.nn.fusion`).
         fusion_dim: width inside the fusion networks.
         mask_ratio: share of each modality's features dropped before fusion in training (Appendix B.3).
         fusion_depth: hidden layers of the fusion networks; 1 is the paper's two-layer MLP.
@@ -38,6 +36,8 @@ class MultimodalModel(nn.Module):
         fusion_dropout: share of the fusion networks' hidden layers that is dropped in training.
         feature_norm: normalise each encoder's features over the batch before projections and fusion read them. Features
             with one mean for all inputs give every pair nearly the same cosine, and a training starts slowly.
+        stacking: fused subset -> weights of its fused vector and of the vectors of its modalities, whose weighted sum
+            is embedded in evaluation mode in place of the fused vector alone; see `confu.training.stacking`.
         modalities: build the towers of these only, for a model that is used and not trained; None for all of the plan.
 
     Attributes:
@@ -61,6 +61,7 @@ class MultimodalModel(nn.Module):
         modalities: Sequence[str] | None = None,
         fusion_dropout: float = 0.0,
         feature_norm: bool = False,
+        stacking: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         check_known("score", score, SCORES)
@@ -83,6 +84,8 @@ class MultimodalModel(nn.Module):
             self.settings["fusion_dropout"] = fusion_dropout
         if feature_norm:
             self.settings["feature_norm"] = True
+        if stacking:
+            self.settings["stacking"] = {str(plan.subset(subset)): list(one) for subset, one in stacking.items()}
         self.encoders = nn.ModuleDict({name: encoders[name] for name in held})
         self.norms = nn.ModuleDict(
             {name: FeatureNorm(width) if feature_norm else nn.Identity() for name, width in widths.items()}
@@ -98,6 +101,10 @@ class MultimodalModel(nn.Module):
         else:
             networks = {str(s): build_fusion(fusion, [widths[name] for name in s], *sizes) for s in fused}
             self.fusers = nn.ModuleDict(networks)
+
+    def stacking(self, subset: Subset) -> list[float]:
+        """Weights of a fused subset's vector and of those of its modalities; empty if it stands alone."""
+        return self.settings.get("stacking", {}).get(str(subset), [])
 
     def supports(self, subset: Subset | str) -> bool:
         """Whether this model embeds the subset: whether it stands in a term of the plan and its towers are there."""
@@ -139,13 +146,23 @@ class MultimodalModel(nn.Module):
         rows = {name: batch.inputs[name].rows for name in names}
         present = {name: mask for name in names if not bool((mask := batch.inputs[name].present).all())}
         fused = self._fuse([subset for subset in requested if subset.is_fused], features, rows, present)
+        singles: dict[str, Tensor] = {}
+
+        def single(name: str) -> Tensor:
+            if name not in singles:
+                singles[name] = spread(unit(self.projections[name](features[name])), rows[name], present.get(name))
+            return singles[name]
+
         vectors = {}
         for subset in requested:  # in the order of the request
-            if subset.is_fused:
-                vectors[subset] = fused[subset]
+            if not subset.is_fused:
+                vectors[subset] = single(*subset)
+            elif (weights := self.stacking(subset)) and not self.training:
+                vectors[subset] = stacked(weights, [fused[subset], *map(single, subset)])
+                if (complete := Embeddings({}, present).complete(subset)) is not None:
+                    vectors[subset] = vectors[subset] * complete[:, None]
             else:
-                (name,) = subset
-                vectors[subset] = spread(unit(self.projections[name](features[name])), rows[name], present.get(name))
+                vectors[subset] = fused[subset]
         return Embeddings(vectors, present, batch.groups, batch.contents)
 
     def _fuse(
@@ -228,10 +245,9 @@ class SharedFusers(nn.Module):
         return len(self.subsets)
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors divided by their lengths, in float32 or better."""
-    # Lengths are taken in float32 also under bfloat16 autocast: 8 bits of mantissa would leave 0.4 % of error.
-    return F.normalize(vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors, dim=-1)
+def stacked(weights: Sequence[float], vectors: Sequence[Tensor]) -> Tensor:
+    """Unit vectors (batch, dim) along the weighted sum of a fused subset's and its modalities' unit vectors."""
+    return unit(sum((weight * one for weight, one in zip(weights, vectors, strict=True)), start=vectors[0] * 0))
 
 
 def spread(vectors: Tensor, rows: Tensor, complete: Mask | None) -> Tensor:

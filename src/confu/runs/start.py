@@ -104,7 +104,7 @@ class Start:
 
 
 # What changes how a model is trained, and not what its weights mean.
-_OF_TRAINING = {"dropout", "mask_ratio", "fusion_dropout", "score", "tune"}
+_OF_TRAINING = {"dropout", "mask_ratio", "fusion_dropout", "score", "tune", "stacking"}
 
 
 def _differences(what: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

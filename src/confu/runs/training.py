@@ -25,6 +25,8 @@ from confu.files import write_json
 from confu.inference import embed
 from confu.inference.model_folder import read_parts, record_fingerprint, save_inputs
 from confu.methods import METHODS, make_objective
+from confu.models import save_model
+from confu.models.checkpoint import DESCRIPTION, WEIGHTS, read_description, read_weights
 from confu.runs.measures import rank_queries
 from confu.runs.prepare import RUN, Prepared, open_manifest, prepare, prepare_again
 from confu.runs.rows import PARTS, run_contents, sampled
@@ -34,6 +36,7 @@ from confu.runs.start import Start
 from confu.runs.summary import summarise, summary_sentences, summary_table
 from confu.training import ContrastiveObjective, TrainSettings, fit
 from confu.training.precision import check_environment
+from confu.training.stacking import fit_stacking
 from confu.training.state import SETTINGS, STATE, claim_folder, exclusive
 
 _RANKED = 2000  # validation rows whose retrieval is printed
@@ -92,6 +95,8 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
             objective.augment = _augment_of(run, splits.train)
         result = fit(objective, splits.train, splits.validation, train_settings, folder, described, progress=progress)
         if rank() == 0:
+            if run.model.stacking:
+                _stack(run, splits.validation)
             record_fingerprint(folder)
     best = f"the lowest validation loss, {result.best_loss:.3f}"
     if result.best_mrr is not None:
@@ -120,7 +125,7 @@ def build_run_objective(run: RunFile, encoders: Mapping[str, nn.Module]) -> Cont
         run.method,
         run_plan(run),
         encoders,
-        run.model.model_dump(),
+        run.model.model_dump(exclude={"stacking"}),
         loss.temperature,
         loss.learned,
         loss.same_group,
@@ -223,6 +228,21 @@ def _print_summary(prepared: Prepared, console: Console) -> None:
     # In a file or a pipe rich takes 80 columns for granted, and would cut the names of long subsets.
     console.print(table, width=None if console.is_terminal else 200)
     console.print(str(run_plan(prepared.run)))
+
+
+def _stack(run: RunFile, validation: Dataset) -> None:
+    """Weigh the fused embeddings of the best weights, unless that is done."""
+    best = Path(run.out) / "best"
+    _, stored = read_weights(best / WEIGHTS, ())
+    if stored is not None and stored != read_description(best / DESCRIPTION):  # stopped between these two files
+        write_json(best / DESCRIPTION, stored)
+    model = read_parts(run.out, allow_custom=True).model  # it was trained here with these functions
+    if "stacking" in model.settings:
+        return
+    rows = RowsOf(validation, sampled(len(validation), _RANKED))
+    table = embed(model.to("cuda" if torch.cuda.is_available() else "cpu"), rows)
+    model.settings["stacking"] = fit_stacking(model, table, run_contents(run, rows))
+    save_model(model, best)
 
 
 def _print_retrieval(run: RunFile, validation: Dataset, console: Console) -> None:
