@@ -30,6 +30,7 @@ def run(folder, made, subset, sources):
 @pytest.mark.parametrize("fusion", ["shared", pytest.param("mlp", marks=pytest.mark.heavy)])
 def test_towers_give_the_vectors_of_torch_at_other_sizes(fusion, tmp_path, as_users_run):  # a symbolic size is no int
     made, length = embedder(fusion=fusion), torch.Tensor.__len__
+    made.model.settings["stacking"] = {"sensor+text": [0.5, 0.2, 0.3]}
     towers = export_onnx(made, tmp_path, subsets=["sensor", "text+sensor"])
     assert torch.Tensor.__len__ is length
     assert [str(one.subset) for one in towers] == ["sensor", "sensor+text"]

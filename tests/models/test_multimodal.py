@@ -227,3 +227,17 @@ def test_bad_encoders_say_what_to_do():
         ValueError, match=r"'values' has a name that torch uses itself; rename it, e\.g\. 'values_input'"
     ):
         MultimodalModel(pairwise_plan(("values", "text")), named)
+
+
+def test_stacking_weighs_fused_vectors_with_their_parts():
+    net, batch = model(stacking={"audio+image": [0.5, 0.3, 0.2]}).eval(), dataset().batch(ALL)
+    z, alone = net(batch), model().eval()
+    alone.load_state_dict(net.state_dict())
+    plain, rows = alone(batch), complete_rows("image", "audio")
+    expected = 0.5 * plain["image+audio"] + 0.3 * plain["image"] + 0.2 * plain["audio"]
+    close(z["image+audio"][rows], nn.functional.normalize(expected, dim=1)[rows])
+    assert not z["image+audio"][sorted(NO_AUDIO)].any()
+    for subset in ("image", "audio+text"):
+        assert torch.equal(z[subset], plain[subset])
+    close(net(batch, ["image+audio"])["image+audio"], z["image+audio"])
+    assert torch.equal(net.train()(batch)["image+audio"], alone.train()(batch)["image+audio"])  # after training only

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from confu.nn.fusion import FUSIONS, BilinearFusion, FeatureMask, MLPFusion, ReleasedFusion, build_fusion
+from confu.nn.fusion import (
+    FUSIONS,
+    BilinearFusion,
+    FeatureMask,
+    MLPFusion,
+    ReleasedFusion,
+    WeightedFusion,
+    build_fusion,
+)
 from contracts import FUSION_CHECKS, FusionCase
 
 CASES = [FusionCase(kind, in_dims) for kind in FUSIONS for in_dims in ((6, 9), (6, 9, 4))]
@@ -39,7 +47,19 @@ def test_mlp_fusion_does_not_drop_by_default():
     assert not torch.equal(dropping(h), dropping(h))
 
 
-@pytest.mark.parametrize("kind", ["mlp", "shared"])
+def test_weighted_fusion_begins_as_the_sum_of_directions():
+    fusion, h = WeightedFusion([2, 3], dim=4, hidden_dim=8).eval(), [torch.randn(6, 2), torch.randn(6, 3)]
+    normalize = torch.nn.functional.normalize
+    directions = [normalize(linear(one), dim=1) for linear, one in zip(fusion.maps, h)]
+    together = normalize(fusion.layers(torch.cat(h, 1)), dim=1)
+    torch.testing.assert_close(fusion(h), sum(directions) + 0.1 * together)
+    with torch.no_grad():
+        fusion.confidences[0].bias.fill_(1e6)  # however sure one is, the others are not lost
+        fusion.scale.zero_()
+    torch.testing.assert_close(fusion(h) - directions[1], torch.e**4 * directions[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "shared", "weighted"])
 def test_hidden_layers_are_dropped_in_training_only(kind):
     made = [build_fusion(kind, [2, 3], 4, 64, depth=2, dropout=share) for share in (0.0, 0.5)]
     weights = [list(fusion.parameters()) for fusion in made]
@@ -52,7 +72,7 @@ def test_hidden_layers_are_dropped_in_training_only(kind):
         build_fusion("bilinear", [2, 3], 4, 8, dropout=0.5)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "released"])
+@pytest.mark.parametrize("kind", ["mlp", "released", "weighted"])
 def test_depth_is_the_number_of_hidden_layers(kind):
     fusion = build_fusion(kind, [2, 3], dim=4, hidden_dim=8, depth=3)
     linear = [layer for layer in fusion.layers if isinstance(layer, torch.nn.Linear)]

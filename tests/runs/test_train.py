@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import confu
 import confu.runs.training
 import confu.training.loop
 from confu.data.readers import ImageReader, MelReader
+from confu.files import write_json
 from confu.runs import check, evaluate
 from confu.runs.prepare import open_run
 from confu.runs.rows import RowTable
@@ -333,6 +335,35 @@ def test_a_finished_run_goes_on_to_more_epochs(clips):
     assert equal(weights(folder), weights(clips / "runs" / "cut"))
     with pytest.raises(ValueError, match=r"train\.epochs is 3 there and 2 here"):
         more("grown", 2)
+
+
+def test_fused_embeddings_are_weighed_after_training(tmp_path, monkeypatch):
+    write_table(tmp_path, make_rows(tmp_path, gaps=False))
+    file, shares = write_run(tmp_path), "data.shares=[0.5, 0.4, 0.1]"
+
+    def stack(epochs=1):
+        return train(file, [shares, "model.stacking=true", f"train.epochs={epochs}"], progress=False)
+
+    with monkeypatch.context() as patched:  # stopped between the weights and what stands beside them
+        patched.setattr("confu.models.checkpoint.write_json", stop_at_stacking)
+        with pytest.raises(KeyboardInterrupt):
+            stack()
+    folder = stack()
+    stacking = confu.load(folder).parts.model.settings["stacking"]
+    assert sorted(stacking) == ["audio+text", "image+audio", "image+text"]
+    assert all(sum(weights) == pytest.approx(1) for weights in stacking.values())
+    before = weights(folder, "best")
+    assert confu.load(stack()).parts.model.settings["stacking"] == stacking  # once
+    assert equal(weights(folder, "best"), before)
+    assert confu.load(stack(2)).parts.model.settings["stacking"] != stacking  # the second epoch is better
+    new = train(file, [shares, "out=runs/from", f"start_from={folder}", "train.epochs=1"], progress=False)
+    assert "stacking" not in confu.load(new).parts.model.settings
+
+
+def stop_at_stacking(file, content):
+    if "stacking" in content["model"]:
+        raise KeyboardInterrupt
+    write_json(file, content)
 
 
 def test_a_run_starts_from_the_weights_of_another(clips, tmp_path):
