@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import confu.runs.proposal
 from confu.cli import app
+from confu.nn.encoders.registry import MINILM
 from confu.runs.checking import check
 from confu.runs.prepare import open_manifest, open_run
 from confu.runs.proposal import init, training_size
@@ -304,3 +305,23 @@ def test_tables_that_no_modality_is_in_are_told_so(tmp_path):
         init(tmp_path / "a.csv", tmp_path / "run.yaml")
     with pytest.raises(ValueError, match=re.escape("no such file")):
         init(tmp_path / "b.csv", tmp_path / "run.yaml")
+
+
+def test_texts_of_many_words_get_the_sentence_encoder(tmp_path, monkeypatch):
+    words = [word for word in (MINILM.locate() / "vocab.txt").read_text().split() if word.isalpha() and len(word) > 3]
+    rows = [{"x": f"{row},{-row}", "text": " ".join(words[10 * row : 10 * row + 10])} for row in range(80)]
+    few = [{**row, "text": f"a {words[number % 40]} bird"} for number, row in enumerate(rows)]
+    foreign = [{**row, "text": row["text"][::-1]} for row in rows]
+
+    def text(table, **options):
+        write_table(tmp_path, table)
+        return init(tmp_path / "clips.csv", tmp_path / "run.yaml", columns=["x", "text"], overwrite=True, **options)
+
+    assert text(rows).run.modalities["text"].encoder == "minilm"
+    for proposal in (text(few), text(foreign), text(rows, pretrained=False)):
+        assert proposal.run.modalities["text"].encoder["kind"] == "bag"
+    monkeypatch.setattr("confu.runs.proposal.find_spec", lambda name: None)
+    proposal = text(rows)
+    assert proposal.run.modalities["text"].encoder["kind"] == "bag"
+    assert any("'text' holds 800 different words" in note and "[hf]" in note for note in proposal.notes)
+    assert not any("different words" in note for note in text(few).notes)
