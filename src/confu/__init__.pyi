@@ -1,5 +1,5 @@
 from .embeddings import EmbeddingTable
-from .evaluation import evaluate_retrieval, evaluate_zero_shot, versions, why_not
+from .evaluation import evaluate_retrieval, evaluate_zero_shot, information, versions, why_not
 from .index import Index
 from .inference import Embedder, embed, load, load_shards
 from .losses import CLIPLoss, ConFuLoss, GRAMLoss, LossOutput, SymileLoss, TRIANGLELoss
@@ -36,6 +36,7 @@ __all__ = [
     "evaluate_retrieval",
     "evaluate_zero_shot",
     "fit",
+    "information",
     "load",
     "load_model",
     "load_shards",

@@ -190,6 +190,13 @@ def test_differences_may_be_negative_and_have_whole_intervals():
     assert "+2.5" in svg and ("-4.0" in svg or "−4.0" in svg)
 
 
+def test_intervals_of_values_have_their_own_text_and_references():
+    references = {"half of the cap": 2.5, "cap": 5.0}
+    figure = plots.interval_bars(["a"], [1.234], [1.0], [1.5], "nats", "{:.2f}", references)
+    assert legend_of(figure) == list(references)
+    assert "1.23" in plots.to_svg(figure) and "+1.2" not in plots.to_svg(figure)
+
+
 def test_save_figure_writes_both_files(tmp_path):
     figure = FIGURES["lines"]()
     png, svg = plots.save_figure(figure, tmp_path / "new" / "xor.svg")

@@ -13,7 +13,15 @@ from confu.plan import Subset
 from confu.runs.measures import rank_queries
 from confu.runs.page import page_summary
 from confu.runs.run_file import RunFile
-from confu.runs.summary import QuerySummary, chance_of, summarise, summary_sentences, summary_table, what_to_try
+from confu.runs.summary import (
+    QuerySummary,
+    chance_of,
+    information_sentences,
+    summarise,
+    summary_sentences,
+    summary_table,
+    what_to_try,
+)
 from runs.evaluated import make_evaluated
 
 IMAGE, AUDIO, TEXT = map(Subset, ("image", "audio", "text"))
@@ -133,3 +141,9 @@ def test_a_fused_query_stands_beside_its_parts_on_its_rows():
     )
     assert summary_table(list(found.values())).row_count == len(found)
     assert [QuerySummary(**line.to_dict()) for line in found.values()] == list(found.values())
+
+
+def test_many_sentences_on_information_are_left_to_the_report():
+    assert information_sentences({"sentences": ["one."]}) == ["one."]
+    said = information_sentences({"sentences": [f"{i}." for i in range(20)]})
+    assert len(said) == 17 and said[-1].startswith("4 further sentences")

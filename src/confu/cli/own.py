@@ -165,10 +165,11 @@ def evaluate(
     allow_custom: CUSTOM = False,
     progress: PROGRESS = True,
 ) -> None:
-    """Measure a trained run and write one HTML page: retrieval, fusion's gain, classes, gaps, the worst queries."""
+    """Measure a trained run and write one HTML page: retrieval, fusion's gain, information, classes, gaps, the worst
+    queries."""
     from confu.runs import evaluate as measure
     from confu.runs.run_file import RunFile
-    from confu.runs.summary import QuerySummary, summary_sentences, summary_table
+    from confu.runs.summary import QuerySummary, information_sentences, summary_sentences, summary_table
 
     options = {
         "part": part,
@@ -183,6 +184,8 @@ def evaluate(
     if summary:
         print_wide(summary_table(summary))
     for sentence in summary_sentences(summary, str(run), RunFile.model_validate(report.settings["run"])):
+        say(sentence, markup=False)
+    for sentence in information_sentences(report.settings["information"]):
         say(sentence, markup=False)
     name = "report" if part == "test" else part
     say(f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]")

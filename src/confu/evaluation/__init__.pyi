@@ -1,6 +1,7 @@
 from .bootstrap import bootstrap_interval
 from .few_shot import FewShotResult, evaluate_few_shot
 from .linear_probe import LinearProbeResult, evaluate_linear_probe, fit_linear_probe
+from .mutual_information import FusedInformation, Information, InformationAccount, information
 from .overlap import OverlapResult, evaluate_overlap
 from .report import Report, ReportRow, Summary, summarise, versions
 from .retrieval import (
@@ -16,6 +17,9 @@ from .zero_shot import ZeroShotResult, class_scores, evaluate_zero_shot, zero_sh
 
 __all__ = [
     "FewShotResult",
+    "FusedInformation",
+    "Information",
+    "InformationAccount",
     "LinearProbeResult",
     "OverlapResult",
     "Report",
@@ -31,6 +35,7 @@ __all__ = [
     "evaluate_retrieval",
     "evaluate_zero_shot",
     "fit_linear_probe",
+    "information",
     "mean_reciprocal_rank",
     "median_rank",
     "pair_scores",

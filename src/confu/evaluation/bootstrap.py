@@ -12,6 +12,7 @@ from confu.evaluation.report import ReportRow
 STATISTICS = ("mean", "median")
 NUM_RESAMPLES = 1000
 _CHUNK_COUNTS = 1 << 22  # counts held at once: 32 MiB
+_MANY = 500  # distinct values, of which drawing counts takes longer than drawing rows
 
 
 def bootstrap_interval(
@@ -26,7 +27,8 @@ def bootstrap_interval(
         low, high = quantiles (1 - confidence) / 2 and (1 + confidence) / 2 of {statistic(resample_b)}
 
     A resample is drawn as the number of times that each distinct value appears in it, which is multinomial, so that
-    1000 resamples of 10,000 hits and misses take no time. The same seed gives the same interval.
+    1000 resamples of 10,000 hits and misses take no time; of more than 500 distinct values, rows are drawn. The same
+    seed gives the same interval.
 
     It tells the chance in the choice of the queries only: neither that of the training (use seeds, see `summarise`)
     nor that of the gallery, which stays as it is. If all values are equal the interval has no width, which does not
@@ -60,12 +62,21 @@ def bootstrap_interval(
         raise ValueError(f"confidence must lie between 0 and 1, e.g. 0.95; got {confidence}")
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be at least 1, better {NUM_RESAMPLES}; got {num_resamples}")
-    distinct, counts = np.unique(values.double().cpu().numpy(), return_counts=True)
-    draw = partial(np.random.default_rng(seed).multinomial, len(values), counts / len(values))
+    numbers, random = values.double().cpu().numpy(), np.random.default_rng(seed)
+    distinct, counts = np.unique(numbers, return_counts=True)
+    if len(distinct) > _MANY:
+        of_rows = np.mean if statistic == "mean" else np.median
+        draws = (random.integers(len(numbers), size=len(numbers)) for _ in range(num_resamples))
+        return _ends(np.array([of_rows(numbers[rows]) for rows in draws]), confidence)
+    draw = partial(random.multinomial, len(values), counts / len(values))
     measure = _means if statistic == "mean" else _medians
     step = max(1, _CHUNK_COUNTS // len(distinct))
     sizes = [min(step, num_resamples - start) for start in range(0, num_resamples, step)]
     statistics = np.concatenate([measure(distinct, draw(size=size)) for size in sizes])
+    return _ends(statistics, confidence)
+
+
+def _ends(statistics: np.ndarray, confidence: float) -> tuple[float, float]:
     low, high = np.quantile(statistics, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

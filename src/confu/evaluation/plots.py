@@ -173,8 +173,13 @@ def interval_bars(
     lows: Sequence[float],
     highs: Sequence[float],
     x_label: str = "difference (percentage points)",
+    text: str = "{:+.1f}",
+    references: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Horizontal bars of differences, which may be negative, with their confidence intervals, from top to bottom."""
+    """Horizontal bars with their confidence intervals, from top to bottom; by default of differences, with their sign.
+
+    References are drawn as dashed lines.
+    """
     for name, numbers in (("values", values), ("lows", lows), ("highs", highs)):
         check_lengths(name, len(labels), numbers, "label")
     middle = np.arange(len(labels), dtype=float)
@@ -186,8 +191,11 @@ def interval_bars(
         error = np.clip(np.stack([value - low, high - value]), 0, None)
         axes.errorbar(value, middle, xerr=error, fmt="none", ecolor=INK, capsize=3, elinewidth=1)
         axes.axvline(0, color=INK, linewidth=1)
-        _write_values(axes, np.maximum(high, 0.0), middle, value, "{:+.1f}")  # right of zero, where no name stands
+        for i, (name, reference) in enumerate((references or {}).items()):
+            axes.axvline(reference, color=INK, linestyle=("--", ":", "-.")[i % 3], linewidth=1.2, label=name)
+        _write_values(axes, np.maximum(high, 0.0), middle, value, text)  # right of zero, where no name stands
         axes.margins(x=0.14)
+        add_legend(figure, axes)
     return figure
 
 

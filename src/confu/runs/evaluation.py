@@ -19,6 +19,7 @@ from confu.data.gaps import FilledDataset
 from confu.data.manifest import Manifest
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.map2d import METHODS as MAPS
+from confu.evaluation.mutual_information import information
 from confu.evaluation.report import Report
 from confu.inference import embed
 from confu.plan import Subset
@@ -45,6 +46,7 @@ from confu.runs.rows import PARTS, RowTable, group_numbers, run_contents, sample
 from confu.runs.summary import summarise
 
 REPORT = "report"
+_SCALE_ROWS = 1000  # validation rows at most
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ def evaluate(
         groups = None if data.groups is None else data.groups[chosen]
         retrieval = measure_retrieval(few, groups, data.texts, tick, contents)
         summary = summarise(few, retrieval.ranked, contents)
+        tick("information")
+        account = information(few, _scale_rows(opened, opts.part))
         classes, notes = _measure_classes(opened, data, table, opts, tick)
     if len(few) < len(table):
         notes.insert(
@@ -139,8 +143,10 @@ def evaluate(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "notes": [*notes, *retrieval.refused, *class_notes],
         "summary": [line.to_dict() for line in summary],
+        "information": account.to_dict(),
     }
-    report = Report([replace(row, method=method, seed=seed) for row in (*retrieval.rows, *class_rows)], settings)
+    rows = (*retrieval.rows, *account.to_rows(), *class_rows)
+    report = Report([replace(row, method=method, seed=seed) for row in rows], settings)
     name = REPORT if opts.part == "test" else opts.part
     report.save(folder / f"{name}.json")
     evaluated = Evaluated(
@@ -150,6 +156,7 @@ def evaluate(
         table=table,
         retrieval=retrieval,
         summary=summary,
+        information=account,
         classes=classes,
         splits=data.splits,
         skipped=opened.skipped,
@@ -165,6 +172,12 @@ def evaluate(
     )
     write_page(folder / f"{name}.html", evaluated, report)
     return report
+
+
+def _scale_rows(opened: OpenedRun, part: str) -> EmbeddingTable | None:
+    """Validation rows, on which the scale of scores is chosen that tells most of the test rows."""
+    rows = opened.splits.validation
+    return embed(opened.model, RowsOf(rows, sampled(len(rows), _SCALE_ROWS))) if part == "test" and len(rows) else None
 
 
 @dataclass(frozen=True, eq=False)

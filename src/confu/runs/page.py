@@ -14,6 +14,7 @@ from confu.data.manifest import Problem
 from confu.embeddings import EmbeddingTable
 from confu.evaluation.html import Card, Examples, Figure, Group, Part, PlanText, Section, Table, write_report
 from confu.evaluation.map2d import map_2d
+from confu.evaluation.mutual_information import InformationAccount
 from confu.evaluation.plots import point_map, to_svg, training_curves
 from confu.evaluation.report import Report
 from confu.plan import Plan
@@ -23,6 +24,7 @@ from confu.runs.page_results import (
     availability_parts,
     class_section,
     gain_section,
+    information_section,
     overlap_section,
     percent,
     retrieval_section,
@@ -50,6 +52,7 @@ class Evaluated:
         table: the embeddings of all rows of the part.
         retrieval: on these rows or on some of them.
         summary: of the retrieval.
+        information: what modalities tell of one another, on the rows of `retrieval`.
         classes: None without labels.
         splits: "train", ... -> modality -> which rows have it.
         skipped: why rows were set aside.
@@ -70,6 +73,7 @@ class Evaluated:
     table: EmbeddingTable
     retrieval: RetrievalMeasures
     summary: Sequence[QuerySummary] = ()
+    information: InformationAccount | None = None
     classes: ClassMeasures | None = None
     splits: Mapping[str, Presence] = field(default_factory=dict)
     skipped: Sequence[Problem] = ()
@@ -96,6 +100,7 @@ def page_sections(evaluated: Evaluated) -> list[Section]:
         _training_section(evaluated.folder),
         retrieval_section(retrieval, evaluated.group_words, evaluated.notes),
         gain_section(retrieval),
+        None if evaluated.information is None else information_section(evaluated.information),
         None if classes is None else class_section(classes),
         overlap_section(retrieval, classes),
         _worst_section(evaluated),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from confu.evaluation.availability import EVERY_ROW
 from confu.evaluation.classes import class_accuracy, confusion
 from confu.evaluation.html import Figure, Group, Part, Table, Text
+from confu.evaluation.mutual_information import FusedInformation, InformationAccount
 from confu.evaluation.overlap import OverlapResult
 from confu.evaluation.plots import bars, heatmap, interval_bars, stacked_bars, to_svg
 from confu.evaluation.ranking import chance_recall
@@ -138,6 +139,54 @@ def gain_section(measures: RetrievalMeasures) -> Group | None:
         "single embeddings does, on the same rows."
     )
     return Group("What fusion adds", [Figure("", svg, alt, caption)], text)
+
+
+def information_section(account: InformationAccount) -> Group | None:
+    """What each modality tells of each other, and what several together tell of another one, in nats."""
+    shown = [(f"{one.query} ~ {one.target}", one) for one in account.pairs]
+    shown += [(f"{one.together.query} → {one.together.target}", one.together) for one in account.fused]
+    if not shown:
+        return None
+    labels, told = [label for label, _ in shown], [one for _, one in shown]
+    values, lows, highs = ([getattr(one, end) for one in told] for end in ("nats", "low", "high"))
+    half = min(one.cap for one in told) / 2
+    figure = interval_bars(
+        labels, values, lows, highs, "information (nats)", "{:.2f}", {f"half of ln N, {half:.2f}": half}
+    )
+    caption = (
+        f"InfoNCE bounds on mutual information among N = {min(one.gallery for one in told):,} rows or more, "
+        "extrapolated to a gallery without end, with 95 % bootstrap intervals over rows. A gallery of N rows cannot "
+        "show more than ln N; above half of that numbers are too low. They are what this model tells: the data may "
+        "hold more."
+    )
+    alt = "; ".join(f"{label}: {one.nats:.2f} nats" for label, one in shown)
+    parts: list[Part] = [Figure("", to_svg(figure), alt, caption)]
+    if account.fused:
+        columns = ["", "together", "mean", "best alone", "gain", "alike", "only together"]
+        rows = [_information_row(one) for one in account.fused]
+        caption = (
+            "In nats. gain: together minus the best alone. alike: what both tell in the same way (redundancy). only "
+            "together: what neither tells alone (synergy). Both are given from the least to the most that the three "
+            "numbers allow: they say the difference of the two, not how much of each there is."
+        )
+        parts.append(Table("What several tell together", columns, rows, caption, (), _folded(rows, "queries")))
+    return Group("What each tells of the others", parts, "\n\n".join(account.sentences()))
+
+
+def _information_row(one: FusedInformation) -> list[str]:
+    best, (gain, low, high) = one.parts[one.best], one.gain
+    ranges = [
+        "–" if ends is None else " to ".join(dict.fromkeys(f"{end:.2f}" for end in ends))
+        for ends in (one.alike, one.only_together)
+    ]
+    return [
+        f"{one.together.query} → {one.together.target}",
+        f"{one.together.nats:.2f}",
+        "–" if one.mean is None else f"{one.mean.nats:.2f}",
+        f"{one.best} {best.nats:.2f}",
+        f"{gain:+.2f} ({low:+.2f} to {high:+.2f})",
+        *ranges,
+    ]
 
 
 def class_section(measures: ClassMeasures) -> Group:

@@ -25,6 +25,7 @@ ERRORS = 3
 _FEW = 30  # queries below which only large differences can be told from chance
 _MOST_QUERIES = 30  # in the table
 _MOST_NAMED = 6  # in a sentence
+_MOST_TOLD = 16  # sentences on information
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,14 @@ def summary_sentences(lines: Sequence[QuerySummary], folder: str, run: RunFile) 
             'docs/training.md, "When nothing is learned".'
         )
     return sentences
+
+
+def information_sentences(account: Mapping[str, Any]) -> list[str]:
+    """What fusion is worth in nats, of `InformationAccount.to_dict`; of many queries the first ones."""
+    sentences = account["sentences"]
+    left = len(sentences) - _MOST_TOLD
+    more = [f"{left} further sentences on information are in the report."] if left > 0 else []
+    return [*sentences[:_MOST_TOLD], *more]
 
 
 def what_to_try(run: RunFile) -> list[str]:
