@@ -27,6 +27,10 @@ def videos(batch):
     return draw(batch, 2, 3, 16, 16)
 
 
+def lists(batch):
+    return {"values": draw(batch, 4, 1, 20, 17), "mask": real_steps(batch, 4, [4, 1, 2, 3, 4, 2])}
+
+
 def real_steps(batch, steps, lengths):
     return torch.arange(steps) < torch.tensor(lengths)[:batch].unsqueeze(1)
 
@@ -103,6 +107,7 @@ CASES = [
     EncoderCase("speech", SPEECH, voices),
     EncoderCase("speech-full", {**SPEECH, "tune": "full"}, voices),
     EncoderCase("frames", {"kind": "frames", "encoder": {"kind": "conv", "in_channels": 3, "out_dim": 6}}, videos),
+    EncoderCase("list", {"kind": "list", "encoder": {"kind": "conv", "channels": [8], "out_dim": 6}}, lists),
     EncoderCase("frames-frozen", {"kind": "frames", "encoder": HUB_VIT, "frames": 2}, videos),
     EncoderCase(
         "custom", {"kind": "custom", "function": "own_encoders:wing", "arguments": {"width": 6, "in_dim": 340}}, images

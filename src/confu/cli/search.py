@@ -181,7 +181,8 @@ def search(
     collection = Collection.open(folder, run=run, device=device, allow_custom=allow_custom, **_options(option))
     try:
         kinds = {name: reader.modality_kind for name, reader in collection.embedder.readers.items()}
-        sources = read_sources([*(asked or []), *(f"--{one}" for one in give or [])], kinds)
+        lists = [name for name, reader in collection.embedder.readers.items() if "list" in reader.settings]
+        sources = read_sources([*(asked or []), *(f"--{one}" for one in give or [])], kinds, lists)
         wish = {"target": target, "k": k, "where": where or (), "weights": shares, "singles": singles}
         wish["fold_equal"] = fold_equal
         if like is None:

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 _LONGEST = 60  # characters of a cell
 
 
-def read_sources(arguments: Sequence[str], kinds: Mapping[str, str]) -> dict[str, Any]:
+def read_sources(arguments: Sequence[str], kinds: Mapping[str, str], lists: Sequence[str] = ()) -> dict[str, Any]:
     """Modality -> source of `--image a.png --text "a robin"`, or of `--image=a.png`.
 
     Args:
         arguments: what is left of the command line.
         kinds: modality -> what it holds.
+        lists: the modalities of which an item may have several files.
 
     Raises:
         ValueError: if one is no modality of the model, has no value or stands twice.
@@ -42,13 +43,15 @@ def read_sources(arguments: Sequence[str], kinds: Mapping[str, str]) -> dict[str
             if not left:
                 raise ValueError(f"--{name} needs a value: a file, or a text")
             value = left.pop(0)
-        if name in found:
+        if name in found and name in lists:
+            value = [*(found[name] if isinstance(found[name], list) else [found[name]]), value]
+        elif name in found:
             raise ValueError(f"--{name} stands twice; ask with one {name} at a time")
         found[name] = _source(name, value, kinds[name])
     return found
 
 
-def _source(name: str, value: str, kind: str) -> Any:
+def _source(name: str, value: Any, kind: str) -> Any:
     numbers = kind in ("number", "table") or (kind in ("vector", "sequence") and value.lstrip().startswith("["))
     if not numbers:
         return value

@@ -85,6 +85,9 @@ class Augment:
             kept = tokens_kept(mask.bool(), strengths["drop"], draw)
             return Inputs({**values, "attention_mask": mask * kept.to(mask.dtype)}, inputs.rows)
         mask = values["mask"].bool() if isinstance(values, dict) and "mask" in values else None
+        lists, listed = numbers, None
+        if mask is not None and numbers.ndim > 3:  # each file of a list is changed in its own way
+            numbers, listed, mask = numbers[mask], mask.view(*mask.shape, *[1] * (numbers.ndim - 2)), None
         with torch.no_grad():
             if form == "image":
                 numbers = augmented_images(numbers, strengths, draw)
@@ -93,6 +96,7 @@ class Augment:
                 numbers = augmented_features(numbers, mask, strengths, mean, spread, draw)
             else:
                 numbers = augmented_sounds(numbers, mask, strengths, draw)
+        numbers = numbers if listed is None else lists.masked_scatter(listed, numbers)
         return Inputs({**values, key: numbers} if isinstance(values, dict) else numbers, inputs.rows)
 
 
@@ -118,6 +122,8 @@ def form_of(kind: str, values: Tensor | dict[str, Tensor]) -> Form:
     >>> form_of("audio", torch.zeros(2, 1, 64, 30)), form_of("audio", torch.zeros(2, 8000))
     ('spectrogram', 'waveform')
     """
+    if isinstance(values, dict) and "mask" in values and values["values"].ndim > 3:  # lists of files
+        values = values["values"].flatten(0, 1)
     if isinstance(values, dict):
         if "features" in values or "input_ids" in values:
             return "features" if "features" in values else "tokens"

@@ -273,6 +273,9 @@ def sample_sources(reader: Reader, number: int, length: int, seed: int = 0) -> l
     random, settings, kind = np.random.default_rng(seed), reader.settings, reader.modality_kind
 
     def sample(steps: int) -> Any:
+        return [one(steps) for _ in range(steps)] if settings.get("list") == "mean" else one(steps)
+
+    def one(steps: int) -> Any:
         if kind == "image":
             return random.integers(0, 256, (48, 64, 3), dtype=np.uint8)
         if kind == "video":

@@ -16,6 +16,7 @@ from confu.data.manifest import PANDAS_MISSING, ROLES, Manifest, Problem, TableO
 from confu.data.manifest.address import FileResolver
 from confu.data.manifest.cells import cells, filled, source_of
 from confu.data.manifest.checking import described
+from confu.data.media import FILE_KINDS
 from confu.data.readers.source import opened
 from confu.runs.run_file import is_taken
 
@@ -189,6 +190,8 @@ def modality_name(column: str, taken: Sequence[str]) -> str:
 
 def proposed_reader(kind: str, sources: Sequence[Any]) -> dict[str, Any]:
     """The settings of a reader that fits these sources; of pictures and sounds only some headers are read."""
+    if kind in FILE_KINDS:
+        sources = [file for source in sources for file in (source if isinstance(source, list) else [source])]
     if kind == "image":
         return image_reader(list(_image_headers(spread(sources, _MOST_OPENED))))
     if kind == "audio":

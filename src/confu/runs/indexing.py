@@ -23,7 +23,7 @@ from confu.checks import check_known
 from confu.data.manifest import Manifest, TableOptions, read_manifest
 from confu.data.manifest.address import full_address
 from confu.data.manifest.cells import filled
-from confu.data.media import format_of
+from confu.data.media import FILE_KINDS, format_of
 from confu.embeddings import EmbeddingTable
 from confu.index import About, Index
 from confu.index.backend import load_backend
@@ -280,6 +280,8 @@ def media_text(source: Any, kind: str, index: Path) -> str:
         index: the folder of the index. Content that has no file gets one there, named by its SHA-256; its address is
             relative to the folder, so that this can be moved.
     """
+    if isinstance(source, list) and kind in FILE_KINDS:
+        source = source[0]
     if kind == "table":
         return json.dumps(source, ensure_ascii=False, default=str)
     if kind in ("text", "number") or isinstance(source, str | Path):

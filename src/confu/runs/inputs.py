@@ -13,6 +13,7 @@ from confu.data.readers import Reader, WordsReader, build_reader, table_settings
 from confu.data.readers.scaling import scaling_of
 from confu.data.readers.text import limit_lengths
 from confu.nn.encoders import build_encoder, encoder_for, encoder_row, input_sizes
+from confu.nn.encoders.wrappers import ListEncoder
 from confu.runs.columns import proposed_reader, readable_sources, spread
 from confu.runs.run_file import ModalitySettings, RunFile
 from confu.runs.start import Start
@@ -51,6 +52,7 @@ def build_inputs(
                 raise ValueError(f"no training row has anything in the column {modality.column!r}")
             stored = readers or (None if start is None else start.readers)
             fixed = (None if start is None else start.encoders[name]) or {}
+            fixed = fixed["encoder"] or {} if fixed.get("kind") == "list" else fixed
             reader = None if stored is None else stored[name]
             built[name], encoders[name] = _build_pair(modality, run.model.dim, manifest, sources, reader, fixed)
         except ValueError as error:
@@ -86,8 +88,10 @@ def _build_pair(
     if reader.modality_kind != modality.kind:
         raise ValueError(f"its reader {reader.settings['kind']!r} reads {reader.modality_kind}, not {modality.kind}")
     example = _example(tried, sources)
+    several = reader.settings.get("list") == "mean"
     if encoder is None:
-        sizes = input_sizes(settings, example, getattr(reader, "vocab_size", None))
+        one = example["values"].flatten(0, 1) if several and isinstance(example, dict) else example
+        sizes = input_sizes(settings, one, getattr(reader, "vocab_size", None))
         if settings["kind"] == "tokens":  # of all rows: validation and test are encoded too
             texts = readable_sources(manifest, modality.column, modality.kind, range(len(manifest)))
             longest = _longest_text(reader, texts)
@@ -98,6 +102,7 @@ def _build_pair(
         # Sizes that the user wrote are kept; those of a short name are a guess.
         named = isinstance(modality.encoder, str) or "name" in modality.encoder
         encoder = build_encoder({**settings, **sizes} if named else {**sizes, **settings})
+    encoder = ListEncoder(encoder) if several else encoder
     if reader.modality_kind == "text":
         limit_lengths({"": reader}, {"": encoder})
         example = _example(reader, sources)

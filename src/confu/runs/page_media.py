@@ -13,6 +13,7 @@ from torch import Tensor
 
 from confu.data.readers import Reader
 from confu.data.readers.audio import read_sound
+from confu.data.readers.several import files_of
 from confu.evaluation.html import Audio, Exhibit, Image
 
 SECONDS, RATE = 4.0, 16_000  # of a sound on the page, at most: 170 KiB
@@ -41,6 +42,9 @@ class CellView:
         """The cell of a row. One that cannot be read any more says so instead."""
         try:
             source = self.find(id)
+            if "list" in self.reader.settings and source is not None:
+                files = files_of(source)
+                label, source = f"{label}, the first of {len(files)}", files[0]
             if source is None:
                 return Exhibit(label, text=f"no {self.name}")
             if self.kind == "text":
@@ -50,7 +54,7 @@ class CellView:
                 return Exhibit(label, text=", ".join(f"{key} {one}" for key, one in source.items() if one is not None))
             if self.kind == "audio":
                 return self._audio(source, id, label)
-            values: Any = self.reader.read(source)
+            values: Any = getattr(self.reader, "reader", self.reader).read(source)
         except (ValueError, OSError) as error:
             return Exhibit(label, text=f"could not be shown: {error}")
         if self.kind == "image":

@@ -273,6 +273,8 @@ def _proposed_modality(
             encoder |= {"patch": sizes["patch"]} if sizes["patch"] > 1 else {}
     elif isinstance(encoder, dict) and guess.kind == "text":
         settings["reader"] = {"kind": "tokens", "lowercase": not has_inner_capitals(texts)}
+    if guess.files > 1:
+        settings["reader"] = {**settings.get("reader", {}), "list": "mean"}
     frozen = isinstance(encoder, str)  # the short name of a pretrained network, whose features are computed once
     return {**settings, "encoder": encoder, "augment": default_augment(guess.kind, frozen)}
 

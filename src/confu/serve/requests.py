@@ -143,7 +143,7 @@ async def read_body(
         for part in await read_parts(stream, header, settings.max_upload_mb * _MIB):
             _check_name(part.name, readers, model)
             value = bytes(part.data) if part.name in readers else _field_text(part.name, part.data)
-            if part.name in _REPEATED:
+            if part.name in _REPEATED or _takes_lists(readers, part.name):
                 values.setdefault(part.name, []).append(value)
             elif part.name in values:
                 raise RequestError(422, "twice", f"{part.name} is there twice; send one of it", part.name)
@@ -156,6 +156,8 @@ async def read_body(
             _check_name(name, readers, model)
             if name in readers and isinstance(value, dict) and readers[name].modality_kind != "table":
                 values[name] = _read_base64(name, value, settings)
+            elif _takes_lists(readers, name) and isinstance(value, list):
+                values[name] = [_read_base64(name, one, settings) if isinstance(one, dict) else one for one in value]
             elif name in _REPEATED and isinstance(value, str):
                 values[name] = [value]
     else:
@@ -163,6 +165,11 @@ async def read_body(
         raise RequestError(415, "wrong_type", message)
     inputs = {name: values.pop(name) for name in list(values) if name in readers}
     return inputs, _parse_fields(model, values, settings)
+
+
+def _takes_lists(readers: Mapping[str, Reader], name: str) -> bool:
+    """Whether an item of this modality may be several files."""
+    return name in readers and "list" in readers[name].settings
 
 
 def _field_text(name: str, data: bytearray) -> str:
@@ -247,6 +254,9 @@ def openapi_body(readers: Mapping[str, Reader], model: type[BaseModel]) -> dict[
     """What OpenAPI says of a body with the modalities of a collection, as a form and as JSON."""
     kinds = {name: reader.modality_kind for name, reader in readers.items()}
     as_json = {name: _JSON_INPUTS.get(kind, _JSON_INPUTS["file"]) for name, kind in kinds.items()}
+    for name in kinds:
+        if _takes_lists(readers, name):
+            as_json[name] = {"anyOf": [as_json[name], {"type": "array", "items": as_json[name], "minItems": 1}]}
     as_form = {
         name: {"type": "string"} if kind in ("text", "number", "table") else {"type": "string", "format": "binary"}
         for name, kind in kinds.items()

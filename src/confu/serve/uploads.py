@@ -45,17 +45,23 @@ def check_upload(name: str, value: Any, reader: Reader, settings: ServeSettings)
     """
     kind = reader.modality_kind
     if kind in _FILES:
-        if not isinstance(value, bytes):
-            raise _wrong(name, kind, f"{type(value).__name__} came")
-        if not value:
-            raise _wrong(name, kind, "the file is empty", "empty")
-        _FILES[kind](name, value, settings)
-        return value
+        if isinstance(value, list) and value and "list" in reader.settings:
+            return [_file(name, one, kind, settings) for one in value]
+        return _file(name, value, kind, settings)
     if kind == "text":
         return _text(name, value, settings)
     if kind == "table":
         return _record(name, value, settings)
     return _numbers(name, value, reader, settings)
+
+
+def _file(name: str, value: Any, kind: str, settings: ServeSettings) -> bytes:
+    if not isinstance(value, bytes):
+        raise _wrong(name, kind, f"{type(value).__name__} came")
+    if not value:
+        raise _wrong(name, kind, "the file is empty", "empty")
+    _FILES[kind](name, value, settings)
+    return value
 
 
 def _image(name: str, content: bytes, settings: ServeSettings) -> None:

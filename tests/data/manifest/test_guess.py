@@ -54,15 +54,20 @@ def test_stored_files_are_told_by_bytes_or_path():
     assert (found.kind, found.filled) == ("audio", 1)
 
 
+def test_lists_of_files_are_of_the_kind_of_the_files():
+    for cells in ([["a.png", "b.png"], ["", "c.png"]], [[png(), None]], [[{"bytes": png(), "path": None}] * 2]):
+        found = guess(cells)
+        assert (found.kind, found.files) == ("image", 2)
+        assert found.why.startswith("its cells are lists of up to 2 files; of these its cells")
+    assert guess(["a.png"]).files == 1
+
+
 @pytest.mark.parametrize(
     ("cells", "why"),
     [
         ([datetime.date(2020, 1, 1)], "date32"),
         ([["a", "b"], ["c"]], "lists of up to 2 texts; a cell holds one text. Write a row for each"),
-        (
-            [["a.png", "b.png"]],
-            "lists of up to 2 files; a cell holds one file. Write a row for each",
-        ),
+        ([[b"\x80\x04\x95pickle"]], "lists of up to 1 files of no kind"),
         ([[{"a": 1}]], "something else than numbers"),
         ([b"\x80\x04\x95pickle"], "bytes of no kind"),
         ([{"a": 1}], "struct"),

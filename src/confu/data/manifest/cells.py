@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from confu.data.media import inline_content
+from confu.data.media import FILE_KINDS, inline_content
 from confu.data.readers.source import Source
 
 
@@ -110,12 +110,28 @@ def source_of(cell: Any, kind: str, resolve: Callable[[str], str]) -> Source | N
         if isinstance(cell, dict):
             return cell
         raise ValueError("expected a record of several columns; name them in the run file as columns: [...]")
+    if isinstance(cell, list) and kind in FILE_KINDS:
+        files = [source_of(file_of(one), kind, resolve) for one in cell]
+        if files := [file for file in files if file is not None]:
+            return files
+        raise ValueError("a list of nothing; leave the cell empty if there is no file")
     if isinstance(cell, str):
         content = inline_content(cell)
         return resolve(cell.strip()) if content is None else content
     if kind == "sequence" and isinstance(cell, np.ndarray) and cell.ndim == 1:
         return cell[:, None]
     return cell
+
+
+def file_of(cell: Any) -> Any:
+    """A file in a list: its bytes or path, of a struct of both what it holds; None if it is missing.
+
+    >>> file_of({"bytes": None, "path": "a.png"}), file_of("b.png"), file_of("")
+    ('a.png', 'b.png', None)
+    """
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") or cell.get("path")
+    return cell or None
 
 
 def _array(cell: Any) -> np.ndarray | list | None:

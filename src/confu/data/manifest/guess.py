@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from confu.data.manifest.address import FileResolver, is_local
-from confu.data.manifest.cells import cells, filled, is_list, is_stored_file, is_text
+from confu.data.manifest.cells import cells, file_of, filled, is_list, is_stored_file, is_text
 from confu.data.manifest.manifest import Manifest
 from confu.data.media import (
     ARRAY,
@@ -44,6 +44,7 @@ class ColumnGuess:
         why: a sentence.
         dim: of a vector, or the features of each step of a sequence; None if unknown or for other kinds.
         filled: how many cells are not missing.
+        files: the most that a cell holds, 1 unless its cells are lists of files.
     """
 
     column: str
@@ -51,6 +52,7 @@ class ColumnGuess:
     why: str
     dim: int | None
     filled: int
+    files: int = 1
 
 
 def guess_columns(manifest: Manifest, columns: Sequence[str] | None = None) -> dict[str, ColumnGuess]:
@@ -88,20 +90,26 @@ def guess_column(manifest: Manifest, name: str) -> ColumnGuess | str:
     spread = rows[np.unique(np.linspace(0, len(rows) - 1, _PEEKED).round().astype(int))]
     peeked = cells(column.take(pa.array(spread)))
     resolve = FileResolver(manifest.base, manifest.allow_outside)
-    kind = column.type
+    kind, files = column.type, 1
     if is_text(kind):
         guess = _of_strings([cell.strip() for cell in peeked], resolve)
-    elif pa.types.is_large_binary(kind) or pa.types.is_binary(kind) or is_stored_file(kind):
+    elif _may_be_file(kind):
         guess = _of_files(peeked, resolve)
-    elif is_list(kind) and (is_text(kind.value_type) or is_stored_file(kind.value_type)):
-        guess = _of_several(peeked)
+    elif is_list(kind) and _may_be_file(kind.value_type):
+        guess = _of_several(peeked, resolve)
+        files = max(map(len, peeked))
     elif is_list(kind):
         guess = _of_lists(peeked)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         guess = "number", 1, f"its cells are numbers, such as {peeked[0]}"
     else:
         guess = f"its cells are of the type {kind}, which is read as no kind"
-    return guess if isinstance(guess, str) else ColumnGuess(name, guess[0], guess[2], guess[1], len(rows))
+    return guess if isinstance(guess, str) else ColumnGuess(name, guess[0], guess[2], guess[1], len(rows), files)
+
+
+def _may_be_file(kind: pa.DataType) -> bool:
+    binary = pa.types.is_large_binary(kind) or pa.types.is_binary(kind)
+    return is_text(kind) or binary or is_stored_file(kind)
 
 
 def _of_strings(peeked: list[str], resolve: FileResolver) -> Guess | str:
@@ -186,17 +194,20 @@ def _of_array_files(peeked: list[Any], resolve: FileResolver, why: str) -> Guess
     return _of_shapes(shapes, f"{why}, which hold")
 
 
-def _of_several(peeked: list[Any]) -> str:
-    """Why lists of texts or of files are not read, and what to do."""
+def _of_several(peeked: list[Any], resolve: FileResolver) -> Guess | str:
+    """What lists of files are, or why lists of texts are not read, and what to do."""
+    files = [file for cell in peeked for file in map(file_of, cell) if file is not None]
+    texts = [file.strip() for file in files if isinstance(file, str)]
+    guess = _of_strings(texts, resolve) if len(texts) == len(files) > 0 else _of_files(files, resolve)
     most = max(map(len, peeked))
-    first = peeked[0][0] if peeked[0] else None
-    name = first.get("path") if isinstance(first, dict) else first
-    is_file = isinstance(first, dict) or kind_of_name(name or "") is not None
-    what, one = ("files", "file") if is_file else ("texts", "text")
+    if not isinstance(guess, str) and guess[0] in FILE_KINDS:
+        return guess[0], None, f"its cells are lists of up to {most} files; of these {guess[2]}"
+    if not texts:
+        return f"its cells are lists of up to {most} files of no kind that is known"
     return (
-        f"its cells are lists of up to {most} {what}; a cell holds one {one}. Write a row for each, with a column "
-        f"'group' that says which belong together, or the first {one} of each list into a column of its own"
-        + ("" if is_file else "; if they are the classes of a row, name the column with --label")
+        f"its cells are lists of up to {most} texts; a cell holds one text. Write a row for each, with a column "
+        "'group' that says which belong together, or the first text of each list into a column of its own; if they "
+        "are the classes of a row, name the column with --label"
     )
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 from confu.checks import check_known
+from confu.data.media import FILE_KINDS
 from confu.data.readers.source import Source
 
 READERS = {
@@ -70,7 +71,8 @@ def build_reader(settings: Mapping[str, Any]) -> Reader:
     {'kind': 'vector', 'dim': 5}
 
     Args:
-        settings: "kind", a name in `READERS`, and the arguments of that class.
+        settings: "kind", a name in `READERS`, and the arguments of that class; of readers of files also "list", "first"
+            or "mean", for cells that hold several (see `ListReader`).
 
     Raises:
         ValueError: for no kind, an unknown one, or arguments that it lacks or does not know.
@@ -78,7 +80,7 @@ def build_reader(settings: Mapping[str, Any]) -> Reader:
     arguments = dict(settings)
     if "kind" not in arguments:
         raise ValueError(f"a reader's settings must name its kind, one of {', '.join(READERS)}; got {arguments}")
-    kind = arguments.pop("kind")
+    kind, use = arguments.pop("kind"), arguments.pop("list", None)
     check_known("reader kind", kind, READERS)
     module, name = READERS[kind].split(".")
     reader = getattr(import_module(f"confu.data.readers.{module}"), name)
@@ -88,7 +90,11 @@ def build_reader(settings: Mapping[str, Any]) -> Reader:
     for argument, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and argument not in arguments:
             raise ValueError(f"the {kind!r} reader needs the setting {argument!r}; got {dict(settings)}")
-    return reader(**arguments)
+    if use is None:
+        return reader(**arguments)
+    from confu.data.readers.several import ListReader
+
+    return ListReader(reader(**arguments), use)
 
 
 def reading_settings(reader: Reader) -> dict[str, Any]:
@@ -107,6 +113,11 @@ def read_checked(reader: Reader, source: Source) -> Any:
     Raises:
         ValueError: as `read`; or for an empty text, one that the tokenizer cannot take, no numbers, NaN or infinity.
     """
+    if isinstance(source, list) and reader.modality_kind in FILE_KINDS and "list" not in reader.settings:
+        raise ValueError(
+            f"holds a list of {len(source)} files; in the run file, reader: {{list: first}} takes the first of each "
+            "list, and {list: mean} the mean of the features of all"
+        )
     item = reader.read(source)
     if isinstance(item, str):
         if not item.strip():

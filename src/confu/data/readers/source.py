@@ -261,6 +261,9 @@ def fingerprint(source: Source) -> tuple[str, Source]:
             while block := file.read(2**20):
                 hasher.update(block)
         return hasher.hexdigest(), source
+    if _is_list_of_files(source):
+        keys, contents = zip(*map(fingerprint, source))
+        return hashlib.blake2b(repr(keys).encode(), digest_size=16).hexdigest(), list(contents)
     if is_picture(source):
         from PIL.ExifTags import Base
 
@@ -276,6 +279,10 @@ def fingerprint(source: Source) -> tuple[str, Source]:
     hasher.update(f"{header}\0".encode())
     hasher.update(content)
     return hasher.hexdigest(), source
+
+
+def _is_list_of_files(source: Source) -> bool:
+    return isinstance(source, list) and len(source) > 0 and all(is_file(plain(one)) for one in source)
 
 
 def stacked(items: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:

@@ -48,7 +48,7 @@ def build_encoder(settings: Mapping[str, Any]) -> nn.Module:
         raise ValueError(
             f"the {kind!r} encoder needs the setting {', '.join(map(repr, missing))}; got {dict(settings)}"
         )
-    if kind == "frames":
+    if kind in ("frames", "list"):
         arguments["encoder"] = build_encoder(arguments["encoder"])
     return family(**arguments)
 
@@ -72,7 +72,7 @@ def settings_of(encoder: nn.Module) -> dict[str, Any] | None:
         family = encoder_row(settings["kind"]).load()
     except ValueError:
         return None
-    inner = getattr(encoder, "encoder", None) if settings["kind"] == "frames" else None
+    inner = getattr(encoder, "encoder", None) if settings["kind"] in ("frames", "list") else None
     if family is not type(encoder) or (inner is not None and settings_of(inner) is None):
         return None
     return settings

@@ -174,6 +174,7 @@ _ROWS = (
         "confu.nn.encoders.wrappers:FramesEncoder",
         proposed={"video": {"encoder": {"kind": "conv", "in_channels": 3, "channels": [32, 64, 128]}}},
     ),
+    EncoderRow("list", "confu.nn.encoders.wrappers:ListEncoder"),
     EncoderRow("custom", "confu.nn.encoders.wrappers:CustomEncoder"),
     EncoderRow(
         "minilm",

@@ -1,4 +1,4 @@
-"""Encoders that hold another module: one that a function of the user's builds, and an image encoder over frames."""
+"""Encoders that hold another module: one that a user's function builds, one over frames, one over lists of files."""
 
 import importlib
 import inspect
@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from confu.nn.encoders.pretrained import check_features
@@ -136,3 +137,47 @@ class FramesEncoder(nn.Module):
                 f"{tuple(values.shape)}"
             )
         return encode(values.flatten(0, 1)).unflatten(0, values.shape[:2]).mean(dim=1)
+
+
+class ListEncoder(nn.Module):
+    r"""The mean of an encoder's output over the files of an item, which may be of different number.
+
+    $$h = \frac{1}{K} \sum_{k=1}^{K} f(x_k)$$
+
+    Args:
+        encoder: of one file.
+    """
+
+    def __init__(self, encoder: Any):
+        super().__init__()
+        self.encoder = encoder
+        self.out_dim: int = encoder.out_dim
+        self.settings: dict[str, Any] = {"kind": "list", "encoder": getattr(encoder, "settings", None)}
+        self.frozen: bool = getattr(encoder, "frozen", False)
+        self.feature_dim: int | None = getattr(encoder, "feature_dim", None)
+
+    def features(
+        self, values: Float[Tensor, "batch files ..."], mask: Bool[Tensor, "batch files"]
+    ) -> Float[Tensor, "batch feature_dim"]:
+        """The mean of the files' features."""
+        return self._mean(self.encoder.features, values, mask)
+
+    def forward(
+        self,
+        values: Float[Tensor, "batch files ..."] | None = None,
+        mask: Bool[Tensor, "batch files"] | None = None,
+        features: Float[Tensor, "batch feature_dim"] | None = None,
+    ) -> Float[Tensor, "batch out_dim"]:
+        """The mean of the outputs for the files where `mask` is True, or the output for `features` computed before."""
+        if values is None or mask is None:  # what follows the features is a Linear, which may come after the mean
+            return self.encoder(features=check_features(self, features))
+        return self._mean(self.encoder, values, mask)
+
+    def _mean(self, encode: Any, values: Tensor, mask: Tensor) -> Tensor:
+        mask = mask.bool()
+        if torch.compiler.is_exporting():  # no graph can have as many inputs as a mask says: padding is encoded too
+            encoded = encode(values.flatten(0, 1)).unflatten(0, mask.shape)
+            return (encoded * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        encoded = encode(values[mask])
+        sums = encoded.new_zeros(len(mask), encoded.shape[1]).index_add(0, mask.nonzero()[:, 0], encoded)
+        return sums / mask.sum(1, keepdim=True)
