@@ -1,10 +1,15 @@
 """Tables of several files: shards in a folder, patterns, and folders of `datasets.save_to_disk`."""
 
+import io
 import json
+import sys
+from typing import ClassVar
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from confu.data.manifest import read_manifest
 
@@ -109,3 +114,78 @@ def test_saved_folders_may_name_no_file_elsewhere(tmp_path):
     write(tmp_path / "data" / "state.json", "{")
     with pytest.raises(ValueError, match=r"state.json: not what datasets.save_to_disk writes"):
         read_manifest(tmp_path / "data")
+
+
+class HubFiles(MemoryFileSystem):
+    """In place of the Hugging Face hub: files by their addresses there."""
+
+    protocol = "hf"
+    store: ClassVar = {}
+    pseudo_dirs: ClassVar = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("hf://"))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "hf", HubFiles)
+    HubFiles.store.clear()
+    files = fsspec.filesystem("hf", skip_instance_cache=True)
+
+    def put(*names):
+        for number, name in enumerate(names):
+            buffer = io.BytesIO()
+            cells = {
+                "photo": [{"bytes": f"{name} {row}".encode(), "path": None} for row in range(2)],
+                "n": [number] * 2,
+            }
+            pq.write_table(pa.table(cells), buffer)
+            files.pipe(f"/datasets/org/name/{name}", buffer.getvalue())
+        files.pipe("/datasets/org/name/README.md", b"# A data set")
+
+    yield put
+    HubFiles.store.clear()
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["data/test-00000-of-00001.parquet", "data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"],
+         ["test", "train", "train"]),
+        (["default/train/0000.parquet", "default/validation/0000.parquet"], ["train", "validation"]),
+        (["plain/0000.parquet", "plain/0001.parquet"], None),
+    ],
+)  # fmt: skip
+def test_a_data_set_of_the_hub_is_read_by_its_name(hub, names, splits):
+    hub(*names)
+    clips = read_manifest("hf://datasets/org/name")
+    assert clips.splits == (None if splits is None else [split for split in splits for _ in range(2)])
+    assert clips.sources("photo", "image") == [f"{name} {row}".encode() for name in names for row in range(2)]
+
+
+def test_several_configurations_of_the_hub_are_named(hub):
+    hub("en/train-0.parquet", "en/test-0.parquet", "de/train-0.parquet")
+    with pytest.raises(ValueError, match=r"configurations; name one of hf://datasets/org/name/de, hf://.*/name/en"):
+        read_manifest("hf://datasets/org/name")
+    assert read_manifest("hf://datasets/org/name/en").splits == ["test"] * 2 + ["train"] * 2
+
+
+def test_what_the_hub_does_not_have_is_said(hub, monkeypatch):
+    hub()
+    with pytest.raises(
+        ValueError, match=r"holds no table \(.parquet, .*name@refs/convert/parquet".replace("name", "NAME")
+    ):
+        read_manifest("hf://datasets/org/name")
+    with pytest.raises(ValueError, match=r"hf://datasets/org/other: no such file or folder$"):
+        read_manifest("hf://datasets/org/other")
+    with pytest.raises(ValueError, match=r"no such file or folder; a data set of .* is named hf://datasets/org/name$"):
+        read_manifest("org/name")
+
+    def fail(*args, **options):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(HubFiles, "isdir", fail)
+    with pytest.raises(ValueError, match=r"hf://datasets/org/name: cannot be read \(RuntimeError: no network\)"):
+        read_manifest("hf://datasets/org/name")

@@ -26,6 +26,8 @@ from confu.data.manifest.tabular import (
 )
 from confu.data.media import FILE_KINDS, kind_of_name, suffix_of
 
+_HUB = "hf://datasets/"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _NUMBERED = re.compile(r"[-_.]?\d+(?:[-_]of[-_]\d+)?")
 """What tells the shards of one table apart: `train-00000-of-00002`, `part-3`."""
 
@@ -39,6 +41,8 @@ def read_manifest(address: str | Path, allow_outside: bool = False, options: Tab
       (`train-00000-of-00002.parquet`): all of them, as one table.
     - a pattern, `shards/*.parquet`: the files that it fits, as one table.
     - a folder that `save_to_disk` of Hugging Face's `datasets` has made.
+    - a data set of the Hugging Face hub, `hf://datasets/org/name`, or one of its configurations, `.../name/en`: its
+      Parquet files, or other tables, as one table.
     - a folder of class folders, `class/file` or `train/class/file`: see `read_class_folders`.
     - a WebDataset `.tar`: see `read_webdataset`. Its files are read into memory.
 
@@ -54,7 +58,7 @@ def read_manifest(address: str | Path, allow_outside: bool = False, options: Tab
     Raises:
         ValueError: no such file, an unknown form, a damaged file, or no rows.
     """
-    address = full_address(address)
+    given, address = str(address), full_address(address)
     files, path = file_system(address)
     try:
         if files.isdir(path):
@@ -70,6 +74,8 @@ def read_manifest(address: str | Path, allow_outside: bool = False, options: Tab
                 )
             elif tables:
                 return read_manifest(joined(address, tables[0]), allow_outside, options)
+            elif address.startswith(_HUB):
+                base, table = address, _read_shards(address, _hub_shards(address), options)
             else:
                 base, table = address, read_class_folders(address)
         elif files.isfile(path):
@@ -81,9 +87,14 @@ def read_manifest(address: str | Path, allow_outside: bool = False, options: Tab
                 raise ValueError(f"{address}: no file fits this pattern")
             table = _read_shards(base, [(match, None) for match in matches], options)
         else:
-            raise ValueError(f"{address}: no such file or folder")
-    except OSError as error:
-        raise ValueError(f"{address}: cannot be read ({error})") from error
+            hub = f"; a data set of the Hugging Face hub is named {_HUB}{given}" if _HUB_NAME.fullmatch(given) else ""
+            raise ValueError(f"{address}: no such file or folder{hub}")
+    except (ValueError, ImportError):
+        raise
+    except Exception as error:  # each file system has its own
+        if isinstance(error, OSError) or not is_local(address):
+            raise ValueError(f"{address}: cannot be read ({type(error).__name__}: {error})") from error
+        raise
     if not table.num_rows:
         raise ValueError(f"{address}: holds no rows; write one row a sample")
     emptied: dict[tuple[str, str], int] = {}
@@ -135,6 +146,35 @@ def _numbered_shards(address: str, names: Sequence[str]) -> Shards:
     if all(split in SPLITS for split in splits):
         return list(zip(names, splits))
     return [(name, None) for name in names] if len(set(stems)) == 1 else []
+
+
+def _hub_shards(address: str) -> Shards:
+    """The tables of a data set of the Hugging Face hub, of one configuration, each with its split.
+
+    Its Parquet files, or tables of another form if it has none. Folders and names say the split; what other folders
+    they lie in, the configuration.
+    """
+    files, path = file_system(address)
+    names = sorted(posixpath.relpath(name, path) for name in files.find(path))
+    of_form = {form: [name for name in names if _form_of(name) == form] for form in _READERS if form != ".json"}
+    tables = of_form[".parquet"] or next(filter(None, of_form.values()), [])
+    if not tables:
+        raise ValueError(
+            f"{address}: holds no table ({', '.join(of_form)}); if the hub shows its rows, they are in "
+            f"{_HUB}ORG/NAME@refs/convert/parquet"
+        )
+    configurations: dict[str, list[tuple[str, str | None]]] = defaultdict(list)
+    for name in tables:
+        folder, _, file = name.rpartition("/")
+        parts = [*folder.split("/"), _NUMBERED.sub("", file.partition(_form_of(file))[0])]
+        splits = [split_name(part) for part in parts]
+        rest = "/".join(part for part, split in zip(parts[:-1], splits) if split not in SPLITS)
+        configurations[rest].append((name, next((split for split in reversed(splits) if split in SPLITS), None)))
+    if len(configurations) > 1:
+        folders = ", ".join(joined(address, one) for one in configurations)
+        raise ValueError(f"{address}: holds several configurations; name one of {folders}")
+    (shards,) = configurations.values()
+    return shards
 
 
 def _saved_shards(address: str, names: Sequence[str]) -> Shards:
