@@ -313,15 +313,15 @@ def test_texts_of_many_words_get_the_sentence_encoder(tmp_path, monkeypatch):
     few = [{**row, "text": f"a {words[number % 40]} bird"} for number, row in enumerate(rows)]
     foreign = [{**row, "text": row["text"][::-1]} for row in rows]
 
-    def text(table, **options):
+    def proposed(table, **options):
         write_table(tmp_path, table)
-        return init(tmp_path / "clips.csv", tmp_path / "run.yaml", columns=["x", "text"], overwrite=True, **options)
+        made = init(tmp_path / "clips.csv", tmp_path / "run.yaml", columns=["x", "text"], overwrite=True, **options)
+        return made.run.modalities["text"].encoder, [note for note in made.notes if "different words" in note]
 
-    assert text(rows).run.modalities["text"].encoder == "minilm"
-    for proposal in (text(few), text(foreign), text(rows, pretrained=False)):
-        assert proposal.run.modalities["text"].encoder["kind"] == "bag"
+    assert proposed(rows) == ("minilm", [])
+    own = {"kind": "bag", "width": 128, "dropout": 0.2, "out_dim": 128}
+    assert proposed(few) == proposed(foreign) == proposed(rows, pretrained=False) == (own, [])
     monkeypatch.setattr("confu.runs.proposal.find_spec", lambda name: None)
-    proposal = text(rows)
-    assert proposal.run.modalities["text"].encoder["kind"] == "bag"
-    assert any("'text' holds 800 different words" in note and "[hf]" in note for note in proposal.notes)
-    assert not any("different words" in note for note in text(few).notes)
+    encoder, (note,) = proposed(rows)
+    assert encoder == own and "'text' holds 800 different words" in note and "[hf]" in note
+    assert proposed(few) == (own, [])
