@@ -161,6 +161,12 @@ def evaluate(
         list[str] | None, typer.Option(help="A sentence with {} for a class, for zero-shot. May be repeated.")
     ] = None,
     map_method: Annotated[str, typer.Option("--map", help="pca, or tsne (needs scikit-learn).")] = "pca",
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness", help="Disturb each part of each fused query: missing, exchanged, noisy, attacked."
+        ),
+    ] = False,
     manifest: Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")] = None,
     allow_custom: CUSTOM = False,
     progress: PROGRESS = True,
@@ -168,6 +174,7 @@ def evaluate(
     """Measure a trained run and write one HTML page: retrieval, fusion's gain, information, classes, gaps, the worst
     queries."""
     from confu.runs import evaluate as measure
+    from confu.runs.robustness import Robustness, robustness_table
     from confu.runs.run_file import RunFile
     from confu.runs.summary import QuerySummary, information_sentences, summary_sentences, summary_table
 
@@ -178,6 +185,7 @@ def evaluate(
         "map_method": map_method,
         "manifest": manifest,
         "allow_custom": allow_custom,
+        "robustness": robustness,
     }
     report = measure(run, progress, **options)
     summary = [QuerySummary(**line) for line in report.settings["summary"]]
@@ -187,6 +195,11 @@ def evaluate(
         say(sentence, markup=False)
     for sentence in information_sentences(report.settings["information"]):
         say(sentence, markup=False)
+    if robustness:
+        disturbed = Robustness.from_dict(report.settings["robustness"])
+        print_wide(robustness_table(disturbed))
+        for sentence in disturbed.sentences():
+            say(sentence, markup=False)
     name = "report" if part == "test" else part
     say(f"{len(report.rows)} numbers. The page: [bold]{run / name}.html[/bold]")
 

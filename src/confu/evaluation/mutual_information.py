@@ -106,7 +106,8 @@ class FusedInformation:
     def sentence(self) -> str:
         """What fusion is worth, in words."""
         together, best, (value, low, high) = self.together, self.parts[self.best], self.gain
-        names = " and ".join(self.parts)
+        *first, last = self.parts
+        names = f"{', '.join(first)} and {last}"
         who = (
             f"the mean of {names} tells"
             if together.query == mean_name(Subset(*self.parts))

@@ -42,11 +42,13 @@ from confu.runs.measures import (
 from confu.runs.page import Evaluated, training_facts, write_page
 from confu.runs.page_media import CellView
 from confu.runs.prepare import RUN, OpenedRun, open_run
+from confu.runs.robustness import Robustness, measure_robustness
 from confu.runs.rows import PARTS, RowTable, group_numbers, run_contents, sampled
 from confu.runs.summary import summarise
 
 REPORT = "report"
 _SCALE_ROWS = 1000  # validation rows at most
+_ROBUSTNESS_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class EvaluateOptions:
         map_method: `"pca"`, or `"tsne"`, which needs scikit-learn.
         manifest: where the data are now, if they have moved.
         allow_custom: build the encoders that are functions of the user's own, as the run names them.
+        robustness: disturb each part of each fused query as well, on 1,000 rows at most.
 
     Raises:
         ValueError: if one is out of range.
@@ -73,6 +76,7 @@ class EvaluateOptions:
     map_method: str = "pca"
     manifest: str | Path | None = None
     allow_custom: bool = False
+    robustness: bool = False
 
     def __post_init__(self) -> None:
         check_known("part", self.part, PARTS[1:])
@@ -93,7 +97,7 @@ def evaluate(
         folder: of the run.
         progress: show what is being done.
         encoders: modules for the modalities whose encoders are the user's own, as for `open_run`.
-        options: of `EvaluateOptions`: part, max_rows, templates, map_method, manifest, allow_custom.
+        options: of `EvaluateOptions`: part, max_rows, templates, map_method, manifest, allow_custom, robustness.
 
     Returns:
         every number, as in `report.json`.
@@ -120,6 +124,12 @@ def evaluate(
         tick("information")
         account = information(few, _scale_rows(opened, opts.part))
         classes, notes = _measure_classes(opened, data, table, opts, tick)
+        robustness = Robustness()
+        if opts.robustness:
+            rows = sampled(len(table), min(opts.max_rows, _ROBUSTNESS_ROWS))
+            part = RowsOf(dataset, rows)
+            contents = run_contents(opened.run, part)
+            robustness = measure_robustness(opened.model, part, table.select(rows), contents, tick)
     if len(few) < len(table):
         notes.insert(
             0,
@@ -144,8 +154,9 @@ def evaluate(
         "notes": [*notes, *retrieval.refused, *class_notes],
         "summary": [line.to_dict() for line in summary],
         "information": account.to_dict(),
+        **({"robustness": robustness.to_dict()} if opts.robustness else {}),
     }
-    rows = (*retrieval.rows, *account.to_rows(), *class_rows)
+    rows = (*retrieval.rows, *account.to_rows(), *robustness.to_rows(), *class_rows)
     report = Report([replace(row, method=method, seed=seed) for row in rows], settings)
     name = REPORT if opts.part == "test" else opts.part
     report.save(folder / f"{name}.json")
@@ -157,6 +168,7 @@ def evaluate(
         retrieval=retrieval,
         summary=summary,
         information=account,
+        robustness=robustness,
         classes=classes,
         splits=data.splits,
         skipped=opened.skipped,

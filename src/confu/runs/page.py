@@ -28,7 +28,9 @@ from confu.runs.page_results import (
     overlap_section,
     percent,
     retrieval_section,
+    robustness_section,
 )
+from confu.runs.robustness import Robustness
 from confu.runs.summary import QuerySummary, chance_sentences
 from confu.training.log import best_record, read_log
 
@@ -53,6 +55,7 @@ class Evaluated:
         retrieval: on these rows or on some of them.
         summary: of the retrieval.
         information: what modalities tell of one another, on the rows of `retrieval`.
+        robustness: what queries find when a part of them is disturbed; empty if that was not measured.
         classes: None without labels.
         splits: "train", ... -> modality -> which rows have it.
         skipped: why rows were set aside.
@@ -74,6 +77,7 @@ class Evaluated:
     retrieval: RetrievalMeasures
     summary: Sequence[QuerySummary] = ()
     information: InformationAccount | None = None
+    robustness: Robustness = field(default_factory=Robustness)
     classes: ClassMeasures | None = None
     splits: Mapping[str, Presence] = field(default_factory=dict)
     skipped: Sequence[Problem] = ()
@@ -103,6 +107,7 @@ def page_sections(evaluated: Evaluated) -> list[Section]:
         None if evaluated.information is None else information_section(evaluated.information),
         None if classes is None else class_section(classes),
         overlap_section(retrieval, classes),
+        robustness_section(evaluated.robustness),
         _worst_section(evaluated),
         _map_section(evaluated),
         _data_section(evaluated) if evaluated.splits else None,

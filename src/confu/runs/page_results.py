@@ -13,6 +13,7 @@ from confu.evaluation.ranking import chance_recall
 from confu.evaluation.report import ReportRow
 from confu.plan import Subset
 from confu.runs.measures import GROUP, ZERO_SHOT, ClassMeasures, RetrievalMeasures, has_class, listed
+from confu.runs.robustness import Robustness, line_cells
 
 _FOLDED = 12  # longer tables stand behind a click
 _MAX_TARGETS = 12  # across a heat map
@@ -289,6 +290,36 @@ def _overlap_parts(overlap: OverlapResult, what: str) -> list[Part]:
     alt = "; ".join(f"{name}: {percent(value)} %" for name, value in shares.items())
     rows = [[name, percent(value)] for name, value in overlap.shares.items()]
     return [Figure("", to_svg(figure), alt, caption), Table("The shares", ["right by", "rows (%)"], rows)]
+
+
+def robustness_section(result: Robustness) -> Group | None:
+    """What queries find when a part of them is disturbed: fused, by the mean of embeddings, by the best part."""
+    if not result.lines:
+        return None
+    k, columns = result.lines[0].k, ["", "disturbed", "fused", "mean", "best part"]
+    averages, parts = result.averages(), []
+    if averages:
+        ways = {"fused": "fused", "mean": "mean", "best part": "single"}
+        values = {name: [100 * getattr(line, way) for line in averages] for name, way in ways.items()}
+        labels = [line.disturbance for line in averages]
+        figure = to_svg(bars(labels, values, x_label=f"recall@{k} (%)"))
+        alt = "; ".join(", ".join(line_cells(line)[1:]) for line in averages)
+        caption = "The mean over all queries and over the part of each that is disturbed."
+        parts.append(Figure(f"Recall at {k} by disturbance", figure, alt, caption))
+    rows = [line_cells(line) for line in result.lines]
+    caption = (
+        f"Recall at {k} in percent among {result.lines[0].count:,} rows. best part: the single modality that finds "
+        "most under this disturbance."
+    )
+    parts.append(Table("Every query", columns, rows, caption, (), _folded(rows, "lines")))
+    text = (
+        "One part of each query is disturbed at a time; the targets stay as they are. missing: what is left of the "
+        "query asks. exchanged: the part is that of another row. noise: normal noise at a signal-to-noise ratio. "
+        "adversarial: each number is moved by a tenth of the spread of all of them at most, by five steps along the "
+        "gradient that makes the query less like its own target; each of the three ways of asking is attacked by "
+        "itself."
+    )
+    return Group("When a part is disturbed", parts, "\n\n".join([text, *result.sentences()]))
 
 
 def availability_parts(retrieval: RetrievalMeasures, classes: ClassMeasures | None) -> list[Part]:
