@@ -4,13 +4,18 @@ import os
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+os.environ.setdefault("CONFU_MATMUL", "default")  # else each process measures which is faster, and rounds likewise
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorBoard loads TensorFlow where that is installed
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from jaxtyping import config
 
 torch.set_num_threads(1)
+# By itself Hypothesis fails a test whose examples take more than 0.2 s, as they do on a busy machine.
+settings.register_profile("confu", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("confu")
 
 
 @pytest.fixture

@@ -4,22 +4,12 @@ import math
 from itertools import permutations, product
 
 import torch
+from torch.nn.functional import normalize
 
 
-def ranks_oracle(queries, targets, tolerance=1e-6):
-    """For each query, how many targets score better than its own and how many tie, one dot product at a time."""
-    queries, targets = queries.double().tolist(), targets.double().tolist()
-
-    def dot(left, right):
-        return math.fsum(a * b for a, b in zip(left, right))
-
-    better, tied = [], []
-    for i, query in enumerate(queries):
-        own = dot(query, targets[i])
-        scores = [dot(query, target) for target in targets]
-        better.append(sum(score > own + tolerance for score in scores))
-        tied.append(sum(abs(score - own) <= tolerance for score in scores))
-    return better, tied
+def unit(n, dim, seed=0):
+    """Random unit vectors (n, dim)."""
+    return normalize(torch.randn(n, dim, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 def recall_at_k_oracle(better, tied, k):

@@ -19,12 +19,7 @@ from confu.cli import app
 
 ROOT = Path(__file__).parents[1]
 # Their commands and their Python belong together: `test_tutorials.py` runs both.
-TUTORIALS = (
-    "own-data-in-ten-minutes.md",
-    "pretrained-encoders.md",
-    "four-modalities.md",
-    "data-with-gaps.md",
-)
+TUTORIALS = ("own-data-in-ten-minutes.md", "pretrained-encoders.md", "four-modalities.md", "data-with-gaps.md")
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 FILES = [*PAGES, *(path for name in ("README.md", "CONTRIBUTING.md") if (path := ROOT / name).is_file())]
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)

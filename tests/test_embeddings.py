@@ -44,7 +44,7 @@ def assert_same(left, right):
     assert (left.model, left.plan, left.score) == (right.model, right.plan, right.score)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(0, 9), dim=st.integers(1, 6), missing=st.sets(st.integers(0, 8)), labels=st.booleans())
 def test_round_trip_is_bitwise(tmp_path_factory, n, dim, missing, labels):
     path = tmp_path_factory.mktemp("table") / "t.parquet"

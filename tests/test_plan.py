@@ -55,16 +55,6 @@ def test_published_counts(num_modalities):
     assert len(target_plan(names, names[0]).terms) == 2 ** (m - 1) - 1
 
 
-@pytest.mark.parametrize(
-    ("m", "eq15", "single", "order2"), [(3, 6, 6, 6), (4, 25, 22, 18), (5, 90, 65, 40), (6, 301, 171, 75)]
-)
-def test_counts_of_the_design_table(m, eq15, single, order2):
-    names = NAMES[:m]
-    assert len(disjoint_plan(names).terms) == eq15
-    assert len(disjoint_plan(names, single_side=True).terms) == single
-    assert len(disjoint_plan(names, max_order=2, single_side=True).terms) == order2
-
-
 def test_confu_plan_is_equations_3_6_and_7():
     plan = confu_plan(NAMES[:3], fused_weight=0.3)
     weights = {str(term): term.weight for term in plan.terms}

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+LIMIT = 1200  # seconds, which only processes that wait for one another in vain need
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
 
 
@@ -55,7 +56,7 @@ def _child(number, count, store, environment, answer, function, arguments):
         prepare(number, count, environment)
         if count > 1:
             dist.init_process_group(
-                "gloo", init_method=f"file://{store}", rank=number, world_size=count, timeout=timedelta(seconds=120)
+                "gloo", init_method=f"file://{store}", rank=number, world_size=count, timeout=timedelta(seconds=LIMIT)
             )
         result = function(*arguments)
         if count > 1:
@@ -89,7 +90,7 @@ class Started:
             self._processes.append(process)
             self._answers.append(here)
 
-    def results(self, timeout=240):
+    def results(self, timeout=LIMIT):
         """What the function returned, by rank; fails as soon as one of them does, and ends the others."""
         found, left = {}, dict(zip(self._answers, range(len(self._answers))))
         try:

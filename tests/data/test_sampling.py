@@ -46,7 +46,7 @@ def test_balanced_batches_hold_the_same_share_of_every_pattern():
     assert max(uniform) - min(uniform) > 2  # what it is for
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(40, 300), share=st.floats(0, 0.95), least=st.floats(0, 1), size=st.integers(4, 40),
     seed=st.integers(0, 99),
@@ -74,7 +74,7 @@ def test_rare_complete_rows_come_again_within_an_epoch():
     assert [int(full[batch].sum()) for batch in order] == pytest.approx([25] * 10, abs=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.integers(10, 200), groups=st.integers(2, 40), size=st.integers(2, 10), seed=st.integers(0, 99))
 def test_unique_batches_repeat_no_group_and_no_row(rows, groups, size, seed):
     of = torch.randint(-groups // 2, groups, (rows,), generator=torch.Generator().manual_seed(seed)).clamp(min=-1)

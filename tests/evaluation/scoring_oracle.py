@@ -1,9 +1,8 @@
 """The ways of comparing, one query and one target at a time, from their definitions."""
 
-import math
-from itertools import permutations
-
 import torch
+
+from oracles import multilinear_oracle, squared_area_oracle, squared_volume_oracle
 
 
 def unit(n: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -17,14 +16,9 @@ def unit(n: int, dim: int, seed: int = 0) -> torch.Tensor:
 def score_oracle(score, query, target):
     """Of one query with one target, each a list of vectors (lists of numbers); higher is more alike."""
     vectors = [*query, *target]
-    if score in ("cosine", "multilinear"):
-        return math.fsum(math.prod(numbers) for numbers in zip(*vectors))
     if score == "volume":
-        gram = [[_dot(left, right) for right in vectors] for left in vectors]
-        return -_determinant(gram)
-    x, y, z = vectors
-    u, v = [b - a for a, b in zip(x, y)], [b - a for a, b in zip(x, z)]
-    return -(_dot(u, u) * _dot(v, v) - _dot(u, v) ** 2)
+        return -squared_volume_oracle(vectors)
+    return -squared_area_oracle(*vectors) if score == "area" else multilinear_oracle(vectors)
 
 
 def scores_oracle(score, queries, targets):
@@ -41,17 +35,3 @@ def score_ranks_oracle(score, queries, targets):
         better.append(sum(one > row[i] + width for one in row))
         tied.append(sum(abs(one - row[i]) <= width for one in row))
     return better, tied
-
-
-def _dot(left, right):
-    return math.fsum(a * b for a, b in zip(left, right))
-
-
-def _determinant(matrix):
-    """By its definition, the sum over permutations."""
-    size = len(matrix)
-    terms = []
-    for order in permutations(range(size)):
-        swaps = sum(order[i] > order[j] for i in range(size) for j in range(i + 1, size))
-        terms.append((-1) ** swaps * math.prod(matrix[i][order[i]] for i in range(size)))
-    return math.fsum(terms)

@@ -38,7 +38,7 @@ def who_of(category, queries):
     return frozenset(category.removesuffix(" only").split(" & "))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(num_queries=st.integers(2, 4), n=st.integers(1, 30), seed=st.integers(0, 999))
 def test_shares_match_a_count_row_by_row(num_queries, n, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -115,17 +115,6 @@ def test_bars_and_heat_map_can_be_drawn():
     assert [sum(line) for line in result.matrix()] == pytest.approx([100, 100])
     assert "all" in to_svg(bars(list(result.shares), {"confu": result.percent()}, x_label="share (%)"))
     assert "tit" in to_svg(heatmap(result.matrix(), list(result.by_class), list(result.shares), "share (%)"))
-
-
-def test_swapping_two_queries_swaps_their_shares_only():
-    generator = torch.Generator().manual_seed(0)
-    left, right = torch.randint(2, (2, 50), generator=generator).float()
-    labels = torch.zeros(50).long()
-    one, two = (
-        evaluate_overlap({"a": left, "b": right}, labels).shares,
-        evaluate_overlap({"a": right, "b": left}, labels).shares,
-    )
-    assert (one["a only"], one["b only"], one["all"]) == (two["b only"], two["a only"], two["all"])
 
 
 def test_only_right_of_zero_shot_is_one_of_the_categories():

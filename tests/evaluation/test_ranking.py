@@ -15,7 +15,7 @@ SCORES = [("cosine", 1, 1), ("multilinear", 2, 1), ("volume", 2, 2), ("area", 1,
 
 
 @pytest.mark.parametrize(("score", "asking", "sought"), SCORES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     n=st.integers(1, 7), m=st.integers(1, 11), distinct=st.integers(1, 11), chunk=st.integers(1, 8),
     tile=st.integers(1, 12), seed=st.integers(0, 99),

@@ -22,14 +22,14 @@ from confu.evaluation.retrieval import (
 )
 from confu.evaluation.scoring import disjoint_pairs, mean_vectors
 from confu.plan import Subset, pairwise_plan
-from oracles import first_right_place_oracle, ranks_oracle, recall_at_k_oracle
+from oracles import first_right_place_oracle, recall_at_k_oracle
 
 from .scoring_oracle import score_ranks_oracle, unit
 
 IMAGE, AUDIO, TEXT, BOTH = Subset("image"), Subset("audio"), Subset("text"), Subset("image", "audio")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     n=st.integers(1, 12),
     dim=st.sampled_from([1, 4, 16]),
@@ -41,7 +41,7 @@ def test_ranks_and_recall_match_the_slow_loop(n, dim, distinct, chunk, seed):
     queries = unit(n, dim, seed)
     targets = unit(distinct, dim, seed + 1)[torch.arange(n) % distinct]  # captions that repeat
     better, tied = retrieval_ranks(queries, targets, chunk_size=chunk)
-    assert (better.tolist(), tied.tolist()) == ranks_oracle(queries, targets)
+    assert (better.tolist(), tied.tolist()) == score_ranks_oracle("cosine", [queries], [targets])
     for k in range(1, n + 1):
         assert recall_at_k(better, tied, k) == pytest.approx(recall_at_k_oracle(better.tolist(), tied.tolist(), k))
 
@@ -68,13 +68,6 @@ def test_identical_targets_tie_wherever_they_stand():
     _, tied = retrieval_ranks(queries, targets, chunk_size=97)
     expected = torch.bincount(torch.arange(n) % 7)[torch.arange(n) % 7]
     assert torch.equal(tied, expected)
-
-
-def test_perfect_and_reversed_models():
-    eye = torch.eye(6)
-    assert recall_at_k(*retrieval_ranks(eye, eye), 1) == 1.0
-    assert recall_at_k(*retrieval_ranks(eye, -eye), 1) == 0.0
-    assert median_rank(*retrieval_ranks(eye, -eye)) == 6.0
 
 
 @pytest.mark.parametrize("collapsed", [True, False])
@@ -105,25 +98,6 @@ def test_a_target_equal_to_the_own_one_is_found_as_well(collapsed):
     assert back.right is None and torch.equal(back.better, plain.better)  # no two images are equal
 
 
-def test_permuting_the_pairs_permutes_the_ranks():
-    queries, targets = unit(50, 16), unit(50, 16, seed=1)
-    order = torch.randperm(50, generator=torch.Generator().manual_seed(2))
-    better, tied = retrieval_ranks(queries, targets)
-    better_moved, tied_moved = retrieval_ranks(queries[order], targets[order])
-    assert torch.equal(better_moved, better[order])
-    assert torch.equal(tied_moved, tied[order])
-
-
-def test_rotating_the_space_changes_nothing():
-    queries, targets = unit(50, 16), unit(50, 16, seed=1)
-    rotation = torch.ones(1, 1)
-    for _ in range(4):  # Hadamard's matrix
-        rotation = torch.cat([torch.cat([rotation, rotation], 1), torch.cat([rotation, -rotation], 1)]) / 2**0.5
-    rotation = rotation.sign() / 4
-    before, after = retrieval_ranks(queries, targets), retrieval_ranks(queries @ rotation, targets @ rotation)
-    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
-
-
 def test_bad_inputs_are_refused():
     with pytest.raises(ValueError, match=r"same dim; got queries \(3, 4\) and targets \(3, 16\)"):
         retrieval_ranks(unit(3, 4), unit(3, 16))
@@ -139,8 +113,9 @@ def test_bad_inputs_are_refused():
     for k in (0, 4):
         with pytest.raises(ValueError, match=f"k must lie between 1 and the size of the gallery, 3; got {k}"):
             recall_at_k(better, tied, k)
-    with pytest.raises(ValueError, match="median rank needs at least 1 row"):
-        median_rank(better[:0], tied[:0])
+    for measure, name in ((median_rank, "median rank"), (mean_reciprocal_rank, "mean reciprocal rank")):
+        with pytest.raises(ValueError, match=f"{name} needs at least 1 row"):
+            measure(better[:0], tied[:0])
 
 
 def table(n=20, missing=0):
@@ -183,35 +158,6 @@ def test_evaluate_retrieval_refuses_what_makes_no_sense():
         evaluate_retrieval(table(), pairs=[(Subset("depth"), IMAGE)])
 
 
-SHAPES = [
-    ("multilinear", 2, 1),
-    ("multilinear", 1, 2),
-    ("volume", 1, 1),
-    ("volume", 2, 1),
-    ("volume", 2, 2),
-    ("area", 2, 1),
-    ("area", 1, 2),
-]
-
-
-@pytest.mark.parametrize(("score", "num_queries", "num_targets"), SHAPES)
-def test_a_model_that_collapsed_gets_chance_by_any_score(score, num_queries, num_targets):
-    same = unit(1, 16).expand(40, 16)
-    better, tied = retrieval_ranks([same] * num_queries, [same] * num_targets, score=score)
-    assert tied.tolist() == [40] * 40
-    assert recall_at_k(better, tied, 10) == 0.25
-
-
-def test_a_volume_and_an_area_find_what_lies_closest():
-    eye, beside = torch.eye(12)[:6], torch.eye(12)[6:]
-    for score in ("volume", "area"):
-        queries = [eye, normalize(eye + beside, dim=-1)]
-        assert recall_at_k(*retrieval_ranks(queries, [eye], score=score), 1) == 1.0
-    assert recall_at_k(*retrieval_ranks([eye, eye], [eye], score="multilinear"), 1) == 1.0
-    assert recall_at_k(*retrieval_ranks([eye], [-eye], score="volume"), 1) == 1.0  # it does not see signs
-    assert recall_at_k(*retrieval_ranks([eye, eye], [-eye], score="multilinear"), 1) == 0.0
-
-
 def test_sides_of_several_vectors_are_checked_one_by_one():
     x = unit(3, 4)
     with pytest.raises(ValueError, match=r"queries\[1\] must be unit vectors; row 0 has length 2"):
@@ -228,11 +174,6 @@ def test_reciprocal_ranks_match_the_mean_over_tied_places(ranks):
     expected = [sum(1 / place for place in range(b + 1, b + t + 1)) / t for b, t in ranks]
     assert reciprocal_ranks(better, tied).tolist() == pytest.approx(expected)
     assert mean_reciprocal_rank(better, tied) == pytest.approx(sum(expected) / len(expected))
-
-
-def test_the_mean_reciprocal_rank_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="mean reciprocal rank needs at least 1 row"):
-        mean_reciprocal_rank(torch.zeros(0).long(), torch.zeros(0).long())
 
 
 def singles(score, names=("image", "audio", "text"), n=20, missing=0):

@@ -22,6 +22,7 @@ from confu.evaluation.scoring import (
     why_not,
 )
 from confu.plan import Subset, pairwise_plan
+from oracles import unit
 
 from .scoring_oracle import scores_oracle
 
@@ -40,10 +41,6 @@ SHAPES = [
 ]
 
 
-def unit(n, dim, seed=0):
-    return normalize(torch.randn(n, dim, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
 def table(score, names="xyz", fused=(), plan=True, n=4):
     subsets = [Subset(name) for name in names] + [Subset.parse(one) for one in fused]
     return EmbeddingTable(
@@ -55,7 +52,7 @@ def table(score, names="xyz", fused=(), plan=True, n=4):
 
 
 @pytest.mark.parametrize(("score", "num_queries", "num_targets"), SHAPES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(n=st.integers(1, 4), m=st.integers(1, 5), dim=st.integers(1, 7), seed=st.integers(0, 99))
 def test_scores_match_the_slow_loop(score, num_queries, num_targets, n, m, dim, seed):
     queries = [unit(n, dim, seed + i) for i in range(num_queries)]
@@ -64,14 +61,6 @@ def test_scores_match_the_slow_loop(score, num_queries, num_targets, n, m, dim, 
     found = pair_scores(score, queries, targets)
     assert found.dtype == (torch.float32 if score == "cosine" else torch.float64)
     torch.testing.assert_close(found.double(), expected, atol=1e-6 if score == "cosine" else 1e-12, rtol=0)
-
-
-@pytest.mark.parametrize(("score", "num_queries", "num_targets"), SHAPES)
-def test_scores_are_symmetric_in_modalities_and_sides(score, num_queries, num_targets):
-    queries, targets = [unit(5, 6, i) for i in range(num_queries)], [unit(5, 6, 9 + i) for i in range(num_targets)]
-    expected = pair_scores(score, queries, targets)
-    torch.testing.assert_close(pair_scores(score, queries[::-1], targets[::-1]), expected)
-    torch.testing.assert_close(pair_scores(score, targets, queries).T, expected)
 
 
 @pytest.mark.parametrize(("score", "num_queries", "num_targets"), SHAPES)

@@ -17,18 +17,14 @@ from confu.evaluation.zero_shot import (
     zero_shot_predict,
 )
 from confu.plan import Subset, pairwise_plan
-from oracles import zero_shot_oracle
+from oracles import unit, zero_shot_oracle
 
 from .scoring_oracle import scores_oracle
 
 IMAGE, AUDIO, TEXT, BOTH = Subset("image"), Subset("audio"), Subset("text"), Subset("image", "audio")
 
 
-def unit(n, dim, seed=0):
-    return normalize(torch.randn(n, dim, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n=st.integers(0, 9), classes=st.integers(1, 5), extra=st.integers(0, 6), seed=st.integers(0, 99))
 def test_predictions_match_the_slow_loop(n, classes, extra, seed):
     prompt_classes = torch.cat([torch.arange(classes), torch.arange(extra) % classes])
@@ -39,25 +35,10 @@ def test_predictions_match_the_slow_loop(n, classes, extra, seed):
     assert cosines.shape == (n, classes)
 
 
-def test_shuffling_the_prompts_changes_no_prediction():
-    prompts, prompt_classes, queries = unit(12, 6), torch.arange(12) % 4, unit(30, 6, seed=1)
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(2))
-    before, _ = zero_shot_predict(queries, prompts, prompt_classes)
-    after, _ = zero_shot_predict(queries, prompts[order], prompt_classes[order])
-    assert torch.equal(before, after)
-
-
 def test_ties_share_the_credit():
     cosines = torch.tensor([[0.5, 0.5, 0.1], [0.5, 0.5, 0.1], [0.2, 0.2, 0.2], [0.9, 0.1, 0.1]])
     credit = zero_shot_credit(cosines, torch.tensor([0, 2, 1, 0]))
     assert credit.tolist() == pytest.approx([0.5, 0.0, 1 / 3, 1.0])
-
-
-def test_a_collapsed_model_gets_chance():
-    vectors = normalize(torch.ones(20, 4), dim=-1)
-    table = EmbeddingTable(tuple(map(str, range(20))), {IMAGE: vectors}, labels=torch.zeros(20, dtype=torch.long))
-    result = evaluate_zero_shot(table, vectors[:5], torch.arange(5), TEXT)
-    assert result.rows[0].value == pytest.approx(0.2)
 
 
 def labelled(missing=0):
@@ -80,12 +61,7 @@ def test_fused_queries_stand_beside_the_mean_of_their_singles():
     table, prompts, prompt_classes = labelled(missing=4)
     result = evaluate_zero_shot(table, prompts, prompt_classes, TEXT, method="confu", seed=1)
     values = {row.query: (row.value, row.count) for row in result.rows}
-    assert values == {
-        "image": (0.0, 24),
-        "audio": (0.0, 20),
-        "image+audio": (1.0, 20),
-        "mean(image, audio)": (1.0, 20),
-    }
+    assert values == {"image": (0.0, 24), "audio": (0.0, 20), "image+audio": (1.0, 20), "mean(image, audio)": (1.0, 20)}
     assert {(row.metric, row.target, row.method, row.seed) for row in result.rows} == {("accuracy", "text", "confu", 1)}
     assert result.predictions["image+audio"].tolist() == [-1] * 4 + table.labels[4:].tolist()
     assert result.credit["image+audio"][:4].isnan().all()
@@ -134,7 +110,7 @@ METHODS = [("multilinear", 2), ("volume", 1), ("volume", 2), ("volume", 3), ("ar
 
 
 @pytest.mark.parametrize(("score", "num_queries"), METHODS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(n=st.integers(0, 6), classes=st.integers(1, 4), extra=st.integers(0, 5), seed=st.integers(0, 99))
 def test_class_scores_by_any_method_match_the_slow_loop(score, num_queries, n, classes, extra, seed):
     prompt_classes = torch.cat([torch.arange(classes), torch.arange(extra) % classes])
@@ -215,7 +191,7 @@ def test_with_four_modalities_a_product_needs_three_to_ask():
         }[score]  # fmt: skip
 
 
-@pytest.mark.parametrize("score", ["multilinear", "area", "volume"])
+@pytest.mark.parametrize("score", ANSWERED)
 def test_a_collapsed_model_gets_chance_by_any_score(score):
     same = unit(1, 8).expand(20, 8)
     table = EmbeddingTable(

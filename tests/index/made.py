@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 from confu.embeddings import EmbeddingTable
-from confu.index import About, Condition, Index, Items
+from confu.index import About, Index, Items
 from confu.plan import Subset
 
 DIM = 8
@@ -44,28 +44,6 @@ def made(folder: Path, *parts: Items) -> Index:
     for part in parts:
         index.add(part)
     return index
-
-
-def by_loop(stored: list[Items], query: torch.Tensor, target: Subset, k: int, where: list[Condition]) -> list[tuple]:
-    """(id, score) of the k best, one item after the other."""
-    found = []
-    for part in stored:
-        rows = part.metadata.to_pylist()
-        for row, id in enumerate(part.table.ids):
-            if bool(part.table.complete[target][row]) and all(_fits(rows[row], one) for one in where):
-                found.append((id, float(query @ part.table[target][row])))
-    return sorted(found, key=lambda one: -one[1])[:k]
-
-
-def _fits(row: dict, condition: Condition) -> bool:
-    value, wanted = row[condition.column], condition.value
-    if value is None:
-        return False
-    return {
-        "==": lambda: value == wanted, "!=": lambda: value != wanted, "<": lambda: value < wanted,
-        "<=": lambda: value <= wanted, ">": lambda: value > wanted, ">=": lambda: value >= wanted,
-        "in": lambda: value in wanted,
-    }[condition.operator]()  # fmt: skip
 
 
 def same(a: Items, b: Items) -> bool:

@@ -1,6 +1,5 @@
 """FAISS beside an exact store: how much it finds, its files, and what is refused."""
 
-import sys
 import warnings
 
 import numpy as np
@@ -197,9 +196,3 @@ def test_defaults_follow_from_the_vectors():
     options = {"kind": "ivfpq", "m": 0, "nlist": 0}
     assert [faiss._parts(options, dim) for dim in (256, 30, 7)] == [64, 6, 1]
     assert [faiss._cells(options, rows) for rows in (1_000_000, 400)] == [4000, 10]
-
-
-def test_what_is_missing_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r'pip install "contrastive-fusion\[faiss\]"'):
-        Index.create(tmp_path / "index", ABOUT, "faiss")

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 import threading
 
 import pyarrow as pa
@@ -157,7 +156,7 @@ def test_a_server_that_is_away_is_named(tmp_path):
 def wait_for_progress(counts, threads):
     """Until every thread has done one thing more."""
     before, pause = list(counts), threading.Event()
-    for _ in range(6000):
+    for _ in range(60_000):
         if all(now > then for now, then in zip(counts, before)) or not all(one.is_alive() for one in threads):
             return
         pause.wait(0.01)
@@ -206,7 +205,7 @@ def test_a_restart_under_load_loses_nothing(make, server, tmp_path):
     wait_for_progress(counts, threads)
     stop.set()
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(timeout=600)
         assert not thread.is_alive()
     assert errors == [] and min(counts) > 0
     assert len(expected) > 200
@@ -215,7 +214,7 @@ def test_a_restart_under_load_loses_nothing(make, server, tmp_path):
 
 
 def test_a_server_that_stands_still_holds_nobody(as_users_run, make, server):
-    index = make(timeout=0.5)
+    index = make(timeout=1.0)
     index.add(make_items(names(3)))
     assert len(index) == 3
     server.signal_all(signal.SIGSTOP)
@@ -228,15 +227,15 @@ def test_a_server_that_stands_still_holds_nobody(as_users_run, make, server):
 
 
 def test_what_takes_too_long_is_said(server):
-    link = Connection(server.url, timeout=0.1)
-    with pytest.raises(ConnectionError, match=r"took longer than 0\.1 s\. Give the option timeout"):
-        link.read(lambda connection: connection.execute("SELECT pg_sleep(5)"))
+    link = Connection(server.url, timeout=1.0)
+    with pytest.raises(ConnectionError, match=r"took longer than 1 s\. Give the option timeout"):
+        link.read(lambda connection: connection.execute("SELECT pg_sleep(60)"))
     assert link.read(lambda connection: connection.execute("SELECT 1").fetchone()[0]) == 1
     link.close()
 
 
 def test_a_writer_waits_for_another_one_no_longer_than_its_limit(make, server):
-    index = make(timeout=0.3)
+    index = make(timeout=1.0)
     with psycopg.connect(server.url) as connection:
         connection.execute(f'LOCK TABLE "{index.backend.table}" IN SHARE ROW EXCLUSIVE MODE')
         assert len(index) == 0  # readers read on
@@ -264,9 +263,3 @@ def test_a_killed_writer_leaves_what_was_there(make, tmp_path):
         assert index.verify() == []
         index.delete(names(300, 1000))
     assert_holds(index, as_dict(items))
-
-
-def test_what_is_missing_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ImportError, match=r'pip install "contrastive-fusion\[postgres\]"'):
-        Index.create(tmp_path / "index", ABOUT, "postgres", url="host=a")

@@ -1,7 +1,5 @@
 """An index in Qdrant, in the memory of its client: what is refused, and what a writer that is killed leaves."""
 
-import sys
-
 import pyarrow as pa
 import pytest
 
@@ -98,9 +96,3 @@ def test_an_index_without_its_collection(tmp_path):
         index.backend.client.delete_collection(index.backend.collection)
     with pytest.raises(ValueError, match="has no collection"):
         Index.open(tmp_path)
-
-
-def test_what_is_missing_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "qdrant_client", None)
-    with pytest.raises(ImportError, match=r'pip install "contrastive-fusion\[qdrant\]"'):
-        Index.create(tmp_path / "index", ABOUT, "qdrant", url=":memory:")

@@ -1,7 +1,6 @@
 """Models on the hub, with a hub that is a folder."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -84,13 +83,6 @@ def test_what_the_hub_does_not_have_is_refused_with_its_reason(monkeypatch):
         ValueError, match=r"runs/brids: there is no such folder here, and .*ConnectionError: no route to"
     ):
         load("runs/brids")
-
-
-def test_without_the_package_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for use in (lambda: load("anna/birds"), lambda: embedder().push_to_hub("anna/birds")):
-        with pytest.raises(ImportError, match=r'pip install "contrastive-fusion\[hf\]"'):
-            use()
 
 
 @pytest.mark.parametrize("name", ["birds", "./birds", "a/b/c", "/a", "a/", "../birds", "C:\\models/birds", "a\\b/c"])

@@ -1,7 +1,6 @@
 """Towers in ONNX: the same vectors as torch's, for any number of items and any length."""
 
 import json
-import sys
 
 import numpy as np
 import onnxruntime
@@ -74,9 +73,3 @@ def test_an_encoder_that_fixes_a_size_is_told_of(tmp_path, as_users_run):
 def test_a_subset_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"this model embeds sensor, steps, text, steps\+text, not sensor\+text"):
         export_onnx(embedder(Plan.parse(SPARSE, NAMES)), tmp_path, subsets=["sensor+text"])
-
-
-def test_without_the_packages_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r'pip install "contrastive-fusion\[onnx\]"'):
-        export_onnx(embedder(), tmp_path)

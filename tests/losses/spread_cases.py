@@ -4,15 +4,12 @@ import itertools
 from pathlib import Path
 
 import torch
-from torch.nn.functional import normalize
 
 from confu.distributed import check_agreed, every_rank, rank, world_size
 from confu.losses import ContrastOptions, info_nce_terms, tiled
 from confu.losses.infonce import SAME_GROUP
+from losses.parts import SIDES, TERMS, WEIGHTS, drawn, tau
 
-SIDES = ("a", "b", "c", "ab", "ac")
-TERMS = [("a", "b"), ("a", "c"), ("b", "c"), ("ab", "c"), ("ac", "b")]
-WEIGHTS = [1.0, 2.0, 3.0, 4.0, 5.0]
 SIZES = (5, 0, 3)  # of the processes: one has nothing
 CASES = [
     *itertools.product((True, False), SAME_GROUP, (0.0, 0.3), (True,), ("usual",)),
@@ -24,34 +21,24 @@ CASES = [
 """symmetric, same_group, label_smoothing, gaps, way"""
 
 
-def drawn(gaps, dtype=torch.float64, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    rows = sum(SIZES)
-    vectors = {side: normalize(torch.randn(rows, 4, generator=generator, dtype=dtype), dim=1) for side in SIDES}
-    present = {side: torch.rand(rows, generator=generator) < (0.7 if gaps else 2) for side in SIDES}
-    for mask in present.values():
-        mask[:2] = True
-    return vectors, present, torch.randint(-1, 3, (rows,), generator=generator)
-
-
 def contrast(case, negatives=None):
     """The losses and the whole gradients, as each process has them; of one process without `negatives`."""
     *options, gaps, way = case
-    vectors, present, groups = drawn(gaps)
+    vectors, present, groups = drawn(sum(SIZES), 4, 0, gaps)
     exp_fits = tiled._exp_fits
     tiled.TILE, tiled.KEPT_BYTES = 40, 0 if way == "recomputed" else 2**20
     if way == "guarded":
         tiled._exp_fits = lambda *arguments: False
     part = slice(sum(SIZES[: rank()]), sum(SIZES[: rank() + 1])) if negatives else slice(None)
-    own = {side: one[part].clone().requires_grad_() for side, one in vectors.items()}
-    tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    own = {side: one.detach()[part].clone().requires_grad_() for side, one in vectors.items()}
+    temperature = tau(0.3)
     equal_inputs = way.removeprefix("equal ") if way.startswith("equal") else "negatives"
     generator = torch.Generator().manual_seed(1)
     contents = {side: torch.randint(-1, 3, (sum(SIZES),), generator=generator)[part] for side in SIDES}
     total, losses = info_nce_terms(
         own,
         TERMS,
-        tau,
+        temperature,
         weights=WEIGHTS,
         present={side: mask[part] for side, mask in present.items()} if gaps else None,
         groups=groups[part],
@@ -62,7 +49,7 @@ def contrast(case, negatives=None):
     tiled._exp_fits = exp_fits
     everyone = every_rank({side: one.grad for side, one in own.items()})
     gradients = {side: torch.cat([one[side] for one in everyone]) / world_size() for side in SIDES}
-    return total.detach(), losses, gradients, sum(every_rank(tau.grad)) / world_size()
+    return total.detach(), losses, gradients, sum(every_rank(temperature.grad)) / world_size()
 
 
 def error(function):
@@ -75,9 +62,9 @@ def error(function):
 
 def errors(negatives):
     """What each process says of input that is bad on one of them."""
-    vectors, _, _ = drawn(False, torch.float32)
+    vectors, _, _ = drawn(sum(SIZES), 4, 0, dtype=torch.float32)
     part = slice(2 * rank(), 2 * rank() + 2)
-    own = {side: one[part].clone() for side, one in vectors.items()}
+    own = {side: one.detach()[part].clone() for side, one in vectors.items()}
     few = {"a": torch.arange(8)[part] == 3, "b": torch.ones(2, dtype=torch.bool)}
     if rank() == 2:
         own["b"][1] = torch.nan

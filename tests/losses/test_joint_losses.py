@@ -1,7 +1,6 @@
 """The losses that compare all modalities at once, as modules."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -11,17 +10,9 @@ from confu.losses import GRAMLoss, SymileLoss, TRIANGLELoss, gram_contrast, symi
 from confu.nn import Temperature
 from confu.plan import Subset
 from confu.types import Embeddings
+from losses.parts import JOINT, NAMES
 from oracles import anchor_contrast_oracle, gram_score_oracle, symile_oracle, triangle_score_oracle
 
-NAMES = ("image", "audio", "text")
-JOINT = {
-    "symile": partial(SymileLoss, NAMES),
-    "symile n_squared": partial(SymileLoss, NAMES, negatives="n_squared"),
-    "gram": partial(GRAMLoss, NAMES),
-    "gram released": partial(GRAMLoss, NAMES, anchors=["image"], label_smoothing=0.1),
-    "triangle": partial(TRIANGLELoss, NAMES),
-    "triangle released": partial(TRIANGLELoss, NAMES, anchors=["image"], formula="released", label_smoothing=0.1),
-}
 joint = pytest.mark.parametrize("make", JOINT.values(), ids=JOINT)
 
 
@@ -107,10 +98,7 @@ def test_the_order_of_the_modalities_and_rows_does_not_matter(name):
     torch.testing.assert_close(loss(Embeddings(dict(reversed(z.vectors.items())))).total, loss(z).total)
 
 
-MASKS = {
-    "audio": torch.tensor([1, 1, 0, 1, 0, 1, 1, 1]).bool(),
-    "text": torch.tensor([0, 1, 1, 1, 0, 1, 1, 0]).bool(),
-}
+MASKS = {"audio": torch.tensor([1, 1, 0, 1, 0, 1, 1, 1]).bool(), "text": torch.tensor([0, 1, 1, 1, 0, 1, 1, 0]).bool()}
 COMPLETE = [1, 3, 5, 6]
 
 
@@ -211,35 +199,3 @@ def test_the_default_temperature_is_learned(make):
     loss(embeddings()).total.backward()
     numeric = (totals[0] - totals[1]) / (2 * step)
     assert loss.temperature.log_inverse.grad.item() == pytest.approx(numeric, rel=0.02, abs=1e-4)
-
-
-X, Y = torch.eye(8)[:4], torch.eye(8)[4:]
-# Rows that match perfectly want the lowest temperature, those that match strangers the highest.
-MATCHED = {SymileLoss: [X, X, X], GRAMLoss: [X, Y, (X + Y) / 2**0.5], TRIANGLELoss: [X, X, Y]}
-MISMATCHED = {SymileLoss: [X, X, -X], GRAMLoss: [X.roll(1, 0), X, Y], TRIANGLELoss: [X.roll(1, 0), X, Y]}
-
-
-@joint
-@pytest.mark.parametrize("bound", ["minimum", "maximum"])
-def test_a_temperature_leaves_its_bound_again(make, bound):
-    """Carried past a bound and brought back to it, it follows the loss inside."""
-    loss = make(temperature=Temperature(0.1, learned=True, minimum=0.02)).eval()
-    rows = (MISMATCHED if bound == "minimum" else MATCHED)[make.func]
-    z = Embeddings({Subset(name): one for name, one in zip(NAMES, rows)})
-    temperature = loss.temperature
-    optimizer = torch.optim.SGD(loss.parameters(), lr=0.05)
-    with torch.no_grad():
-        temperature.log_inverse.fill_(9.0 if bound == "minimum" else -9.0)
-    loss(z).total.backward()
-    assert temperature.log_inverse.grad == 0  # past the bound nothing leads back
-    temperature.clamp_()
-    at_bound = temperature().item()
-    assert at_bound == pytest.approx(0.02 if bound == "minimum" else 1.0)
-    for _ in range(3):
-        optimizer.zero_grad()
-        loss(z).total.backward()
-        assert temperature.log_inverse.grad != 0
-        optimizer.step()
-        temperature.clamp_()
-    moved = temperature().item()
-    assert moved > at_bound * 1.001 if bound == "minimum" else moved < at_bound * 0.999

@@ -5,9 +5,9 @@ from itertools import permutations
 
 import pytest
 import torch
-from torch.nn.functional import normalize
 
 from confu.losses import gram_volumes, multilinear_scores, squared_areas, squared_volumes, triangle_areas
+from losses.parts import unit_rows
 from oracles import multilinear_oracle, squared_area_oracle, squared_volume_oracle
 
 EYE = torch.eye(3, dtype=torch.float64)
@@ -18,9 +18,8 @@ SPLITS = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1), (2, 3), (1, 4), (3, 3)
 THREE = [(1, 2), (2, 1)]
 
 
-def vectors(count, rows, dim=7, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return [normalize(torch.randn(rows, dim, generator=generator, dtype=dtype), dim=1) for _ in range(count)]
+def vectors(count, rows, dim=7, seed=0):
+    return unit_rows(count, rows, dim, seed)
 
 
 def two_sides(split, n=4, m=3, dim=7, unit=True):

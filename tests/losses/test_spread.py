@@ -5,7 +5,8 @@ import torch
 
 from confu.losses import infonce, tiled
 from losses import spread_cases
-from losses.spread_cases import CASES, SIDES, contrast
+from losses.parts import SIDES
+from losses.spread_cases import CASES, contrast
 from together import run_together
 
 NEGATIVES = ("gather", "ring")

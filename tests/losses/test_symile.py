@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 from confu.losses import SymileLoss, info_nce, symile_contrast
 from confu.plan import Subset
 from confu.types import Embeddings
+from losses.parts import leaves, numbers, tau
 from oracles import symile_oracle
 
 NEGATIVES = ["n", "n_squared"]
@@ -25,16 +26,6 @@ def _block_numbers(request):
         yield
 
 
-def leaves(count, rows=4, dim=5, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    draw = [normalize(torch.randn(rows, dim, generator=generator, dtype=dtype), dim=1) for _ in range(count)]
-    return [one.requires_grad_() for one in draw]
-
-
-def tau(value=0.2):
-    return torch.tensor(value, dtype=torch.float64, requires_grad=True)
-
-
 def seeded(seed=3):
     return torch.Generator().manual_seed(seed)
 
@@ -42,11 +33,6 @@ def seeded(seed=3):
 def shuffles_of(count, rows, seed=3):
     generator = seeded(seed)
     return [torch.randperm(rows, generator=generator).tolist() for _ in range(count)]
-
-
-def numbers(vectors):
-    """Rows of scalars that keep their gradient."""
-    return [[list(row) for row in one] for one in vectors]
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)
@@ -68,7 +54,7 @@ def test_value_and_every_gradient_are_those_of_the_loops(count, negatives):
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-12, rtol=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rows=st.integers(2, 6), dim=st.integers(1, 5), count=st.integers(2, 4), temperature=st.floats(0.02, 2.0),
     negatives=st.sampled_from(NEGATIVES), seed=st.integers(0, 999),
@@ -79,15 +65,6 @@ def test_value_is_that_of_the_loops_for_any_size(rows, dim, count, temperature, 
     shuffles = shuffles_of(count - 1, rows, seed) if negatives == "n" else None
     expected = symile_oracle(anchor.tolist(), [other.tolist() for other in others], temperature, shuffles)
     assert value.item() == pytest.approx(expected, abs=1e-10)
-
-
-@pytest.mark.parametrize("negatives", NEGATIVES)
-@pytest.mark.parametrize("count", [2, 3, 4])
-def test_gradcheck(count, negatives):
-    def contrast(temperature, anchor, *others):
-        return symile_contrast(anchor, others, temperature, negatives=negatives, generator=seeded())
-
-    assert torch.autograd.gradcheck(contrast, (tau(), *leaves(count, rows=3, dim=3)))
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)

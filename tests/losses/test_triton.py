@@ -28,7 +28,7 @@ def run(program, folder, *arguments, **environment):
     paths = os.pathsep.join([str(HERE.parent), *(path for path in sys.path if path)])
     told = {**os.environ, "PYTHONPATH": paths, "TRITON_CACHE_DIR": str(folder / "cache"), **environment}
     done = subprocess.run(
-        [sys.executable, str(HERE / program), *arguments], env=told, capture_output=True, text=True, timeout=300
+        [sys.executable, str(HERE / program), *arguments], env=told, capture_output=True, text=True, timeout=1200
     )
     assert not done.returncode, done.stderr
     return done.stdout

@@ -26,10 +26,7 @@ KINDS = {
         {"input_ids": torch.tensor([[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]])},
     ),
     "frames": ({"kind": "frames", "encoder": {"kind": "conv", "channels": [4], "out_dim": 4}}, IMAGES.unsqueeze(1)),
-    "custom": (
-        {"kind": "custom", "function": "own_encoders:wing", "arguments": {"width": 4, "in_dim": 144}},
-        IMAGES,
-    ),
+    "custom": ({"kind": "custom", "function": "own_encoders:wing", "arguments": {"width": 4, "in_dim": 144}}, IMAGES),
 }
 
 
@@ -49,11 +46,7 @@ def test_encoders_come_back_bitwise(kind, tmp_path):
     settings, values = KINDS[kind]
     torch.manual_seed(1)
     plan = Plan.parse({"x ~ other": 1 / 3, "x ~ other+third": 0.1})
-    built = {
-        "x": build_encoder(settings),
-        "other": build_encoder(MLP),
-        "third": build_encoder(MLP),
-    }
+    built = {"x": build_encoder(settings), "other": build_encoder(MLP), "third": build_encoder(MLP)}
     net = MultimodalModel(plan, built, dim=6, fusion_dim=7)
     rows = torch.arange(5)
     batch = Batch(

@@ -3,14 +3,7 @@
 import pytest
 import torch
 
-from confu.nn.encoders import (
-    ConvEncoder,
-    CustomEncoder,
-    FramesEncoder,
-    build_encoder,
-    custom_functions,
-    settings_of,
-)
+from confu.nn.encoders import ConvEncoder, CustomEncoder, FramesEncoder, build_encoder, custom_functions, settings_of
 from own_encoders import Wing
 
 
@@ -53,11 +46,7 @@ def test_a_frozen_one_may_have_its_features_computed_before():
         ("own_encoders:wing", {}, r"cannot be called with the arguments \[\]: missing a required argument: 'width'"),
         ("own_encoders:wing", {"width": 2, "wide": 3}, r"arguments \['wide', 'width'\]: got an unexpected"),
         ("own_encoders:stone", {}, r"must give a torch\.nn\.Module; got int"),
-        (
-            "own_encoders:feather",
-            {},
-            r"\(Linear\) must say the size of its features .*`out_dim`.*got None",
-        ),
+        ("own_encoders:feather", {}, r"\(Linear\) must say the size of its features .*`out_dim`.*got None"),
         ("own_encoders:wing", {"width": {1, 2}}, "must be what JSON can hold; Object of type set"),
     ],
 )

@@ -1,7 +1,6 @@
 """Networks of transformers as encoders: from a folder, by config, pooled, tuned, with their readers."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -267,12 +266,6 @@ def test_bad_inputs_are_refused(hf):
         sound(torch.zeros(2, 2, 300))
     with pytest.raises(ValueError, match="pad waveforms at the end"):
         sound(torch.zeros(1, 300), mask=torch.arange(300)[None] > 5)
-
-
-def test_without_transformers_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match=r"'transformers' encoder needs.*pip install \"contrastive-fusion\[hf\]\""):
-        build_encoder({"kind": "transformers", "pretrained": "org/model"})
 
 
 def test_the_reader_of_a_text_network_holds_its_tokenizer(hf, tmp_path):

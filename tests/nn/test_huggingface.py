@@ -1,7 +1,5 @@
 """ResNet and BERT: their sizes, and pretrained weights from a local folder."""
 
-import sys
-
 import pytest
 import torch
 
@@ -18,13 +16,6 @@ def count(module):
 @pytest.fixture(scope="module")
 def hf():
     return pytest.importorskip("transformers")
-
-
-@pytest.mark.parametrize("kind", ["resnet", "bert"])
-def test_without_transformers_the_error_says_what_to_install(monkeypatch, kind):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match=rf'{kind!r} encoder needs.*pip install "contrastive-fusion\[hf\]"'):
-        build_encoder({"kind": kind})
 
 
 # The published sizes (11,689,512 and 25,557,032), less the classifier of 1000 and two of three input channels.

@@ -8,14 +8,7 @@ import pytest
 import torch
 
 import confu
-from confu.nn.encoders import (
-    build_encoder,
-    encoder_for,
-    encoder_names,
-    input_sizes,
-    proposed_encoder,
-    settings_of,
-)
+from confu.nn.encoders import build_encoder, encoder_for, encoder_names, input_sizes, proposed_encoder, settings_of
 from confu.nn.encoders.registry import ENCODERS, KINDS, MINILM
 
 # What only the data can say.

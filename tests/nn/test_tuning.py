@@ -1,7 +1,6 @@
 """What of a pretrained network is trained, and what stands still."""
 
 import copy
-import sys
 
 import pytest
 import torch
@@ -107,12 +106,6 @@ def test_adapters_change_nothing_at_first_and_are_trained_alone():
     assert not torch.allclose(tuned(values), plain(values))
     base = {n.replace(".base_layer", ""): v for n, v in tuned.network.state_dict().items() if "lora_" not in n}
     assert all(torch.equal(base[name], value) for name, value in plain.state_dict().items())
-
-
-def test_without_peft_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r"tune='lora' needs peft.*pip install \"contrastive-fusion\[lora\]\""):
-        Tuned(Whole(), "lora")
 
 
 @pytest.mark.parametrize("tune", ["last", "last:0", "last:-1", "last:x", "head", "FULL", ""])

@@ -57,9 +57,13 @@ def causes(findings):
     return {finding.cause for finding in findings}
 
 
-def test_a_sound_run_has_no_cause(tmp_path):
-    folder = run_of(tmp_path, columns())
-    assert causes(diagnose(folder)) <= {"few rows", "unfinished"}
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    return run_of(tmp_path_factory.mktemp("sound"), columns())
+
+
+def test_a_sound_run_has_no_cause(sound):
+    assert causes(diagnose(sound)) <= {"few rows", "unfinished"}
 
 
 def test_planted_causes_are_found_in_a_run(tmp_path, capsys):
@@ -82,11 +86,11 @@ def test_planted_causes_are_found_in_a_run(tmp_path, capsys):
     assert "leak: 64 of 64 test rows are copies of a training row, in all modalities." in said
 
 
-def test_a_part_that_fusion_ignores_is_named(tmp_path):
+def test_a_part_that_fusion_ignores_is_named(sound):
     from confu.runs.doctor import check_parts
     from confu.runs.prepare import open_run
 
-    opened = open_run(run_of(tmp_path, columns()))
+    opened = open_run(sound)
     assert check_parts(opened.model, opened.splits.test) == []
     for weight in opened.model.encoders["b"].parameters():
         weight.data.zero_()  # then b is the same vector in every row

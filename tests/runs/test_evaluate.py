@@ -104,7 +104,7 @@ def test_a_browser_opens_the_page(run, tmp_path):
     done = subprocess.run(
         [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom",
          f"--user-data-dir={tmp_path}", address],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     assert headings(done.stdout)[-1] == "Settings"
     assert not re.search(r"CONSOLE.*(Refused|Error|violates)", done.stderr)

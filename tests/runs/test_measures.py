@@ -15,7 +15,6 @@ from confu.runs.measures import (
     CENTROID,
     GROUP,
     ZERO_SHOT,
-    class_prompts,
     embed_texts,
     label_tensor,
     measure_centroids,
@@ -188,12 +187,6 @@ def test_rows_of_several_classes_are_right_by_one_of_theirs(how):
     for number, name in enumerate(CLASSES):
         credit = [float(one) for own, one in zip(sets, found.result.credit["image"]) if name in own and not one.isnan()]
         assert (float(accuracy[number]), int(counts[number])) == (pytest.approx(sum(credit) / len(credit)), len(credit))
-
-
-@pytest.mark.parametrize("templates", [(), ("a photo",), ("{} and {}",)])
-def test_templates_need_the_place_of_the_name(templates):
-    with pytest.raises(ValueError, match="templates must each hold the class name's place once"):
-        class_prompts(["cat"], templates)
 
 
 def test_texts_are_embedded_as_in_training():

@@ -229,19 +229,7 @@ def test_equal_rows_are_counted_and_can_be_left_out(tmp_path):
 def test_the_options_of_the_command_reach_the_run_file(tmp_path):
     rows = ["id,a,b,Tags,say", *(f"r{row},{row / 7},{row / 3},x;y,{'-' if row % 2 else 'a word'}" for row in range(40))]
     (tmp_path / "clips.csv").write_text("\n".join(rows))
-    options = [
-        "--label",
-        "Tags",
-        "--id",
-        "",
-        "--label-separator",
-        ";",
-        "--missing",
-        "-,?",
-        "--dedupe",
-        "--columns",
-        "a,b",
-    ]
+    options = shlex.split("--label Tags --id '' --label-separator ';' --missing -,? --dedupe --columns a,b")
     paths = [str(tmp_path / name) for name in ("clips.csv", "run.yaml")]
     result = CliRunner().invoke(app, ["init", paths[0], "--out", paths[1], *options], catch_exceptions=False)
     assert result.exit_code == 0, result.output

@@ -92,21 +92,6 @@ def test_train_again_is_done_at_once_and_changes_nothing(clips):
     assert len(read_log(clips / "runs" / "clips")) == steps
 
 
-def test_train_that_was_stopped_goes_on_to_the_same_weights(clips, monkeypatch):
-    sets = ["out=runs/stopped", "train.checkpoint_every=1"]
-    once = confu.training.loop._validate
-
-    def stopped(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(confu.training.loop, "_validate", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        train(clips / "run.yaml", sets, progress=False)
-    monkeypatch.setattr(confu.training.loop, "_validate", once)
-    train(clips / "run.yaml", sets, progress=False)
-    assert equal(weights(clips / "runs" / "clips"), weights(clips / "runs" / "stopped"))
-
-
 def test_augmentation_is_for_training_and_survives_a_stop(clips):
     augment = ["modalities.image.augment={rotate: 20, shift: 0.1}", "modalities.text.augment={drop: 0.3}"]
     whole = train(clips / "run.yaml", [*augment, "out=runs/augmented"], progress=False)
@@ -189,15 +174,14 @@ def test_gap_baselines_change_training_rows_only(clips):
 def test_rows_of_one_text_are_a_group(tmp_path):
     rows = [{**row, "text": row["text"] and f"the {row['label']}"} for row in make_rows(tmp_path)]
     write_table(tmp_path, rows)
-    for same in ("positives", "excluded"):
-        sets = ["data.group=text", f"loss.same_group={same}", f"out=runs/{same}", "train.epochs=1"]
-        opened = open_run(train(write_run(tmp_path), sets, progress=False))
-        batch = opened.splits.train.batch(torch.arange(48))
-        for i in range(0, 48, 7):
-            for j in range(48):
-                texts = [rows[int(batch.ids[k].removeprefix("clip-"))]["text"] for k in (i, j)]
-                assert bool(batch.groups[i] == batch.groups[j]) == (texts[0] == texts[1])
-        assert bool((batch.groups[~opened.splits.train.present["text"]] == -1).all())
+    sets = ["data.group=text", "loss.same_group=positives", "train.epochs=1"]
+    opened = open_run(train(write_run(tmp_path), sets, progress=False))
+    batch = opened.splits.train.batch(torch.arange(48))
+    for i in range(0, 48, 7):
+        for j in range(48):
+            texts = [rows[int(batch.ids[k].removeprefix("clip-"))]["text"] for k in (i, j)]
+            assert bool(batch.groups[i] == batch.groups[j]) == (texts[0] == texts[1])
+    assert bool((batch.groups[~opened.splits.train.present["text"]] == -1).all())
 
 
 def test_equal_files_and_texts_are_found_by_content(tmp_path):

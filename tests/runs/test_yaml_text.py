@@ -21,7 +21,7 @@ def test_yaml_knows_the_line_of_every_key():
     assert lines["b", "c", "e"] == 4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.text("abcxyz", min_size=1),

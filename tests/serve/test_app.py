@@ -166,10 +166,7 @@ def test_a_store_that_is_away_means_come_again(client, collection, monkeypatch):
 
     monkeypatch.setattr(collection.index.backend, "search", away)
     monkeypatch.setattr(collection.index.backend, "fetch", away)
-    for answer in (
-        client.post("/v1/search", json={"text": "a red dot", "target": "image"}),
-        client.get("/v1/items/0"),
-    ):
+    for answer in (client.post("/v1/search", json={"text": "a red dot", "target": "image"}), client.get("/v1/items/0")):
         assert answer.status_code == 503 and answer.headers["Retry-After"] == "5"
         assert answer.json()["error"]["code"] == "store_away" and "db.example" not in answer.text
 

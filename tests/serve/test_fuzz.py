@@ -15,7 +15,7 @@ from confu.serve import ServeSettings, create_app
 
 from .sending import check_tells_nothing, npy, png, wav
 
-FEW = settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True)
+FEW = settings(max_examples=20, database=None, suppress_health_check=list(HealthCheck), derandomize=True)
 MANY = settings(FEW, max_examples=60)
 GOOD = {"image": png(), "audio": wav(), "text": b"a red bird", "sensor": npy(np.ones(4))}
 NAMES = [*GOOD, "target", "k", "where", "weights", "singles", "exclude", "id", "subset", "labels", "template", "", "x"]

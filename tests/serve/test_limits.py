@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -21,6 +22,9 @@ from search.tiny_collection import write_collection
 
 from .sending import png, refused, wav
 
+PATIENCE = 600
+"""Seconds, which only a server that is broken needs."""
+get, post = (partial(send, timeout=PATIENCE) for send in (httpx.get, httpx.post))
 ASK = {"text": "a red bird with a low call", "target": "image"}
 
 
@@ -34,26 +38,27 @@ class Gated(Collection):
 
     def search(self, queries):
         self.started.set()
-        assert self.gate.wait(60)
+        assert self.gate.wait(PATIENCE)
         self.answered += len(queries)
         return super().search(queries)
 
 
 def wait_until(condition):
     """Poll with a limit that only a broken server reaches."""
-    for _ in range(6000):
+    for _ in range(100 * PATIENCE):
         if condition():
             return
         time.sleep(0.01)
-    pytest.fail("the server did not get there in a minute")
+    pytest.fail(f"the server did not get there in {PATIENCE} s")
 
 
 @contextmanager
 def serving(collection, **settings):
     """The address of a server, and the server."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
-        server = server_of(collection, ServeSettings(**{"page": False, **settings}))
+        server = server_of(collection, ServeSettings(**{"page": False, "timeout_s": PATIENCE, **settings}))
         server.config.log_level = "critical"
+        server.config.timeout_keep_alive = PATIENCE
         server.config.configure_logging()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
@@ -62,7 +67,7 @@ def serving(collection, **settings):
             yield f"http://127.0.0.1:{listening.getsockname()[1]}", server
         finally:
             server.should_exit = True
-            thread.join(60)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
 
@@ -85,14 +90,14 @@ def test_four_times_the_load_loses_nothing(collection):
                 else:
                     assert len(response.json()["hits"]) == 10
 
-        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=200), timeout=60) as client:
+        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=200), timeout=PATIENCE) as client:
             await asyncio.gather(*(ask_twice(client) for _ in range(64)))
         return statuses
 
     with serving(gated, queue=8, max_batch=4) as (address, _):
         statuses = asyncio.run(load(address))
-        assert httpx.get(f"{address}/readyz").status_code == 200
-        metrics = httpx.get(f"{address}/metrics").text
+        assert get(f"{address}/readyz").status_code == 200
+        metrics = get(f"{address}/metrics").text
     assert set(statuses) == {200, 503} and sum(statuses.values()) == 128
     assert statuses[200] >= 8 and statuses[503] >= 56
     for gauge in ("confu_in_flight", "confu_in_flight_bytes", "confu_waiting"):
@@ -103,7 +108,7 @@ def test_a_stop_answers_requests_in_flight_first(collection):
     gated, statuses = Gated(collection), []
     with serving(gated, max_batch=1) as (address, server):
         threads = [
-            threading.Thread(target=lambda: statuses.append(httpx.post(f"{address}/v1/search", json=ASK).status_code))
+            threading.Thread(target=lambda: statuses.append(post(f"{address}/v1/search", json=ASK).status_code))
             for _ in range(3)
         ]
         for thread in threads:
@@ -113,7 +118,7 @@ def test_a_stop_answers_requests_in_flight_first(collection):
         server.should_exit = True
         gated.gate.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
     assert statuses == [200, 200, 200]
 
 
@@ -129,7 +134,7 @@ def test_a_client_that_goes_away_is_not_worked_for(collection):
         port = int(address.rsplit(":", 1)[1])
         first, *others = (socket.create_connection(("127.0.0.1", port)) for _ in range(5))
         first.sendall(request)
-        assert gated.started.wait(60)
+        assert gated.started.wait(PATIENCE)
         for other in others:
             other.sendall(request)
         wait_until(lambda: len(batcher) == 4)
@@ -139,8 +144,8 @@ def test_a_client_that_goes_away_is_not_worked_for(collection):
         gated.gate.set()
         assert b"200 OK" in first.recv(100)
         first.close()
-        assert httpx.post(f"{address}/v1/search", json=ASK).status_code == 200
-        metrics = httpx.get(f"{address}/metrics").text
+        assert post(f"{address}/v1/search", json=ASK).status_code == 200
+        metrics = get(f"{address}/metrics").text
     assert gated.answered == 2
     assert "confu_in_flight 0.0" in metrics and "confu_waiting 0.0" in metrics
 
@@ -149,7 +154,7 @@ def test_what_takes_too_long_ends(collection):
     gated = Gated(collection)
     with serving(gated, timeout_s=0.2) as (address, _):
         # The model is held until the response is here: only the time limit can have ended the request.
-        response = httpx.post(f"{address}/v1/search", json=ASK, timeout=60)
+        response = post(f"{address}/v1/search", json=ASK)
         assert "no answer in 0.2 s" in refused(response, 504, "timeout") and gated.answered == 0
         gated.gate.set()
         with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1]))) as slow_client:
@@ -157,7 +162,7 @@ def test_what_takes_too_long_ends(collection):
                 b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: 100\r\n\r\n{"
             )
-            slow_client.settimeout(60)
+            slow_client.settimeout(PATIENCE)
             assert b" 408 " in slow_client.recv(200)
 
 
@@ -165,7 +170,7 @@ def test_a_body_without_an_end_is_cut_off(collection):
     with serving(collection, max_upload_mb=0.5, max_request_mb=1) as (address, _):
         sent = 0
         with socket.create_connection(("127.0.0.1", int(address.rsplit(":", 1)[1]))) as endless:
-            endless.settimeout(60)
+            endless.settimeout(PATIENCE)
             endless.sendall(
                 b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n"
@@ -178,7 +183,7 @@ def test_a_body_without_an_end_is_cut_off(collection):
                 pass
             else:
                 pytest.fail("64 MiB were taken in")
-        assert httpx.get(f"{address}/readyz").status_code == 200
+        assert get(f"{address}/readyz").status_code == 200
 
 
 def test_bodies_of_all_requests_together_are_bounded():
@@ -234,9 +239,9 @@ def test_a_local_server_refuses_other_host_names(collection):
     """Else a page of another host whose name leads to this machine could read the collection."""
     with serving(collection, hosts=("proxy.example",)) as (address, _):
         for name in ("localhost:99", "127.0.0.1", "[::1]:80", "proxy.example"):
-            assert httpx.get(f"{address}/v1/about", headers={"Host": name}).status_code == 200
+            assert get(f"{address}/v1/about", headers={"Host": name}).status_code == 200
         for name in ("evil.example", "localhost.evil.example:8000", ""):
-            refused(httpx.get(f"{address}/v1/about", headers={"Host": name}), 421, "wrong_host")
+            refused(get(f"{address}/v1/about", headers={"Host": name}), 421, "wrong_host")
     assert ServeSettings(host="0.0.0.0").known_hosts is None and ServeSettings(api_key="k").known_hosts is None
 
 
@@ -257,7 +262,7 @@ def test_run_opens_serves_and_closes(tmp_path, monkeypatch):
 
 def test_real_files_go_through_a_real_server(collection):
     with serving(collection) as (address, _):
-        with httpx.Client(base_url=address) as client:
+        with httpx.Client(base_url=address, timeout=PATIENCE) as client:
             answer = client.post("/v1/search", files={"image": png(), "audio": wav()}, data={"target": "text"}).json()
             odd = client.get("/v1/items/dir%2F%C3%A4%20b%3F%26%23").json()
         assert answer["hits"][0]["media"]["text"] == "a red bird with a low call" and odd["id"] == "dir/ä b?&#"
@@ -267,13 +272,13 @@ def test_addresses_begin_with_the_path_of_a_proxy(collection):
     """The proxy takes the path off before it asks, as most do; without one nothing changes."""
     with serving(collection, page=True, root_path="/birds", api_key="secret") as (address, _):
         headers = {"X-API-Key": "secret"}
-        item = httpx.get(f"{address}/v1/items/item-07", headers=headers).json()
+        item = get(f"{address}/v1/items/item-07", headers=headers).json()
         assert item["media"]["image"] == "/birds/v1/items/item-07/media?modality=image"
-        as_proxy = httpx.get(address + item["media"]["image"].removeprefix("/birds"), headers=headers)
+        as_proxy = get(address + item["media"]["image"].removeprefix("/birds"), headers=headers)
         assert as_proxy.status_code == 200 and as_proxy.headers["content-type"] == "image/png"
         for public in ("/", "/page/app.js", "/healthz"):
-            assert httpx.get(address + public).status_code == 200
-        assert httpx.get(f"{address}/v1/about").status_code == 401
-        assert httpx.get(f"{address}/openapi.json", headers=headers).json()["servers"] == [{"url": "/birds"}]
+            assert get(address + public).status_code == 200
+        assert get(f"{address}/v1/about").status_code == 401
+        assert get(f"{address}/openapi.json", headers=headers).json()["servers"] == [{"url": "/birds"}]
     with pytest.raises(ValueError, match="root_path"):
         ServeSettings(root_path="birds/")

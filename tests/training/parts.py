@@ -37,6 +37,18 @@ def stopped(train, at: int = 5) -> None:
         train()
 
 
+def raise_at(error, data, fetch: int) -> None:
+    """Raise an error when a data set has given so many batches."""
+    take, remaining = data.batch, iter(range(fetch))
+
+    def batch(indices):
+        if next(remaining, None) is None:
+            raise error
+        return take(indices)
+
+    data.batch = batch
+
+
 class Scripted(nn.Module):
     """Three weights that fall a little with each step.
 

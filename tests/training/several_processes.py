@@ -15,22 +15,14 @@ from confu.data.gaps import IncompleteDataset, random_gaps
 from confu.distributed import every_rank, rank, world_size
 from confu.methods import build_objective
 from confu.nn import Temperature
-from confu.nn.encoders import build_encoder
 from confu.training import TrainSettings, fit
 from confu.training.log import read_log
 from confu.types import Batch, Inputs
+from training import cached_parts
 from training.cached_parts import NAMES, Normed
+from training.parts import raise_at
 
-METHODS = {
-    "confu": {},
-    "confu-positives": {"same_group": "positives"},
-    "confu-excluded": {"same_group": "excluded"},
-    "confu-equal": {"same_group": "excluded", "equal_inputs": "positives"},
-    "tri-clip": {},
-    "symile-n2": {},
-    "gram": {},
-    "triangle": {},
-}
+METHODS = [name for name in cached_parts.METHODS if name not in ("confu-bilinear", "symile")]
 ROWS = 15  # a batch: two processes hold 8 and 7 of them
 EPOCHS, STEPS = 2, 4
 # What several processes train, and in which way: the name of the folder, the method, its settings.
@@ -82,9 +74,7 @@ class Stopped(Exception):
 
 
 def objective(method):
-    torch.manual_seed(0)
-    encoders = {name: build_encoder({"kind": "mlp", "in_dim": 6, "hidden_dims": [8], "out_dim": 8}) for name in NAMES}
-    return build_objective(method.split("-p")[0].split("-e")[0], NAMES, encoders, dim=8, **METHODS[method])
+    return cached_parts.objective(method, small=True)
 
 
 def with_layers(seed=0):
@@ -119,14 +109,7 @@ def train(module, folder, data=None, monitor=None, **changes):
 def train_layers(module, folder, rare=False, stop=None, monitor=None):
     data = rows(64, 1, gaps=0, rare=rare)
     if stop is not None:
-        take, remaining = data.batch, iter(range(stop))
-
-        def batch(indices):
-            if next(remaining, None) is None:
-                raise Stopped
-            return take(indices)
-
-        data.batch = batch
+        raise_at(Stopped, data, stop)
     return train(module, folder, data, monitor, sampling="uniform", checkpoint_every=3)
 
 

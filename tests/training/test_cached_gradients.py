@@ -11,13 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from confu.plan import Subset
 from confu.training import fit
-from confu.training.cached_gradients import (
-    RunningBuffers,
-    cached_backward,
-    join_embeddings,
-    slice_batch,
-    spans,
-)
+from confu.training.cached_gradients import RunningBuffers, cached_backward, join_embeddings, slice_batch, spans
 from confu.training.log import read_log
 from confu.types import Batch, Embeddings, Inputs
 from training.cached_parts import (

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from confu.training.log import read_log
 from together import Started
 from training import random_training
+from training.parts import raise_at
 from training.random_training import SETTINGS, STEPS, STEPS_PER_EPOCH, data, objective, train
 
 pytestmark = pytest.mark.usefixtures("without_tensorboard")
@@ -81,21 +82,9 @@ class Crash(BaseException):
     """Not an Exception: like a KeyboardInterrupt, nothing may catch it."""
 
 
-def crash_at(rows, fetch):
-    """Crash in place of the nth fetch."""
-    take, remaining = rows.batch, iter(range(fetch))
-
-    def batch(indices):
-        if next(remaining, None) is None:
-            raise Crash
-        return take(indices)
-
-    rows.batch = batch
-
-
 def train_until(folder, part, fetch):
     splits = data()
-    crash_at(getattr(splits, part), fetch)
+    raise_at(Crash, getattr(splits, part), fetch)
     with pytest.raises(Crash):
         train(folder, splits=splits)
 

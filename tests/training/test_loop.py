@@ -10,7 +10,7 @@ from confu.training import TrainSettings, fit
 from confu.training.log import read_log
 from confu.training.loop import memory_hint
 from confu.training.optimizer import build_optimizer, build_schedule
-from training.parts import Scripted, rows, settings
+from training.parts import Scripted, rows, settings, stopped
 
 TRAIN, VALIDATION = rows(18), rows(10)  # four batches of four an epoch, two of validation
 pytestmark = pytest.mark.usefixtures("without_tensorboard")
@@ -106,14 +106,7 @@ def test_a_finished_run_returns_at_once(tmp_path):
 
 
 def test_an_interrupt_costs_the_steps_since_the_checkpoint(tmp_path):
-    class Interrupted(Scripted):
-        def forward(self, batch):
-            if len(self.fetched()) == 7:
-                raise KeyboardInterrupt
-            return super().forward(batch)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Interrupted())
+    stopped(lambda: run(tmp_path), at=8)
     assert [record["step"] for record in read_log(tmp_path, "train")] == list(range(1, 8))
     rest = Scripted(validation=[3.0, 2.0, 1.0])
     result = run(tmp_path, rest)
@@ -173,31 +166,22 @@ class Full(Scripted):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 1 GiB. See the docs.")
 
 
-def test_a_full_device_says_which_setting_helps(tmp_path):
+def test_errors_of_a_step_say_which_setting_helps(tmp_path):
     with pytest.raises(
         ValueError, match=r"batch_size 8 with all its rows .* \(CUDA out of .* 2 GiB\)\. Set chunk, e\.g\. to 2: .*"
     ):
         run(tmp_path, Full(), changes={"batch_size": 8})
-    with (
-        pytest.raises(ValueError, match=r"64 rows encoded at once .* Lower chunk, e\.g\. to 32"),
-        memory_hint(256, 64),
-    ):
+    with pytest.raises(ValueError, match=r"64 rows encoded at once .* Lower chunk, e\.g\. to 32"), memory_hint(256, 64):
         raise torch.OutOfMemoryError("out of memory")
     with (
         pytest.raises(ValueError, match=r"batch_size 256 .* does not fit .* Set chunk, e\.g\. to 64"),
         memory_hint(256, None),
     ):
         torch.empty(2**58)  # of a CPU torch says it in another way
+    with pytest.raises(ValueError, match="batch norm got a single row"), memory_hint(2, None):
+        torch.nn.BatchNorm1d(4)(torch.ones(1, 4))
     with pytest.raises(RuntimeError, match="cannot be multiplied"), memory_hint(256, None):
         torch.ones(2, 3) @ torch.ones(2, 3)
-
-
-def test_a_row_too_few_for_batch_norm_is_explained():
-    with (
-        pytest.raises(ValueError, match=r"batch norm got a single row .*input size.*raise batch_size or chunk"),
-        memory_hint(2, None),
-    ):
-        torch.nn.BatchNorm1d(4)(torch.ones(1, 4))
 
 
 def test_the_display_prints_a_line_an_epoch(tmp_path, capsys):

@@ -17,8 +17,11 @@ from confu.training import ContrastiveObjective, SupervisedObjective, TrainSetti
 from confu.training import loop as training_loop
 from confu.training.log import read_log
 from confu.training.objective import compile_encoders, use_channels_last
+from confu.types import Batch, Inputs
+from training import several_processes
 from training.parts import stopped
 from training.random_training import NAMES, data, objective, views
+from training.several_processes import METHODS
 
 pytestmark = pytest.mark.usefixtures("without_tensorboard")
 SETTINGS = TrainSettings(epochs=6, batch_size=64, lr=5e-3, log_every=1)
@@ -89,6 +92,17 @@ def test_the_objective_is_the_loss_of_the_models_embeddings():
     assert torch.equal(out.total, module.loss(module.model(batch)).total)
     assert set(out.terms) == {str(term) for term in module.model.plan.terms}
     assert set(NAMES) == set(module.model.encoders)
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_nan_embedding_is_named_by_every_method(method):
+    values = torch.randn(6, 6)
+    values[2, 3] = torch.nan
+    inputs = {name: Inputs(torch.randn(6, 6), torch.arange(6)) for name in ("image", "text")}
+    batch = Batch({**inputs, "audio": Inputs(values, torch.arange(6))}, list("abcdef"))
+    with pytest.raises(ValueError, match=r"audio must be finite.*first in row 2"):
+        several_processes.objective(method)(batch)
 
 
 def separable(rows, labels=True, seed=0):

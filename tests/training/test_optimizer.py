@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from confu.training import TrainSettings
-from confu.training.objective import clamp_temperatures
 from confu.training.optimizer import build_optimizer, build_schedule, clip_gradients
 from training.random_training import data, objective
 
@@ -85,15 +84,6 @@ def test_more_warmup_than_steps_only_rises():
     settings = TrainSettings(lr=0.02, warmup_steps=100)
     schedule = build_schedule(build_optimizer(nn.Linear(2, 2), settings), settings, total_steps=10)
     assert [schedule.lr_lambdas[0](step) for step in range(10)] == [(step + 1) / 100 for step in range(10)]
-
-
-def test_temperatures_are_brought_back_into_their_range():
-    module = objective()
-    with torch.no_grad():
-        module.loss.temperature.log_inverse.fill_(50.0)
-    clamp_temperatures(module)
-    assert module.loss.temperature().item() == pytest.approx(0.01)
-    assert module.loss.temperature.log_inverse.item() == pytest.approx(math.log(100))
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,10 @@ def data(count=8):
     return IncompleteDataset(whole, {"image": torch.arange(count) >= 0, "text": torch.arange(count) >= 2})
 
 
+def train(folder, precision="auto", count=16, **more):
+    return fit(Scripted(), rows(count), rows(8), settings(precision=precision), folder, **{"progress": False, **more})
+
+
 @pytest.fixture
 def factor(monkeypatch):
     """Sets how many times as long a bfloat16 product takes."""
@@ -93,7 +97,7 @@ def test_bfloat16_that_an_encoder_cannot_is_refused(factor, tmp_path):
 def test_slow_bfloat16_is_warned_of_and_trains(factor, tmp_path):
     factor(69.0)
     with pytest.warns(UserWarning, match="bfloat16 is slower than float32 here: .* takes 69 times as long on this CPU"):
-        result = fit(Scripted(), rows(8), rows(8), settings(precision="bfloat16"), tmp_path, progress=False)
+        result = train(tmp_path, "bfloat16", 8)
     assert result.precision == "bfloat16"
     factor(1.1)
     with warnings.catch_warnings(action="error"):  # nearly as fast
@@ -102,7 +106,7 @@ def test_slow_bfloat16_is_warned_of_and_trains(factor, tmp_path):
 
 def test_the_log_and_the_terminal_name_the_precision(factor, tmp_path, capsys):
     factor(69.0)
-    result = fit(Scripted(), rows(8), rows(8), settings(precision="auto"), tmp_path)
+    result = train(tmp_path, count=8, progress=True)
     assert result.precision == "float32"
     reason = "a bfloat16 product takes 69 times as long on this CPU"
     assert read_log(tmp_path)[0] == {"kind": "precision", "step": 0, "precision": "float32", "reason": reason}
@@ -112,41 +116,31 @@ def test_the_log_and_the_terminal_name_the_precision(factor, tmp_path, capsys):
 @pytest.mark.parametrize(("begun", "resumed", "name"), [(0.4, 69.0, "bfloat16"), (69.0, 0.4, "float32")])
 @pytest.mark.filterwarnings("ignore:precision bfloat16 is slower")
 def test_a_resumed_run_keeps_its_precision(begun, resumed, name, factor, tmp_path):
-    def train():
-        return fit(Scripted(), rows(16), rows(8), settings(precision="auto"), tmp_path, progress=False)
-
     factor(begun)
-    stopped(train)
+    stopped(lambda: train(tmp_path))
     factor(resumed)
-    assert train().precision == name
+    assert train(tmp_path).precision == name
     assert [record["precision"] for record in read_log(tmp_path, "precision")] == [name]
-    assert train().precision == name  # a finished run says so too
+    assert train(tmp_path).precision == name  # a finished run says so too
 
 
 def test_auto_goes_on_with_a_run_of_any_precision(factor, tmp_path):
     factor(0.4)
-
-    def train(name):
-        return fit(Scripted(), rows(16), rows(8), settings(precision=name), tmp_path, progress=False)
-
-    stopped(lambda: train("float32"))
-    assert train("auto").precision == "float32"
+    stopped(lambda: train(tmp_path, "float32"))
+    assert train(tmp_path).precision == "float32"
     assert json.loads((tmp_path / "settings.json").read_text())["train"]["precision"] == "float32"
     with pytest.raises(ValueError, match=r"train\.precision is 'float32' there and 'bfloat16' here"):
-        train("bfloat16")
+        train(tmp_path, "bfloat16")
 
 
 def test_a_checkpoint_without_a_precision_keeps_the_old_rule(factor, tmp_path):
-    def train():
-        return fit(Scripted(), rows(16), rows(8), settings(precision="auto"), tmp_path, progress=False)
-
     factor(69.0)
-    stopped(train)
+    stopped(lambda: train(tmp_path))
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     del state["progress"]["precision"]
     torch.save(state, tmp_path / "state.pt")
     factor(0.4)
-    assert train().precision == "float32"
+    assert train(tmp_path).precision == "float32"
     assert legacy_precision("bfloat16", CPU) == "bfloat16"
 
 

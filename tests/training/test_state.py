@@ -14,7 +14,7 @@ from confu.training import fit
 from confu.training.log import RunLog, read_log
 from confu.training.state import HOLDER, claim_folder, exclusive
 from together import Started
-from training.parts import Scripted, rows, settings
+from training.parts import Scripted, rows, settings, stopped
 
 pytestmark = pytest.mark.usefixtures("without_tensorboard")
 
@@ -26,14 +26,7 @@ def run(folder, objective=None, description=None, **changes):
 
 @pytest.fixture
 def half_done(tmp_path):
-    class Stops(Scripted):
-        def forward(self, batch):
-            if len(self.fetched()) == 7:
-                raise KeyboardInterrupt
-            return super().forward(batch)
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, Stops())
+    stopped(lambda: run(tmp_path), at=8)
     return tmp_path
 
 

@@ -10,7 +10,7 @@ from confu.data.manifest import Manifest, assign_splits, split_rows
 GROUPS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefghij")), min_size=3, max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(GROUPS, st.integers(0, 5))
 def test_no_group_straddles_and_every_split_has_rows(groups, seed):
     units = sum(group is None for group in groups) + len({group for group in groups if group is not None})

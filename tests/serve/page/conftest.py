@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from confu.serve import ServeSettings, server_of
 from search.tiny_collection import RATE, tone
@@ -21,11 +21,16 @@ FLAGS = (
 )  # fmt: skip
 
 
+PATIENCE = 60_000
+"""Milliseconds, which only a page or a server that is broken needs."""
+expect.set_options(timeout=PATIENCE)
+
+
 def _serve(collection, **settings):
     server = server_of(collection, ServeSettings(port=0, **settings))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE / 1000
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         assert time.monotonic() < until, "the server did not start"
@@ -76,7 +81,7 @@ def open_page(browser, address):
     def open_at(hash="", width=1300, height=900, scheme="light", at=address, **settings):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **settings)
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
         page.on("console", lambda said: troubles.append(said.text) if _is_trouble(said) else None)

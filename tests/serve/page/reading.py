@@ -47,7 +47,7 @@ def words(page):
     return page.get_by_role("textbox", name="text", exact=True)
 
 
-def until(page, expression, argument=None, seconds=15):
+def until(page, expression, argument=None, seconds=60):
     """Waits until an expression is true; Playwright's own way is one that the page's policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression, argument):

@@ -91,7 +91,7 @@ def test_a_key_is_asked_for_and_sent(open_page, guarded):
 
 def started(page):
     """Waits for both lists of the start page: the second is found by searches, which a route would count too."""
-    expect(page.locator(".begin h3")).to_have_count(2, timeout=15_000)
+    expect(page.locator(".begin h3")).to_have_count(2)
     expect(page.locator(".start").first).to_be_visible()
 
 
