@@ -64,15 +64,33 @@ def test_sources_may_be_arrays_tensors_lists_and_files(tmp_path):
     torch.testing.assert_close(found, found[:1].expand(6, -1))
 
 
-def test_a_subset_without_fusion_is_refused_with_choices():
+def test_a_subset_without_fusion_is_the_mean_of_its_parts():
     made, sources = embedder(Plan.parse(SPARSE, NAMES)), items(6)
     lacking = {"text": {1, 4}, "sensor": {0}, "steps": {2, 3}}
+    with pytest.warns(
+        UserWarning, match=r"no term trains sensor\+steps, sensor\+text, sensor\+steps\+text: embedded as"
+    ):
+        found = made.encode(without(sources, lacking))
+    assert list(map(str, found.subsets))[1:4] == ["sensor+steps", "sensor+text", "sensor+text"]
+    single = {name: made.encode({name: sources[name]}).vectors for name in NAMES}
+    torch.testing.assert_close(found.vectors[0], made.encode(sources, use="steps+text").vectors[0])
+    for row, names in {1: ("sensor", "steps"), 3: ("sensor", "text"), 5: NAMES}.items():
+        mean = torch.nn.functional.normalize(sum(single[name][row] for name in names), dim=0)
+        torch.testing.assert_close(found.vectors[row], mean)
+    with pytest.warns(UserWarning, match=r"no term trains sensor\+text"):
+        torch.testing.assert_close(made.encode(sources, use="sensor+text").vectors[2], found.vectors[2])
+
+
+def test_a_subset_whose_parts_have_no_embedding_is_refused():
+    made, sources = embedder(Plan.parse({"steps+text ~ sensor": 1}, NAMES)), items(6)
     with pytest.raises(ValueError) as error:
-        made.encode(without(sources, lacking))
+        made.encode(without(sources, {"text": {1, 4}}))
     assert str(error.value).startswith(
-        "items 1, 4 have sensor+steps; items 2, 3 have sensor+text; item 5 has sensor+steps+text, "
-        "but this model embeds sensor, steps, text, steps+text. Pass use='steps' to embed that part"
+        "items 0, 2, 3, 5 have sensor+steps+text; items 1, 4 have sensor+steps, but this model embeds sensor, "
+        "steps+text. Pass use='steps+text' to embed that part"
     )
+    made = embedder(Plan.parse(SPARSE, NAMES))
+    lacking = {"text": {1, 4}, "sensor": {0}, "steps": {2, 3}}
     found = made.encode(without(sources, lacking), use=["text+steps", "sensor"])
     assert list(map(str, found.subsets)) == ["steps+text", *["sensor"] * 4, "steps+text"]
     found = made.encode(sources, use="sensor")
@@ -80,10 +98,8 @@ def test_a_subset_without_fusion_is_refused_with_choices():
 
 
 def test_use_that_cannot_be_is_refused():
-    made, sources = embedder(Plan.parse(SPARSE, NAMES)), items(3)
-    with pytest.raises(
-        ValueError, match=r"use names sensor\+text, but this model embeds sensor, steps, text, steps\+text"
-    ):
+    made, sources = embedder(Plan.parse({"steps+text ~ sensor": 1}, NAMES)), items(3)
+    with pytest.raises(ValueError, match=r"use names sensor\+text, but this model embeds sensor, steps\+text"):
         made.encode(sources, use="sensor+text")
     with pytest.raises(ValueError, match=r"item 1 has not all of steps\+text, which use asks for; item 1 has steps"):
         made.encode(without(sources, {"text": {1}, "sensor": {1}}), use=Subset("text", "steps"))

@@ -1,5 +1,6 @@
 """A trained model in use: embed the modalities that each item has, compare, and name classes by their prompts."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from confu.inference.card import Facts
 from confu.inference.embedding import embed_batch
 from confu.inference.hub import download, upload
 from confu.inference.model_folder import ModelParts, read_parts, write_parts
-from confu.inference.reading import Sources, choose_subsets, columns_of, read_batches
+from confu.inference.reading import Sources, choose_subsets, columns_of, is_mean, read_batches
 from confu.models import MultimodalModel
 from confu.plan import Subset
 
@@ -128,6 +129,8 @@ class Embedder:
         """Embed items, each by exactly the modalities that it has.
 
         An item with an image and a sound gets the fused embedding of both, one with an image alone that of the image.
+        Where no term trains what an item has, it gets the mean of the embeddings of its single modalities, and one
+        warning names these subsets.
         Texts that are longer than the encoder takes are cut, with one warning that counts them.
 
         Args:
@@ -167,8 +170,20 @@ class Embedder:
 
         vectors = torch.zeros(len(subsets), self.dim)
         batches = read_batches(self.readers, columns, groups, refuse, workers=workers)
+        means = [subset for subset in by_subset if is_mean(subset, self.subsets, self.model.score)]
         for batch, (subset, rows) in zip(batches, groups):
-            vectors[rows] = embed_batch(self.model, batch, [subset])[subset][0]
+            if subset in means:
+                embedded = embed_batch(self.model, batch, [Subset(name) for name in subset])
+                vectors[rows] = normalize(torch.stack([one for one, _ in embedded.values()]).sum(dim=0), dim=-1)
+            else:
+                vectors[rows] = embed_batch(self.model, batch, [subset])[subset][0]
+        if means:
+            names = ", ".join(map(str, means))
+            warnings.warn(
+                f"no term trains {names}: embedded as the mean of single embeddings. Choose another subset with use=, "
+                "or train with a term of it",
+                stacklevel=2,
+            )
         warn_of_cut(self.readers, count_cut(self.readers, columns))
         return Encoded(vectors, subsets)
 

@@ -200,6 +200,8 @@ def choose_subsets(
 ) -> list[Subset]:
     """The subset to embed of each item: all that it has, or the first of `use` that it has in full.
 
+    Subsets that `is_mean` says can be embedded too.
+
     >>> columns, image, both = {"image": [1, 2], "audio": [3, None]}, Subset("image"), Subset("image", "audio")
     >>> choose_subsets(columns, ["image", "audio"], [image, both])
     [Subset('image+audio'), Subset('image')]
@@ -217,7 +219,7 @@ def choose_subsets(
     if use is None:
         unsupported: dict[Subset, list[int]] = {}
         for position, subset in enumerate(present):
-            if subset not in supported:
+            if subset not in supported and not is_mean(subset, supported, score):
                 unsupported.setdefault(subset, []).append(position)
         if unsupported:
             listed = "; ".join(f"{_items(positions)} {subset}" for subset, positions in unsupported.items())
@@ -226,9 +228,9 @@ def choose_subsets(
     requested = [Subset.parse(one) for one in ([use] if isinstance(use, str | Subset) else use)]
     if not requested:
         raise ValueError(f"use must name a subset or several; got none. Leave it out, or choose: {embeds}")
-    if unknown := [subset for subset in requested if subset not in supported]:
+    if unknown := [one for one in requested if one not in supported and not is_mean(one, supported, score)]:
         raise ValueError(f"use names {unknown[0]}, but {embeds}")
-    requested = [next(one for one in supported if one == subset) for subset in requested]  # in the plan's order
+    requested = [next((one for one in supported if one == subset), subset) for subset in requested]  # in its order
     chosen = [next((subset for subset in requested if subset <= row), None) for row in present]
     if short := [position for position, subset in enumerate(chosen) if subset is None]:
         raise ValueError(
@@ -236,6 +238,16 @@ def choose_subsets(
             f"{present[short[0]]}. Add a subset that it has, e.g. use=['image+audio', 'image'], or leave the item out"
         )
     return [subset for subset in chosen if subset is not None]
+
+
+def is_mean(subset: Subset, supported: Sequence[Subset], score: str = "cosine") -> bool:
+    """Whether a subset that no term trains can be embedded as the mean of its modalities' embeddings.
+
+    >>> image, audio, both = Subset("image"), Subset("audio"), Subset("image", "audio")
+    >>> is_mean(both, [image, audio]), is_mean(both, [image, audio, both]), is_mean(both, [image])
+    (True, False, False)
+    """
+    return score == "cosine" and subset not in supported and all(Subset(name) in supported for name in subset)
 
 
 def _advice(subset: Subset, supported: Iterable[Subset], score: str) -> str:
