@@ -1,11 +1,11 @@
 """From MultiBench's pickles of affect data to one Parquet manifest a data set, with an account of what was changed.
 
-Shapes: n rows, s real steps of all of them one after the other, d features.
+Shapes: n rows, t steps, s real steps of all rows one after the other, d features.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.progress import track
 
 from confu.checks import check_known
 from confu.data.manifest.manifest import role_text
+from confu.data.parallel import tracked
 from confu.files import write_json, written_whole
 from confu_paper.datasets.affect import AFFECT, AFFECT_SETS, FACTS_KEY, FORMAT, MODALITIES, SPLITS, AffectSet
 from confu_paper.datasets.unpickling import read_numpy_pickle
@@ -32,7 +32,7 @@ class Part:
     """One split of a pickle.
 
     Attributes:
-        arrays: by modality, (n, steps, features) of numbers; text is zero where a row has not begun yet.
+        arrays: by modality, (n, t, d) numbers; text is zero where a row has not begun yet.
         labels: (n,) 0 or 1.
         ids: (n,) names that no other row of any split has.
     """
@@ -41,15 +41,12 @@ class Part:
     labels: np.ndarray
     ids: list[str]
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
 
 def read_affect_pickle(path: Path, name: str) -> dict[str, Part]:
     """Read a pickle in the layout that MultiBench distributes.
 
     That is a dict of `train`, `valid` and `test`, each a dict of arrays with one row a sample: `vision`, `audio`,
-    `text` (n, steps, features), aligned step by step, `labels` (n,), (n, 1) or (n, 1, 1), and `id`.
+    `text` (n, t, d), aligned step by step, `labels` (n,), (n, 1) or (n, 1, 1), and `id`.
 
     Args:
         path: of the pickle.
@@ -74,9 +71,10 @@ def read_affect_pickle(path: Path, name: str) -> dict[str, Part]:
         split: _numbers(raw[split]["labels"], len(arrays[split]["text"]), f"{path}, {split}") for split in SPLITS
     }
     labels = _classes(numbers, AFFECT_SETS[name], path)
-    ids = _names(
-        {split: raw[split].get("id") for split in SPLITS}, {split: len(labels[split]) for split in SPLITS}, path
-    )
+    ids = {split: _names(raw[split].get("id"), len(labels[split]), split, path) for split in SPLITS}
+    if len({one for of_split in ids.values() for one in of_split}) < sum(map(len, ids.values())):
+        # Segments of one video share its name in some files; the split and the row tell them apart.
+        ids = {split: [f"{SPLITS[split]}-{row}-{one}" for row, one in enumerate(given)] for split, given in ids.items()}
     return {ours: Part(arrays[theirs], labels[theirs], ids[theirs]) for theirs, ours in SPLITS.items()}
 
 
@@ -97,13 +95,13 @@ def _fields(content: Any, split: str, path: Path) -> Mapping[str, Any]:
 
 def _features(fields: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
     arrays = {modality: _array(fields[modality], f"{where}: {modality}") for modality in MODALITIES}
-    shapes = {modality: array.shape for modality, array in arrays.items()}
     for modality, array in arrays.items():
         if array.ndim != 3 or array.dtype.kind not in "fiu" or 0 in array.shape[1:]:
             raise ValueError(
                 f"{where}: {modality} must be an array (rows, steps, features) of numbers; "
                 f"got shape {array.shape} of type {array.dtype}"
             )
+    shapes = {modality: array.shape for modality, array in arrays.items()}
     if len({shape[:2] for shape in shapes.values()}) > 1:
         raise ValueError(
             f"{where}: vision, audio and text must have as many rows and steps, as they are aligned word by word; "
@@ -135,133 +133,89 @@ def _numbers(labels: Any, rows: int, where: str) -> np.ndarray:
 
 
 def _classes(numbers: Mapping[str, np.ndarray], affect: AffectSet, path: Path) -> dict[str, np.ndarray]:
-    if affect.scored:
-        known = "from -3 to 3"
-        right = {split: np.abs(labels) <= 3 for split, labels in numbers.items()}  # False of NaN
-    else:
-        negative = any((labels == -1).any() for labels in numbers.values())
-        known = "-1 or 1" if negative else "0 or 1"
-        right = {split: np.isin(labels, [-1, 1] if negative else [0, 1]) for split, labels in numbers.items()}
-    for split, sound in right.items():
-        if not sound.all():
-            wrong = np.flatnonzero(~sound)
+    low = -1 if any((labels == -1).any() for labels in numbers.values()) else 0
+    known = "from -3 to 3" if affect.scored else f"{low} or 1"
+    for split, labels in numbers.items():
+        wrong = np.flatnonzero(~(np.abs(labels) <= 3 if affect.scored else np.isin(labels, [low, 1])))  # NaN too
+        if len(wrong):
             raise ValueError(
-                f"{path}, {split}: {len(wrong)} of {len(sound)} labels are not {known}, as in {affect.title}; "
-                f"the first is {numbers[split][wrong[0]]:g} of row {wrong[0]}. Is it the pickle of another data set?"
+                f"{path}, {split}: {len(wrong)} of {len(labels)} labels are not {known}, as in {affect.title}; "
+                f"the first is {labels[wrong[0]]:g} of row {wrong[0]}. Is it the pickle of another data set?"
             )
     # As ConFu's released code: a score of exactly 0 is positive. MultiBench's own code calls it negative.
-    return {split: (found >= 0 if affect.scored else found > 0).astype(np.int64) for split, found in numbers.items()}
+    return {split: (one >= 0 if affect.scored else one > 0).astype(np.int64) for split, one in numbers.items()}
 
 
-def _names(given: Mapping[str, Any], rows: Mapping[str, int], path: Path) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for split, ids in given.items():
-        if ids is None:
-            names[split] = [f"{SPLITS[split]}-{row}" for row in range(rows[split])]
-            continue
-        ids = _array(ids, f"{path}, {split}: id")
-        if not ids.ndim or len(ids) != rows[split]:
-            raise ValueError(f"{path}, {split}: id must have {rows[split]} rows as the features; got shape {ids.shape}")
-        names[split] = [_name(row) for row in ids.reshape(rows[split], -1).tolist()]
-    everyone = [name for split in names.values() for name in split]
-    if len(set(everyone)) == len(everyone):
-        return names
-    # Segments of one video share its name in some files; the split and the row tell them apart.
-    return {split: [f"{SPLITS[split]}-{row}-{one}" for row, one in enumerate(found)] for split, found in names.items()}
-
-
-def _name(parts: Sequence[Any]) -> str:
+def _names(ids: Any, rows: int, split: str, path: Path) -> list[str]:
     """Ids are bytes, texts or numbers, or several of them: a video and where its segment begins and ends."""
-    texts = [part.decode("utf-8", "replace") if isinstance(part, bytes) else role_text(part) or "" for part in parts]
-    return "_".join(texts)
+    if ids is None:
+        return [f"{SPLITS[split]}-{row}" for row in range(rows)]
+    ids = _array(ids, f"{path}, {split}: id")
+    if not ids.ndim or len(ids) != rows:
+        raise ValueError(f"{path}, {split}: id must have {rows} rows as the features; got shape {ids.shape}")
+    return [
+        "_".join(one.decode("utf-8", "replace") if isinstance(one, bytes) else role_text(one) or "" for one in parts)
+        for parts in ids.reshape(rows, -1).tolist()
+    ]
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
-    """The real steps of some rows.
+class Window:
+    """Which steps of some rows are kept: those from the first word on, at most `MAX_STEPS`; the same in all modalities.
 
     Attributes:
-        values: (s, d) float32.
-        lengths: (n,) steps of each row; 0 for a row that is not there.
-        begins: (n,) where the first word stands; -1 where there is none.
+        kept: (n, t) bool.
+        spoken: (n,) bool, rows with a word.
         cut: (n,) bool, rows that went on after the last step kept.
-        broken: (n,) bool, rows with NaN, +infinity or a number that float32 cannot hold.
     """
 
-    values: np.ndarray
-    lengths: np.ndarray
-    begins: np.ndarray
+    kept: np.ndarray
+    spoken: np.ndarray
     cut: np.ndarray
-    broken: np.ndarray
+
+    @classmethod
+    def of(cls, text: np.ndarray) -> "Window":
+        """From the words (n, t, d)."""
+        words = (text != 0).any(axis=2)  # NaN is a word that is broken
+        spoken, begins = words.any(axis=1), words.argmax(axis=1)
+        place = np.arange(words.shape[1]) - begins[:, None]
+        kept = (place >= 0) & (place < MAX_STEPS) & spoken[:, None]
+        return cls(kept, spoken, spoken & (words.shape[1] - begins > MAX_STEPS))
 
     @property
-    def all_zero(self) -> np.ndarray:
-        """(n,) bool, rows that have steps, of nothing but zeros."""
-        return (self.lengths > 0) & ~_any_of_row((self.values != 0).any(axis=1), self.lengths)
+    def row(self) -> np.ndarray:
+        """(s,) the row of each kept step."""
+        return np.nonzero(self.kept)[0]
 
-    def of(self, rows: np.ndarray) -> "Steps":
-        """The same with the steps of these rows only, (n,) bool."""
-        values = self.values[np.repeat(rows, self.lengths)]
-        return Steps(values, np.where(rows, self.lengths, 0), self.begins, self.cut, self.broken & rows)
+    def any_of_row(self, of_step: np.ndarray) -> np.ndarray:
+        """(n,) bool, rows in which any kept step is True."""
+        return np.bincount(self.row[of_step], minlength=len(self.kept)) > 0
 
+    def values(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of a modality (n, t, d) the kept steps (s, d) in float32, and (n,) which rows are broken.
 
-def real_steps(part: Part, modality: str, rows: slice, max_steps: int) -> Steps:
-    """The steps from a row's first word on, at most so many; the same for every modality, as they are aligned.
-
-    Args:
-        part: of a pickle.
-        modality: whose features.
-        rows: of the part.
-        max_steps: later steps are left out.
-    """
-    words = (part.arrays["text"][rows] != 0).any(axis=2)  # NaN is a word that is broken
-    begins = np.where(words.any(axis=1), words.argmax(axis=1), -1)
-    total = words.shape[1]
-    place = np.arange(total) - begins[:, None]
-    kept = (place >= 0) & (place < max_steps) & (begins >= 0)[:, None]
-    stored = part.arrays[modality][rows][kept]
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
-        values = stored.astype(np.float32)
-    lengths = kept.sum(axis=1)
-    sound = np.isfinite(values) | np.isneginf(stored)
-    broken = _any_of_row(~sound.all(axis=1), lengths)
-    return Steps(values, lengths, begins, (begins >= 0) & (total - begins > max_steps), broken)
+        Those hold NaN, +infinity or a number that float32 cannot hold; -infinity is the logarithm of nothing.
+        """
+        stored = array[self.kept]
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
+            values = stored.astype(np.float32)
+        return values, self.any_of_row(~(np.isfinite(values) | np.isneginf(stored)).all(axis=1))
 
 
-def least_values(part: Part, max_steps: int, chunk: int) -> dict[str, np.ndarray]:
+def least_values(part: Part) -> dict[str, np.ndarray]:
     """By modality, (d,) the least finite value of each feature in the rows that are not broken.
 
     A feature that is never finite gets the least of all features.
     """
-    least = {modality: np.full(part.arrays[modality].shape[2], np.inf, dtype=np.float32) for modality in MODALITIES}
-    for start in range(0, len(part), chunk):
-        rows = slice(start, min(start + chunk, len(part)))
-        for modality in MODALITIES:
-            steps = real_steps(part, modality, rows, max_steps)
-            values = steps.of(~steps.broken).values
-            finite = np.where(np.isfinite(values), values, np.inf)
+    least = {modality: np.full(array.shape[2], np.inf, np.float32) for modality, array in part.arrays.items()}
+    for start in range(0, len(part.ids), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        window = Window.of(part.arrays["text"][rows])
+        for modality, array in part.arrays.items():
+            values, broken = window.values(array[rows])
+            finite = np.where(np.isfinite(values) & ~broken[window.row, None], values, np.inf)
             least[modality] = np.minimum(least[modality], finite.min(axis=0, initial=np.inf))
     return {modality: np.where(np.isfinite(values), values, values.min()) for modality, values in least.items()}
-
-
-def without_infinity(found: Steps, least: np.ndarray) -> Steps:
-    """-infinity, the logarithm of nothing, as the least value (d,) of its feature.
-
-    Raises:
-        ValueError: if there is no least value, as the training rows hold no finite number.
-    """
-    infinite = np.isneginf(found.values)
-    if not infinite.any():
-        return found
-    if not np.isfinite(least).all():
-        raise ValueError("a modality holds -infinity, and no finite number in the training rows to take in its place")
-    values = np.where(infinite, least, found.values)
-    return Steps(values, found.lengths, found.begins, found.cut, found.broken)
-
-
-def _any_of_row(of_step: np.ndarray | np.bool, lengths: np.ndarray) -> np.ndarray:
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    return np.bincount(row[np.asarray(of_step)], minlength=len(lengths)) > 0
 
 
 @dataclass
@@ -301,7 +255,7 @@ def build_affect(pickle: Path | str, name: str, out: Path | str, progress: bool 
         pickle: e.g. `mosi_data.pkl`, `humor.pkl`, `sarcasm.pkl`.
         name: one of `AFFECT`.
         out: folder of the manifest, made if there is none; a manifest that is there is replaced.
-        progress: whether to draw a bar.
+        progress: draw a bar.
 
     Returns:
         the Parquet file, which `load_affect`, and `confu init` as any manifest, reads.
@@ -311,30 +265,30 @@ def build_affect(pickle: Path | str, name: str, out: Path | str, progress: bool 
     """
     pickle, out = Path(pickle), Path(out)
     parts = read_affect_pickle(pickle, name)
-    least = least_values(parts["train"], MAX_STEPS, _CHUNK)
-    dims = {modality: parts["train"].arrays[modality].shape[2] for modality in MODALITIES}
+    least = least_values(parts["train"])
     with pickle.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {
         "name": name,
         "format": FORMAT,
         "classes": AFFECT_SETS[name].classes,
-        "dims": dims,
+        "dims": {modality: array.shape[2] for modality, array in parts["train"].arrays.items()},
         "max_steps": MAX_STEPS,
         "sha256": digest,
     }
     accounts = {split: Account() for split in parts}
     problems: list[str] = []
     file = out / f"{name}.parquet"
-    schema = _schema().with_metadata({FACTS_KEY: json.dumps(facts).encode()})
+    columns = dict.fromkeys(("id", "split", "label"), pa.string())
+    columns |= dict.fromkeys(MODALITIES, pa.list_(pa.list_(pa.float32())))
+    schema = pa.schema(columns).with_metadata({FACTS_KEY: json.dumps(facts).encode()})
+    chunks = [(split, start) for split, part in parts.items() for start in range(0, len(part.ids), _CHUNK)]
     with (
         written_whole(file) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False) as writer,
     ):
-        for split, start in _tracked(parts, f"writing {file.name}", progress):
-            part = parts[split]
-            rows = slice(start, min(start + _CHUNK, len(part)))
-            table = _table(part, split, rows, least, accounts[split], problems)
+        for split, start in tracked(chunks, f"writing {file.name}", chunks, progress):
+            table = _table(parts[split], split, start, least, accounts[split], problems)
             if table.num_rows:
                 writer.write_table(table.cast(schema))
     account = {split: asdict(one) for split, one in accounts.items()}
@@ -343,79 +297,71 @@ def build_affect(pickle: Path | str, name: str, out: Path | str, progress: bool 
     return file
 
 
-def _tracked(parts: dict[str, Part], what: str, progress: bool) -> Iterator[tuple[str, int]]:
-    chunks = [(split, start) for split, part in parts.items() for start in range(0, len(part), _CHUNK)]
-    console = Console(stderr=True)  # in a file or a pipe a bar is a line of nothing
-    yield from track(chunks, what, console=console, transient=True, disable=not (progress and console.is_terminal))
-
-
 def _table(
-    part: Part, split: str, rows: slice, least: dict[str, np.ndarray], account: Account, problems: list[str]
+    part: Part, split: str, start: int, least: dict[str, np.ndarray], account: Account, problems: list[str]
 ) -> pa.Table:
-    steps = {modality: real_steps(part, modality, rows, MAX_STEPS) for modality in MODALITIES}
-    ids = part.ids[rows]
-    spoken = steps["text"].begins >= 0
-    broken = {modality: of_modality.broken for modality, of_modality in steps.items()}
-    kept = spoken & ~np.logical_and.reduce(list(broken.values()))
+    """The rows of a chunk; what was changed is counted and named."""
+    rows = slice(start, start + _CHUNK)
+    window, ids = Window.of(part.arrays["text"][rows]), part.ids[rows]
+    steps = {modality: window.values(array[rows]) for modality, array in part.arrays.items()}
+    kept = window.spoken & ~np.logical_and.reduce([broken for _, broken in steps.values()])
     account.rows += int(kept.sum())
-    account.without_text += int((~spoken).sum())
-    account.with_nothing += int((spoken & ~kept).sum())
-    account.longer += int((kept & steps["text"].cut).sum())
-    problems += [
-        f"{split} row {rows.start + i} (id {ids[i]}): no word in any step; left out" for i in np.flatnonzero(~spoken)
-    ]
+    account.without_text += int((~window.spoken).sum())
+    account.with_nothing += int((window.spoken & ~kept).sum())
+    account.longer += int((kept & window.cut).sum())
+
+    def name(row: int, problem: str) -> None:
+        problems.append(f"{split} row {start + row} (id {ids[row]}): {problem}")
+
+    for row in np.flatnonzero(~window.spoken).tolist():
+        name(row, "no word in any step; left out")
     columns: dict[str, Any] = {
         "id": [one for one, keep in zip(ids, kept) if keep],
         "split": [split] * int(kept.sum()),
         "label": [str(label) for label in part.labels[rows][kept]],
     }
-    for modality, of_modality in steps.items():
-        for i in np.flatnonzero(spoken & broken[modality]):
-            problems.append(
-                f"{split} row {rows.start + i} (id {ids[i]}): {modality} holds NaN, +infinity or a number too "
-                "large for float32; taken as missing"
-            )
-        account.missing[modality] += int((kept & broken[modality]).sum())
-        sound = of_modality.of(kept & ~broken[modality])
-        infinite = np.isneginf(sound.values)
+    for modality, (values, broken) in steps.items():
+        for row in np.flatnonzero(window.spoken & broken).tolist():
+            name(row, f"{modality} holds NaN, +infinity or a number too large for float32; taken as missing")
+        account.missing[modality] += int((kept & broken).sum())
+        sound = kept & ~broken
+        account.all_zero[modality] += int((sound & ~window.any_of_row((values != 0).any(axis=1))).sum())
+        values = values[sound[window.row]]
+        infinite = np.isneginf(values)
         account.infinite_steps[modality] += int(infinite.any(axis=1).sum())
         account.infinite_values[modality] += int(infinite.sum())
-        account.all_zero[modality] += int(sound.all_zero.sum())
-        columns[modality] = _lists(without_infinity(sound, least[modality]), kept)
+        if infinite.any() and not np.isfinite(least[modality]).all():
+            raise ValueError(
+                "a modality holds -infinity, and no finite number in the training rows to take in its place"
+            )
+        lengths = np.where(sound, window.kept.sum(axis=1), 0)[kept]
+        columns[modality] = _lists(np.where(infinite, least[modality], values), lengths)
     return pa.table(columns)
 
 
-def _schema() -> pa.Schema:
-    texts = [pa.field(name, pa.string()) for name in ("id", "split", "label")]
-    return pa.schema([*texts, *(pa.field(name, pa.list_(pa.list_(pa.float32()))) for name in MODALITIES)])
-
-
-def _lists(steps: Steps, kept: np.ndarray) -> pa.Array:
-    """A list of steps for each kept row, null where it has none."""
-    lengths = steps.lengths[kept]
-    count, dim = steps.values.shape
-    inner = pa.ListArray.from_arrays(
-        pa.array(np.arange(count + 1, dtype=np.int32) * dim), pa.array(steps.values.ravel())
-    )
+def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.Array:
+    """A list of steps for each row, null where it has none."""
+    count, dim = values.shape
+    ends = pa.array(np.arange(count + 1, dtype=np.int32) * dim)
+    inner = pa.ListArray.from_arrays(ends, pa.array(values.ravel()))
     offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), inner, mask=pa.array(lengths == 0))
 
 
 def _report(file: Path, accounts: dict[str, Account], problems: list[str]) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    rows = ", ".join(f"{one.rows} {split}" for split, one in accounts.items())
-    console.print(f"{file}: {rows} rows")
+    lines = [f"{file}: {', '.join(f'{one.rows} {split}' for split, one in accounts.items())} rows"]
     for modality in MODALITIES:
-        infinite = sum(one.infinite_values[modality] for one in accounts.values())
-        steps = sum(one.infinite_steps[modality] for one in accounts.values())
+        infinite, steps = (
+            sum(getattr(one, counts)[modality] for one in accounts.values())
+            for counts in ("infinite_values", "infinite_steps")
+        )
         if infinite:
-            console.print(
+            lines.append(
                 f"{modality}: {infinite} values in {steps} steps were -infinity, and are now the least finite value of "
                 "their feature among the training rows"
             )
     if problems:
-        console.print(f"{len(problems)} problems:")
-        for problem in problems[:_SHOWN]:
-            console.print(f"  {problem}", markup=False)
-        if len(problems) > _SHOWN:
-            console.print(f"  ... all are in {file.with_suffix('.json')}")
+        lines += [f"{len(problems)} problems:", *(f"  {problem}" for problem in problems[:_SHOWN])]
+    if len(problems) > _SHOWN:
+        lines.append(f"  ... all are in {file.with_suffix('.json')}")
+    Console(stderr=True).print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

@@ -1,6 +1,5 @@
 """Build AV-MNIST from MNIST, spoken digits and a folder of noise, in the layout that MultiBench distributes."""
 
-import fcntl
 import hashlib
 import json
 import math
@@ -9,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from rich.progress import Progress
 
 from confu.data.idx import read_mnist
@@ -33,7 +32,6 @@ from confu_paper.datasets.av_mnist_sound import (
 )
 
 _PCA_ROWS = 10_000  # at a time
-_LOCK = ".lock"
 _CHUNK = 200  # rows at a time; five times as many took twice as long, in fresh memory pages
 _FORMAT = 1
 _LICENCES = {
@@ -194,8 +192,7 @@ def _checksum_files(paths: list[Path]) -> str:
         if len(paths) > 1:
             digest.update(path.name.encode() + b"\0")
         with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 
@@ -265,14 +262,13 @@ def fit_pca(images: np.ndarray, share: float = 0.25) -> PCA:
 def whole_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` that takes its name when the block ends, and vanishes if the block fails.
 
-    A process that is killed cannot clean up, so what it left is removed the next time. A folder that is still being
-    written is told from one that was left by a lock, which the system drops with its process.
+    A process that is killed cannot clean up, so what it left is removed the next time.
 
     Args:
         out: must not exist, or be an empty folder.
 
     Raises:
-        ValueError: `out` exists and is not an empty folder.
+        ValueError: `out` exists and is not an empty folder, or another process is writing it.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as place:
@@ -284,29 +280,16 @@ def whole_folder(out: Path) -> Iterator[Path]:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out}: exists already; remove it or choose another place")
     out.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{out.name}.unfinished-"
-    for left in out.parent.glob(f"{prefix}*"):
-        if not _in_use(left):
-            shutil.rmtree(left)
-    folder = Path(mkdtemp(prefix=prefix, dir=out.parent))
+    folder, lock = (out.with_name(f".{out.name}.{ending}") for ending in ("unfinished", "lock"))
     try:
-        with (folder / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-            (folder / _LOCK).unlink()
-            folder.chmod(0o755)  # mkdtemp's is readable by its owner only
-            folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _in_use(folder: Path) -> bool:
-    lock_file = folder / _LOCK
-    if not lock_file.exists():
-        return False
-    with lock_file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        with FileLock(lock, timeout=0):  # the system drops it with its process
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                yield folder
+                folder.replace(out)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+    except Timeout:
+        raise ValueError(f"{out}: another process is writing it; wait for it, or choose another place") from None

@@ -205,7 +205,8 @@ def _notes(name: str, budget: Budget, frames: str, data: BirdMML) -> tuple[str, 
     }
     notes = [
         f"trained on Bird-MML, size {size}: {budget.epochs or train.epochs} epochs, batch {train.batch_size}, learning "
-        f"rate {train.lr:g}, the last epoch; photos, sounds and captions of a species paired {_PAIRED[data.pairing]}",
+        f"rate {train.lr:g}, the last epoch; photos, sounds and captions of a species paired "
+        f"{_PAIRED[str(data.pairing)]}",
         f"{scale.held_out} rows of each species are held out from training for validation, as many for a test on "
         "Bird-MML itself; the paper trains on all",
         "photos of birds; prompts are the bare names, of which Bird-MML has none of most species"

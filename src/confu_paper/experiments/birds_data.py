@@ -10,16 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from confu.data import ArrayDataset, CaptionColumn, Column, Splits
+from confu.data import ArrayDataset, CaptionColumn, Splits
 from confu.data.readers import Reader, WordsReader, build_reader, words_reader_from_texts
 from confu.data.readers.text import Tokenizer
-from confu.nn.encoders import build_encoder, encoder_for, features_fingerprint, frozen_features
+from confu.nn.encoders import build_encoder, encoder_for
 from confu.training import TrainSettings
 from confu_paper.datasets.bird_mml import read_bird_mml
 from confu_paper.datasets.birds import BirdRows
-from confu_paper.datasets.decoding import feature_column
-from confu_paper.datasets.media import media_dataset
-from confu_paper.datasets.paired import paired_by_class
+from confu_paper.datasets.media import media_dataset, paired_by_class, with_features
 
 Pairing = Literal["afresh", "fixed"]
 NAMES = ("image", "audio", "text")
@@ -122,30 +120,6 @@ SCALES: dict[str, BirdScale] = {
 }
 
 
-def new_encoder(scale: BirdScale, modality: str, words: int) -> nn.Module:
-    """A modality's encoder with the weights that training begins with; `words` are in the vocabulary of whole words."""
-    settings = dict(scale.encoders[modality])
-    if "name" in settings:
-        return build_encoder(encoder_for(settings["name"], modality, settings["out_dim"]))
-    return build_encoder({**settings, "vocab_size": words} if settings["kind"] in ("tokens", "bert") else settings)
-
-
-def reader_for(scale: BirdScale, modality: str, vocabulary: Reader | None = None) -> Reader:
-    """How a modality is read; `vocabulary` reads texts by whole words.
-
-    Raises:
-        ValueError: if neither the size nor the encoder says it.
-    """
-    if modality in scale.readers:
-        return build_reader(scale.readers[modality])
-    if modality == "text" and "name" not in scale.encoders["text"] and vocabulary is not None:
-        return vocabulary
-    settings = getattr(new_encoder(scale, modality, words=3), "reader", None)
-    if settings is None:
-        raise ValueError(f"readers: nothing says how {modality} is read; give its reader's settings")
-    return build_reader(settings)
-
-
 PARTS = ("train", "validation", "test")
 MOST_LOST = 0.2
 
@@ -241,40 +215,33 @@ def _draw(name: str) -> str:
 
 
 LONGEST_CAPTION = 100  # words; those of Bird-MML have 10 to 20, and a BERT takes 512 tokens
-_FEATURE_BATCH = 64
 
 
+@dataclass
 class BirdMML:
     """Bird-MML at a size of the experiments; nothing is read before it is asked for.
 
-    Args:
+    Attributes:
         folder: or the csv or manifest itself, see `confu_paper.datasets.bird_mml.read_bird_mml`.
         scale: the size.
         cache: a folder for what is decoded and for frozen networks' features.
         limit: training rows at most.
         pairing: of training rows; None is the size's.
         workers: threads that decode.
-        progress: whether to draw progress bars.
+        progress: draw progress bars.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        scale: BirdScale,
-        cache: Path,
-        limit: int | None = None,
-        pairing: Pairing | None = None,
-        workers: int = 0,
-        progress: bool = True,
-    ) -> None:
-        self.folder = folder
-        self.scale = scale
-        self.cache = cache
-        self.limit = limit
-        self.pairing: Pairing = scale.pairing if pairing is None else pairing
-        self.workers = workers
-        self.progress = progress
-        self._made: dict[tuple[str, ...], Splits] = {}
+    folder: Path
+    scale: BirdScale
+    cache: Path
+    limit: int | None = None
+    pairing: Pairing | None = None
+    workers: int = 0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        self.pairing = self.pairing or self.scale.pairing
+        self._splits: dict[tuple[str, ...], Splits] = {}
 
     @cached_property
     def rows(self) -> BirdRows:
@@ -301,24 +268,31 @@ class BirdMML:
     @cached_property
     def readers(self) -> dict[str, Reader]:
         """By modality, how training and evaluation data are read alike."""
-        return {name: reader_for(self.scale, name, self.words) for name in ("image", "audio", "text")}
+        readers = {name: build_reader(settings) for name, settings in self.scale.readers.items()}
+        for name in NAMES:
+            if name == "text" and "name" not in self.scale.encoders[name]:
+                readers.setdefault(name, self.words)
+            elif name not in readers:
+                readers[name] = build_reader(self.encoder(name).reader)  # pyright: ignore[reportArgumentType]
+        return readers
 
     def encoder(self, modality: str) -> nn.Module:
         """A modality's encoder with the weights that training begins with."""
-        return new_encoder(self.scale, modality, len(self.words.vocabulary))
+        settings = dict(self.scale.encoders[modality])
+        if "name" in settings:
+            return build_encoder(encoder_for(settings["name"], modality, settings["out_dim"]))
+        if settings["kind"] in ("tokens", "bert"):
+            settings["vocab_size"] = len(self.words.vocabulary)
+        return build_encoder(settings)
 
     def splits(self, modalities: Sequence[str]) -> Splits:
         """The three parts with these modalities; of a frozen encoder its features in place of inputs."""
         names = tuple(modalities)
-        if names not in self._made:
-            readers = {name: self.readers[name] for name in names}
-            made = {part: self._dataset(self.parts[part], readers) for part in PARTS}
-            train = made["train"]
-            if self.pairing == "afresh":
-                self._made[names] = Splits(paired_by_class(train, names[0]), made["validation"], made["test"])
-            else:
-                self._made[names] = Splits(train, made["validation"], made["test"])
-        return self._made[names]
+        if names not in self._splits:
+            train, validation, test = (self._dataset(self.parts[part], names) for part in PARTS)
+            train = paired_by_class(train, names[0]) if self.pairing == "afresh" else train
+            self._splits[names] = Splits(train, validation, test)
+        return self._splits[names]
 
     def prompts(self, class_names: Sequence[str]) -> ArrayDataset:
         """The bare names as texts, each the prompt of its class."""
@@ -327,39 +301,9 @@ class BirdMML:
         column = CaptionColumn(class_names, index, tokenizer)
         return ArrayDataset({"text": column}, index, class_names=class_names)
 
-    def _dataset(self, rows: BirdRows, readers: Mapping[str, Reader]) -> ArrayDataset:
+    def _dataset(self, rows: BirdRows, names: Sequence[str]) -> ArrayDataset:
+        readers = {name: self.readers[name] for name in names}
         dataset, _ = media_dataset(rows, readers, self.cache, self.workers, self.progress)
-        encoders = {name: self.encoder(name) for name in readers}
+        encoders = {name: self.encoder(name) for name in names}
         columns = with_features(dataset.columns, encoders, self.cache, self.progress)
         return ArrayDataset(columns, dataset.labels, dataset.ids, dataset.class_names)
-
-
-def with_features(
-    columns: Mapping[str, Column], encoders: Mapping[str, nn.Module], cache: Path, progress: bool
-) -> dict[str, Column]:
-    """The columns, with features in place of what frozen encoders read; computed once for the same content.
-
-    Args:
-        columns: by modality, from the cache or captions.
-        encoders: by modality; they stay where and as they are.
-        cache: a folder.
-        progress: draw a progress bar.
-    """
-    result = dict(columns)
-    for name, column in columns.items():
-        encoder = encoders[name]
-        if getattr(encoder, "frozen", False) and getattr(encoder, "feature_dim", None) is not None:
-            key = features_fingerprint(encoder)
-            with frozen_features(encoder) as features:
-                sources = sources_of(column)
-                result[name] = feature_column(column, sources, features, key, cache, _FEATURE_BATCH, progress)
-    return result
-
-
-def sources_of(column: Column) -> list[str | None]:
-    """What tells the rows of a column apart: a key of their content, or their text."""
-    if isinstance(column, CaptionColumn):
-        return [None if row < 0 else column.captions[row] for row in column.index.tolist()]
-    keys: list[str | None] | None = getattr(column, "keys", None)
-    assert keys is not None, "only columns from the cache know what their rows are made of"
-    return list(keys)

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from confu.data import ArrayDataset, Column, Dataset
+from confu.data import Column, Dataset
 from confu.data.columns import Indices
 from confu.data.corrupted import ModalityRows, samples, signal_power
 from confu.data.corruptions import Corruption, GaussianNoise
@@ -27,37 +28,15 @@ from confu.plan import Subset
 from confu.types import Inputs
 from confu_paper.datasets.birds import BirdRows
 from confu_paper.datasets.cub200 import read_cub200
-from confu_paper.datasets.media import SECONDS, frame_dataset, media_dataset
+from confu_paper.datasets.media import SECONDS, Views, frame_dataset, media_dataset, with_features
 from confu_paper.datasets.ssw60 import read_ssw60
 from confu_paper.datasets.vb100 import read_vb100
 from confu_paper.experiments.benchmark import replaced
-from confu_paper.experiments.birds_data import BirdMML, digest, evenly, with_features
+from confu_paper.experiments.birds_data import BirdMML, digest, evenly
 
 READ: dict[str, Callable[[Path], BirdRows]] = {"ssw60": read_ssw60, "vb100": read_vb100, "cub200": read_cub200}
 EIGHT = 8
 _BATCH = 256  # pictures at once
-
-
-@dataclass(frozen=True)
-class Views:
-    """Pictures with their sounds, a row a picture, and which of them are views of one clip.
-
-    Attributes:
-        data: all rows.
-        of_clip: (clips, views) row numbers.
-        clips: the ids of the clips.
-        labels: (clips,) their classes.
-    """
-
-    data: ArrayDataset
-    of_clip: Int[Tensor, "clips views"]
-    clips: Sequence[str]
-    labels: Int[Tensor, " clips"]
-
-    def changed(self, columns: Mapping[str, Column]) -> "Views":
-        """The same rows with other columns."""
-        data = self.data
-        return replace(self, data=ArrayDataset(columns, data.labels, data.ids, data.class_names))
 
 
 class BirdTestRows:
@@ -68,7 +47,7 @@ class BirdTestRows:
         folder: of its files.
         trained_on: says the size, how inputs are read, and where the cache is.
         frames: "eight" of each video, as one mean embedding; or "single", the 19 of
-            `confu_paper.datasets.frames.SECONDS`, each a view. Photos are what they are.
+            `confu_paper.datasets.media.SECONDS`, each a view. Photos are what they are.
     """
 
     def __init__(self, name: str, folder: Path, trained_on: BirdMML, frames: str = "eight") -> None:
@@ -106,9 +85,7 @@ class BirdTestRows:
             return Views(data, torch.arange(len(data))[:, None], data.ids, data.labels)
         assert isinstance(image, ImageReader) and isinstance(audio, MelReader)
         seconds = SECONDS if self.frames == "single" else None
-        frames = frame_dataset(self.rows, image, audio, of.cache, EIGHT, seconds, of.workers, of.progress)
-        data = ArrayDataset(frames.columns, frames.labels, frames.ids, frames.class_names)
-        return Views(data, frames.frames_of, frames.videos.ids, torch.from_numpy(frames.videos.labels))
+        return frame_dataset(self.rows, image, audio, of.cache, EIGHT, seconds, of.workers, of.progress)
 
     def tables(
         self, model: MultimodalModel, folder: Path, changed: tuple[str, Corruption] | None = None, seed: int = 0
@@ -169,19 +146,17 @@ class BirdTestRows:
         table = embed(model, RowsOf(views.data, order), subsets, size, self.trained_on.progress)
         if self.frames == "eight" or width == 1:
             return [clip_means(table, width, views.clips)]
-        return [frame_table(table, width, number, views.clips) for number in range(width)]
+        frames = (table.select(torch.arange(number, len(table), width)) for number in range(width))
+        return [replace(frame, ids=tuple(views.clips)) for frame in frames]
 
 
 def clip_means(table: EmbeddingTable, views: int, clips: Sequence[str]) -> EmbeddingTable:
-    """The mean embedding of each clip's frames, of length one again.
+    """The mean embedding of each clip's frames, of length one again; complete where all its frames are.
 
     Args:
         table: of frames, each clip's side by side.
         views: frames of each clip.
         clips: their ids.
-
-    Returns:
-        A row a clip, complete where all its frames are.
     """
 
     def mean(vectors: Tensor) -> Tensor:
@@ -194,12 +169,6 @@ def clip_means(table: EmbeddingTable, views: int, clips: Sequence[str]) -> Embed
         complete={subset: mask.view(-1, views).all(dim=1) for subset, mask in table.complete.items()},
         labels=None if table.labels is None else table.labels.view(-1, views)[:, 0],
     )
-
-
-def frame_table(table: EmbeddingTable, views: int, number: int, clips: Sequence[str]) -> EmbeddingTable:
-    """The rows of one frame of each clip; arguments as for `clip_means`."""
-    chosen = table.select(torch.arange(number, len(table), views))
-    return replace(chosen, ids=tuple(clips))
 
 
 STDS = {"image": (0.05, 0.1, 0.15), "audio": (0.1, 0.2, 0.3)}
@@ -248,19 +217,6 @@ class PixelNoise:
         return torch.tensor(self.mean)[:, None, None], torch.tensor(self.scale)[:, None, None]
 
 
-@dataclass(frozen=True)
-class Named:
-    """Stands for a reader where rows are told apart by names, which are hashed as texts are.
-
-    Attributes:
-        settings: of the reader, and of the noise.
-        modality_kind: "text".
-    """
-
-    settings: dict[str, Any]
-    modality_kind: str = "text"
-
-
 class NoisyColumn:
     """A column with noise on what it gives; rows of one item get the same noise.
 
@@ -281,7 +237,7 @@ class NoisyColumn:
         self.item_of = item_of
         self.source = ModalityRows(dataset, modality, seed)
         reader: Reader = column.reader  # type: ignore[attr-defined]
-        self.reader = Named({**reader.settings, "noise": str(how), "seed": seed})
+        self.reader = SimpleNamespace(settings={**reader.settings, "noise": str(how), "seed": seed})
         self.keys: list[str | None] = column.keys  # type: ignore[attr-defined]
 
     def __len__(self) -> int:

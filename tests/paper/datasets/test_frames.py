@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from confu.data import ArrayDataset, Dataset
+from confu.data import Dataset
 from confu.data.corruptions import CorruptedDataset, GaussianNoise
 from confu.data.readers import ImageReader, MelReader, VectorReader, WaveformReader, WordsReader
 from confu.data.readers.image import Picture
+from confu_paper.datasets import media
 from confu_paper.datasets.birds import RowList
-from confu_paper.datasets.decoding import decode, feature_column
-from confu_paper.datasets.media import SECONDS, frame_dataset, media_dataset
+from confu_paper.datasets.media import SECONDS, decode, frame_dataset, media_dataset, with_features
 from confu_paper.datasets.ssw60 import read_ssw60
 from confu_paper.datasets.video import FramesReader, NoSoundError, VideoSoundReader, sound_track
 from paper.datasets.bird_files import RATE, STEP, write_photo, write_sound, write_ssw60, write_video
@@ -52,34 +52,34 @@ def frames(clips, tmp_path_factory):
 
 
 def test_the_middle_frames_of_each_video_are_its_rows(frames):
-    assert isinstance(frames, Dataset)
-    assert frames.modalities == ("image", "audio")
-    assert len(frames) == 12
-    assert list(frames.ids)[:5] == ["ten#0", "ten#1", "ten#2", "ten#3", "twenty#0"]
-    assert frames.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert frames.frames_of.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-    assert frames.videos.ids == ["ten", "twenty", "silent"]
-    batch = frames.batch(torch.arange(12))
+    assert isinstance(frames.data, Dataset)
+    assert frames.data.modalities == ("image", "audio")
+    assert len(frames.data) == 12
+    assert list(frames.data.ids)[:5] == ["ten#0", "ten#1", "ten#2", "ten#3", "twenty#0"]
+    assert frames.data.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert frames.of_clip.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert frames.clips == ["ten", "twenty", "silent"]
+    batch = frames.data.batch(torch.arange(12))
     assert batch.inputs["image"].values.shape == (12, 3, 8, 8)
     assert frame_numbers(batch.inputs["image"].values[batch.inputs["image"].rows]) == [
         *(1, 3, 6, 8), *(2, 7, 12, 17), *(0, 1, 1, 2),
     ]  # fmt: skip
-    assert batch.ids == list(frames.ids) and torch.equal(batch.labels, frames.labels)
+    assert batch.ids == list(frames.data.ids) and torch.equal(batch.labels, frames.data.labels)
 
 
 def test_a_clip_without_sound_lacks_audio(frames):
-    assert frames.silent == 1 and frames.problems == []
-    assert frames.present["audio"].tolist() == [True] * 8 + [False] * 4
-    assert frames.present["image"].all()
-    audio = frames.batch(torch.tensor([9, 1, 5, 0, 3])).inputs["audio"]
+    assert frames.silent == 1 and not frames.problems
+    assert frames.data.present["audio"].tolist() == [True] * 8 + [False] * 4
+    assert frames.data.present["image"].all()
+    audio = frames.data.batch(torch.tensor([9, 1, 5, 0, 3])).inputs["audio"]
     assert audio.values.shape == (2, *MEL.shape)  # two sounds for three frames of one clip and one of another
     assert audio.rows[0] == -1 and audio.rows[1] == audio.rows[3] == audio.rows[4] != audio.rows[2]
-    silent = frames.batch(torch.tensor([8, 9])).inputs["audio"]
+    silent = frames.data.batch(torch.tensor([8, 9])).inputs["audio"]
     assert silent.values.shape == (0, *MEL.shape) and silent.rows.tolist() == [-1, -1]
 
 
 def test_the_sound_is_the_track_of_the_video(frames):
-    audio = frames.batch(torch.tensor([0, 4])).inputs["audio"]
+    audio = frames.data.batch(torch.tensor([0, 4])).inputs["audio"]
     low, high = (audio.values[row, 0].mean(1).argmax().item() for row in audio.rows)  # 400 and 800 Hz
     filters = [MEL.read((torch.sin(torch.arange(RATE) * 2 * torch.pi * hz / RATE).numpy(), RATE)) for hz in (400, 800)]
     assert [low, high] == [one[0].mean(1).argmax().item() for one in filters]
@@ -93,10 +93,10 @@ def test_nothing_is_decoded_twice(clips, tmp_path, monkeypatch):
     (tmp_path / "copy.mp4").write_bytes(files[0].read_bytes())
     moved = rows_of({"other": files[1], "name": files[2], "copy": tmp_path / "copy.mp4"})
     again = frame_dataset(moved, IMAGE, MEL, tmp_path, frames=4, progress=False)
-    assert list(again.videos.ids) == ["other", "name", "copy"]
+    assert list(again.clips) == ["other", "name", "copy"]
     rows = torch.arange(4)
-    assert torch.equal(again.batch(rows).inputs["image"].values, first.batch(rows + 4).inputs["image"].values)
-    assert torch.equal(again.batch(rows + 8).inputs["audio"].values, first.batch(rows).inputs["audio"].values)
+    assert torch.equal(again.data.batch(rows).inputs["image"].values, first.data.batch(rows + 4).inputs["image"].values)
+    assert torch.equal(again.data.batch(rows + 8).inputs["audio"].values, first.data.batch(rows).inputs["audio"].values)
 
 
 def _only_silence(source, seconds=None):
@@ -106,16 +106,14 @@ def _only_silence(source, seconds=None):
 
 
 def test_each_file_is_hashed_once_for_both_modalities(clips, tmp_path, monkeypatch):
-    from confu_paper.datasets import decoding
-
     seen = []
-    monkeypatch.setattr(decoding, "fingerprint", lambda source: (seen.append(source), (str(source)[-8:], source))[1])
+    monkeypatch.setattr(media, "fingerprint", lambda source: (seen.append(source), (str(source)[-8:], source))[1])
     frame_dataset(clips, IMAGE, MEL, tmp_path, frames=2, progress=False)
     assert len(seen) == 3
 
 
 def test_frames_at_times_are_those_that_are_seen_then(clips, tmp_path):
-    data = frame_dataset(clips, IMAGE, None, tmp_path, seconds=(0.05, 0.5, 0.5, 1.25, 30), progress=False)
+    data = frame_dataset(clips, IMAGE, None, tmp_path, seconds=(0.05, 0.5, 0.5, 1.25, 30), progress=False).data
     assert data.modalities == ("image",)
     image = data.batch(torch.arange(15)).inputs["image"]
     assert frame_numbers(image.values[image.rows]) == [*(0, 5, 5, 9, 9), *(0, 5, 5, 12, 19), *(0, 2, 2, 2, 2)]
@@ -124,41 +122,30 @@ def test_frames_at_times_are_those_that_are_seen_then(clips, tmp_path):
     assert frame_numbers(FramesReader(Picture(8), seconds=[0.55, 0.0]).read(clips.sources["video"][0])) == [5, 0]
 
 
-def test_one_frame_of_each_video_with_its_sound(frames):
-    one = frames.at_frame(2)
-    assert isinstance(one, ArrayDataset)
-    assert list(one.ids) == ["ten", "twenty", "silent"]
-    batch = one.batch(torch.tensor([2, 0]))
-    assert frame_numbers(batch.inputs["image"].values[batch.inputs["image"].rows]) == [1, 6]
-    assert batch.inputs["audio"].rows.tolist() == [-1, 0]
-    assert one.present["audio"].tolist() == [True, True, False]
-    with pytest.raises(ValueError, match="frame: expected 0 to 3; got 4"):
-        frames.at_frame(4)
-
-
 def test_features_of_frames_are_cached_frame_by_frame(frames, tmp_path):
-    def embed(values):
-        return values.flatten(1).mean(1, keepdim=True)
-
-    columns = {
-        name: feature_column(column, frames.sources[name], embed, f"mean {name}", tmp_path, progress=False)
-        for name, column in frames.columns.items()
-    }
-    data = frames.with_columns(columns)
-    assert torch.equal(data.frames_of, frames.frames_of) and list(data.ids) == list(frames.ids)
+    encoders = {name: MeanEncoder() for name in ("image", "audio")}
+    data = frames.changed(with_features(frames.data.columns, encoders, tmp_path, progress=False)).data
+    assert list(data.ids) == list(frames.data.ids)
     batch = data.batch(torch.arange(12))
     features = batch.inputs["image"].values["features"][batch.inputs["image"].rows]
     assert frame_numbers(features) == [1, 3, 6, 8, 2, 7, 12, 17, 0, 1, 1, 2]
     assert batch.inputs["audio"].values["features"].shape == (2, 1)
-    assert (
-        batch.inputs["audio"].rows.tolist()
-        == [batch.inputs["audio"].rows[0]] * 4 + [batch.inputs["audio"].rows[4]] * 4 + [-1] * 4
-    )
+    first, second = batch.inputs["audio"].rows[[0, 4]]
+    assert batch.inputs["audio"].rows.tolist() == [first] * 4 + [second] * 4 + [-1] * 4
+
+
+class MeanEncoder(torch.nn.Module):
+    """A frozen network whose one feature is the mean of its input."""
+
+    frozen, feature_dim = True, 1
+
+    def features(self, values):
+        return values.flatten(1).mean(1, keepdim=True)
 
 
 def test_noise_works_on_frames(frames):
-    noisy = CorruptedDataset(frames, {"image": GaussianNoise(std=0.1)})
-    clean, changed = (data.batch(torch.tensor([5, 0])).inputs["image"] for data in (frames, noisy))
+    noisy = CorruptedDataset(frames.data, {"image": GaussianNoise(std=0.1)})
+    clean, changed = (data.batch(torch.tensor([5, 0])).inputs["image"] for data in (frames.data, noisy))
     assert (changed.values[changed.rows] - clean.values[clean.rows]).std() == pytest.approx(0.1, rel=0.2)
 
 
@@ -173,8 +160,8 @@ def test_broken_videos_are_named_and_left_out_never_black(tmp_path, capsys):
     rows = rows_of({name: tmp_path / name for name in names})
     for seconds in (None, SECONDS):
         data = frame_dataset(rows, IMAGE, MEL, tmp_path / "cache", seconds=seconds, progress=True)
-        assert data.videos.ids == ["whole.mp4"]
-        assert data.labels.unique().tolist() == [1] and data.class_names == tuple(names)
+        assert data.clips == ["whole.mp4"]
+        assert data.labels.unique().tolist() == [1] and data.data.class_names == tuple(names)
         assert [problem.split(" is left out")[0] for problem in data.problems] == [
             f"clip {name}" for name in names if name != "whole.mp4"
         ]
@@ -195,8 +182,8 @@ def test_short_or_broken_sounds_are_named_and_missing(tmp_path):
     names = {"short": short, "noise": tmp_path / "noise.mp3", "fine": fine}
     rows = rows_of(dict.fromkeys(names, video), names)
     data = frame_dataset(rows, IMAGE, MEL, tmp_path / "cache", frames=1, progress=False)
-    assert len(data) == 3
-    assert data.present["audio"].tolist() == [False, False, True]
+    assert len(data.data) == 3
+    assert data.data.present["audio"].tolist() == [False, False, True]
     assert data.silent == 0
     assert "clip short has no sound" in data.problems[0] and "lasts 0.050 s; expected 0.1 s or more" in data.problems[0]
     assert "noise.mp3: not readable as sound" in data.problems[1]
@@ -237,8 +224,8 @@ def test_readers_say_what_is_wrong_with_them(clips, tmp_path, monkeypatch):
 def test_ssw60_as_published(tmp_path):
     rows = read_ssw60(write_ssw60(tmp_path / "ssw60"))
     data = frame_dataset(rows, IMAGE, MEL, tmp_path / "cache", progress=False)
-    assert len(data) == 4 * 8 and data.silent == 1
-    assert data.present["audio"].reshape(4, 8)[:, 0].tolist() == [True, False, True, True]
+    assert len(data.data) == 4 * 8 and data.silent == 1
+    assert data.data.present["audio"].reshape(4, 8)[:, 0].tolist() == [True, False, True, True]
 
 
 def test_still_media_that_cannot_be_read_is_named(tmp_path, capsys):
@@ -277,7 +264,7 @@ def test_arrays_are_no_paths(tmp_path):
     first, second = np.zeros(2000), np.zeros(2000)
     second[1000] = 1  # printed alike
     found = decode([first, None, second, ["x"]], VectorReader(2000), tmp_path, progress=False)
-    column = found.column()
+    column = found.column(range(4))
     assert column.present.tolist() == [True, False, True, False]
     assert column.take(torch.tensor([2, 0]), "sensor").values.shape == (2, 2000)
     assert list(found.errors) == [3]

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from confu.data import ArrayDataset, CaptionColumn, Dataset, TensorColumn, WordVocabulary
-from confu.data.gaps import IncompleteDataset
-from confu_paper.datasets.paired import paired_by_class
+from confu_paper.datasets.media import paired_by_class
 
 CAPTIONS = ["a one", "a two", "a three", "a four", "a five", "a six"]
 LABELS = torch.tensor([0, 1, 0, 1, 0, 3])
@@ -81,12 +80,6 @@ def test_rows_without_the_modality_are_never_drawn():
     assert texts.rows.tolist() == list(range(6))  # neither anchor nor drawn
     none = paired_by_class(dataset(torch.ones(6).bool()), "image", ["audio"])
     assert drawn(none, torch.arange(6)) == [None] * 6
-
-
-def test_other_data_sets_are_read_by_the_batch():
-    inner = IncompleteDataset(dataset(), {"audio": torch.tensor([1, 1, 0, 1, 0, 1]).bool()})
-    data = paired_by_class(inner, "image")
-    assert {tuple(map(tuple, drawn(data, torch.tensor([0, 2, 4])))) for _ in range(10)} == {((0.0,),) * 3}
 
 
 def test_as_many_numbers_are_drawn_whatever_is_missing():
