@@ -9,9 +9,8 @@ from confu_paper.experiments.benchmark import Benchmark, Request
 from confu_paper.experiments.published import VALUES
 from confu_paper.experiments.run import Outcome, Run
 from confu_paper.experiments.tables import ResultTable
-from confu_paper.sweeps.grid import Factory, SweepResult, sweep
+from confu_paper.sweeps.grid import Factory, SweepResult, describe, sweep
 from confu_paper.sweeps.numbers import report_numbers
-from confu_paper.sweeps.space import describe
 from confu_paper.sweeps.tables import MASK_COLUMNS, mask_view, pareto_view
 
 LAMBDAS = (0.1, 0.3, 0.5, 0.7, 0.9)

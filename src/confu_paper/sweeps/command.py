@@ -9,9 +9,8 @@ from confu_paper.experiments.benchmark import Benchmark, Request
 from confu_paper.experiments.paper import benchmark
 from confu_paper.experiments.run import Outcome, Run
 from confu_paper.sweeps.figures import search_figure
-from confu_paper.sweeps.grid import sweep
-from confu_paper.sweeps.search import search
-from confu_paper.sweeps.space import parse_grid, parse_space
+from confu_paper.sweeps.grid import parse_grid, sweep
+from confu_paper.sweeps.search import parse_space, search
 from confu_paper.sweeps.tables import curve_view, mask_view, pareto_view, search_table, sweep_table
 
 CURVES = ("dim", "fusion_depth", "fusion_dim", "lr", "temperature", "epochs", "batch_size", "weight_decay")

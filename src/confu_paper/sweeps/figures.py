@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,6 @@ from confu.evaluation.plot_style import INK, PALETTE, WIDTH, add_legend, check_l
 from confu.methods import Value
 from confu_paper.sweeps.numbers import is_share, lower_is_better
 from confu_paper.sweeps.search import SearchResult
-from confu_paper.sweeps.space import Choices, Range
 
 
 def boxes(groups: Mapping[str, Sequence[float]], y_label: str = "difference (points)", zero: bool = True) -> Figure:
@@ -192,12 +192,12 @@ def search_figure(result: SearchResult) -> Figure:
     return figure
 
 
-def _axis(axes: Axes, drawn: Range | Choices, values: Sequence[Value]) -> list[float]:
+def _axis(axes: Axes, drawn: Any, values: Sequence[Value]) -> list[float]:
     """Set up the axis of a setting; returns where its values stand on it."""
-    if isinstance(drawn, Choices):  # they need have no order or distance: they stand side by side
-        axes.set_xticks(range(len(drawn.values)), [str(value) for value in drawn.values])
-        axes.set_xlim(-0.5, len(drawn.values) - 0.5)
-        return [float(drawn.values.index(value)) for value in values]
+    if hasattr(drawn, "choices"):  # they need have no order or distance: they stand side by side
+        axes.set_xticks(range(len(drawn.choices)), [str(value) for value in drawn.choices])
+        axes.set_xlim(-0.5, len(drawn.choices) - 0.5)
+        return [float(drawn.choices.index(value)) for value in values]
     if drawn.log:
         axes.set_xscale("log")
         near = drawn.high < 100 * drawn.low  # too few powers of ten to read the axis by
@@ -205,5 +205,5 @@ def _axis(axes: Axes, drawn: Range | Choices, values: Sequence[Value]) -> list[f
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=drawn.whole))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=isinstance(drawn.low, int)))
     return [float(value) for value in values]

@@ -1,5 +1,6 @@
 """A grid of settings, one run for each point and seed: validation numbers choose among them, test numbers are shown."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from confu.checks import check_known
 from confu.files import write_json
-from confu.methods import Tweaks, Value, check_tweaks
+from confu.methods import DOMAINS, Tweaks, Value, check_number, check_tweaks
 from confu_paper.experiments.benchmark import Request
 from confu_paper.experiments.run import Run, execute
 from confu_paper.sweeps.numbers import (
@@ -21,7 +22,6 @@ from confu_paper.sweeps.numbers import (
     validation_metrics,
     with_means,
 )
-from confu_paper.sweeps.space import describe, grid_points
 
 Factory = Callable[[Tweaks, int], Sequence[Run]]
 """Makes the runs of some settings and a seed: one, or as many as the method trains models."""
@@ -55,26 +55,36 @@ class Point:
 
     def validation(self, name: str) -> tuple[float, float | None]:
         """Mean and sample standard deviation over the seeds of a validation number; no deviation for one seed."""
-        return self._mean_and_std(name, [one.validation for one in self.measured], "validation number")
+        return self._mean_and_std("validation", name)
 
     def test(self, name: str) -> tuple[float, float | None]:
-        """Mean and sample standard deviation over the seeds of a test number; no deviation for one seed."""
-        return self._mean_and_std(name, [one.test for one in self.measured], "test number")
+        """The same of a test number."""
+        return self._mean_and_std("test", name)
 
     def to_dict(self) -> dict[str, Any]:
         """Mean and deviation of every number that all seeds have, for JSON."""
         content: dict[str, Any] = {"tweaks": self.tweaks, "seeds": [one.seed for one in self.measured]}
-        for part, spread in (("validation", self.validation), ("test", self.test)):
-            common = set.intersection(*(set(getattr(one, part)) for one in self.measured))
-            names = [name for name in getattr(self.measured[0], part) if name in common]
-            content[part] = {name: dict(zip(("mean", "std"), spread(name))) for name in names}
+        for part in ("validation", "test"):
+            common = [
+                name
+                for name in getattr(self.measured[0], part)
+                if all(name in getattr(one, part) for one in self.measured)
+            ]
+            content[part] = {name: dict(zip(("mean", "std"), self._mean_and_std(part, name))) for name in common}
         return content
 
-    @staticmethod
-    def _mean_and_std(name: str, numbers: Sequence[Mapping[str, float]], what: str) -> tuple[float, float | None]:
-        for of_seed in numbers:
-            check_known(what, name, of_seed)
-        values = [of_seed[name] for of_seed in numbers]
+    def values(self, part: str, name: str) -> list[float]:
+        """A "validation" or "test" number of each seed.
+
+        Raises:
+            ValueError: naming the numbers that there are, if a seed has not this one.
+        """
+        for one in self.measured:
+            check_known(f"{part} number", name, getattr(one, part))
+        return [getattr(one, part)[name] for one in self.measured]
+
+    def _mean_and_std(self, part: str, name: str) -> tuple[float, float | None]:
+        values = self.values(part, name)
         return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
@@ -224,3 +234,85 @@ def progress_line(total: int, left: int, seconds: float | None, what: str = "run
     hours, minutes = divmod(round(seconds / 60), 60)
     time_left = f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{round(seconds)} s"
     return f"{left} of {total} {what} left, about {time_left}"
+
+
+def parse_grid(settings: Sequence[str]) -> dict[str, tuple[Value, ...]]:
+    """Read `NAME=VALUE,VALUE,...` for each setting of a grid.
+
+    >>> parse_grid(["fused_weight=0.1,0.5", "dim=64"])
+    {'fused_weight': (0.1, 0.5), 'dim': (64,)}
+
+    Args:
+        settings: one text for each name of `DOMAINS` that changes.
+
+    Returns:
+        the values by name, in the order given.
+
+    Raises:
+        ValueError: for an unknown name (with the closest one), one given twice, no value, one value twice, or a value
+            that is not a number which the setting takes.
+    """
+    example = "fused_weight=0.1,0.3"
+    found = {}
+    for name, text in named_settings(settings, example):
+        if any(mark in text for mark in "|:"):
+            raise ValueError(
+                f"{name}={text}: a grid lists its values with commas, e.g. {example}; ranges and | are for a search"
+            )
+        found[name] = setting_values(name, text, ",")
+    return found
+
+
+def grid_points(grid: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
+    """Every combination of a grid's values; the last name changes fastest.
+
+    >>> grid_points({"dim": [16, 64], "mask_ratio": [0.0]})
+    [{'dim': 16, 'mask_ratio': 0.0}, {'dim': 64, 'mask_ratio': 0.0}]
+
+    Raises:
+        ValueError: if a name has no values, or one twice.
+    """
+    for name, values in grid.items():
+        if not values:
+            raise ValueError(f"{name} has no values; give at least one, or leave {name} out")
+        if len(set(values)) != len(values):
+            raise ValueError(f"{name} has a value twice: {', '.join(map(str, values))}; give each once")
+    return [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+
+
+def describe(tweaks: Tweaks) -> str:
+    """Settings in one line.
+
+    >>> describe({"dim": 16, "lr": 0.001})
+    'dim=16 lr=0.001'
+    """
+    return " ".join(
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in tweaks.items()
+    )
+
+
+def named_settings(settings: Sequence[str], example: str) -> list[tuple[str, str]]:
+    """Name and text of `NAME=TEXT` settings; each name is known and given once."""
+    found: dict[str, str] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals:
+            raise ValueError(f"{setting!r} must be NAME=VALUES, e.g. {example}")
+        check_known("setting", name, DOMAINS)
+        if name in found:
+            raise ValueError(f"{name} is given twice: {name}={found[name]} and {name}={text}; give all values at once")
+        if not text:
+            raise ValueError(f"{name} has no values; write e.g. {example}")
+        found[name] = text
+    return list(found.items())
+
+
+def setting_values(name: str, text: str, mark: str) -> tuple[Value, ...]:
+    """The different numbers of a setting, which stand between marks."""
+    parts = [part.strip() for part in text.split(mark)]
+    if "" in parts:
+        raise ValueError(f"{name}={text}: there is nothing before or after a {mark!r}; leave it out")
+    values = tuple(check_number(name, part) for part in parts)
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name}={text}: a value stands twice; give each once")
+    return values

@@ -9,17 +9,90 @@ from typing import Any
 
 from rich.console import Console
 
+from confu.checks import check_known
 from confu.files import write_json
-from confu.methods import Tweaks, Value, check_tweaks
+from confu.methods import DOMAINS, Tweaks, Value, check_number, check_tweaks
+from confu.nn.encoders.registry import import_extra
 from confu.training.state import claim_folder
 from confu_paper.experiments.benchmark import Request
-from confu_paper.sweeps.grid import Factory, Measured, Point, measure_point, progress_line
+from confu_paper.sweeps.grid import (
+    Factory,
+    Measured,
+    Point,
+    describe,
+    measure_point,
+    named_settings,
+    progress_line,
+    setting_values,
+)
 from confu_paper.sweeps.numbers import lower_is_better
-from confu_paper.sweeps.space import Choices, Range, describe
 
 STUDY = "study.db"
 FAILURES_IN_A_ROW = 3
-Space = Mapping[str, Range | Choices]
+Space = Mapping[str, Any]
+"""Setting -> one of Optuna's distributions: float, integer or categorical."""
+
+
+def load_optuna() -> Any:
+    """Optuna, or an ImportError that says how to install it."""
+    return import_extra("optuna", "a search", "search")
+
+
+def parse_space(settings: Sequence[str]) -> dict[str, Any]:
+    """Read `NAME=LOW:HIGH`, `NAME=log:LOW:HIGH`, `NAME=int:LOW:HIGH` or `NAME=VALUE|VALUE|...` of a search.
+
+    A setting that takes whole numbers only draws whole numbers with or without `int:`.
+
+    >>> space = parse_space(["lr=log:1e-4:1e-2", "fusion_depth=1:3", "fusion_dim=128|256"])
+    >>> {name: space_text(values) for name, values in space.items()}
+    {'lr': 'log:0.0001:0.01', 'fusion_depth': 'int:1:3', 'fusion_dim': '128|256'}
+
+    Args:
+        settings: one text for each name of `DOMAINS` that is searched.
+
+    Returns:
+        Optuna's distributions by name, in the order given.
+
+    Raises:
+        ValueError: for an unknown name (with the closest one), one given twice, an empty range, a logarithm from 0, or
+            a value that is not a number which the setting takes.
+        ImportError: if Optuna is not installed.
+    """
+    distributions = load_optuna().distributions
+    space: dict[str, Any] = {}
+    for name, text in named_settings(settings, "lr=log:1e-4:1e-2"):
+        if ":" in text:
+            low, high, log = _range(name, text)
+            make = distributions.IntDistribution if DOMAINS[name].whole else distributions.FloatDistribution
+            space[name] = make(low, high, log=log)
+        elif "," in text:
+            raise ValueError(f"{name}={text}: a search lists its choices with |, e.g. {name}={text.replace(',', '|')}")
+        else:
+            space[name] = distributions.CategoricalDistribution(setting_values(name, text, "|"))
+    return space
+
+
+def space_text(values: Any) -> str:
+    """A distribution as `parse_space` reads it."""
+    if hasattr(values, "choices"):
+        return "|".join(map(str, values.choices))
+    kind = ("int:" if isinstance(values.low, int) else "") + ("log:" if values.log else "")
+    return f"{kind}{values.low:g}:{values.high:g}"
+
+
+def _range(name: str, text: str) -> tuple[float, float, bool]:
+    """Low, high, and whether it is drawn evenly in the logarithm."""
+    *kinds, low_text, high_text = [part.strip() for part in text.split(":")]
+    for kind in kinds:
+        check_known(f"kind of range in {name}={text}:", kind, ["log", "int"])
+    if "int" in kinds and not DOMAINS[name].whole:
+        raise ValueError(f"{name}={text}: {name} need not be whole; leave out 'int:', or list values with |")
+    low, high = check_number(name, low_text), check_number(name, high_text)
+    if not low < high:
+        raise ValueError(f"{name}={text}: a range goes from low to high; got {low:g} and {high:g}")
+    if "log" in kinds and low <= 0:
+        raise ValueError(f"{name}={text}: a logarithm cannot start at {low:g}; start above 0, or leave out 'log:'")
+    return low, high, "log" in kinds
 
 
 @dataclass(frozen=True)
@@ -54,7 +127,7 @@ class SearchResult:
     """
 
     name: str
-    space: dict[str, Range | Choices]
+    space: Space
     objective: str
     seed: int
     run_seeds: tuple[int, ...]
@@ -81,7 +154,7 @@ class SearchResult:
         """Every trial with its validation number, and all numbers of the best one, for JSON."""
         return {
             "search": self.name,
-            "space": {name: str(values) for name, values in self.space.items()},
+            "space": {name: space_text(values) for name, values in self.space.items()},
             "objective": self.objective,
             "seed": self.seed,
             "run_seeds": list(self.run_seeds),
@@ -183,25 +256,17 @@ def search(
         return save()
 
 
-def load_optuna() -> Any:
-    """Optuna, or an ImportError that says how to install it."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError(
-            'a search needs optuna, which is not installed: pip install "contrastive-fusion[search]"'
-        ) from error
-    return optuna
-
-
 def _claim(folder: Path, factory: Factory, space: Space, fixed: Tweaks, seeds: Mapping[str, Any]) -> None:
     """Make the folder, or make sure that the search in it is this one, of the same recipe, size, method and data."""
-    corner = {**fixed, **{key: _lowest(values) for key, values in space.items()}}
+    corner = {
+        **fixed,
+        **{key: values.choices[0] if hasattr(values, "choices") else values.low for key, values in space.items()},
+    }
     runs = {
         f"run {i} of the lowest settings": {"name": run.name, **run.description, "train": run.train.model_dump()}
         for i, run in enumerate(factory(corner, seeds["run_seeds"][0]))
     }
-    described = {key: str(values) for key, values in space.items()}
+    described = {key: space_text(values) for key, values in space.items()}
     claim_folder(folder, {"space": described, "fixed": dict(fixed), **seeds, **runs})
 
 
@@ -216,27 +281,15 @@ def _next_trial(optuna: Any, study: Any, space: Space, seed: int) -> tuple[int, 
     # A sampler for each trial: one that began anew with the process would draw the same settings again.
     number = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=(1_000_003 * seed + number) % 2**32)
-    trial = study.ask({key: _distribution(optuna, values) for key, values in space.items()})
+    trial = study.ask(dict(space))
     return trial.number, trial.params
 
 
-def _distribution(optuna: Any, values: Range | Choices) -> Any:
-    if isinstance(values, Choices):
-        return optuna.distributions.CategoricalDistribution(values.values)
-    if values.whole:
-        return optuna.distributions.IntDistribution(int(values.low), int(values.high), log=values.log)
-    return optuna.distributions.FloatDistribution(values.low, values.high, log=values.log)
-
-
-def _rounded(value: Value, values: Range | Choices) -> Value:
+def _rounded(value: Value, values: Any) -> Value:
     """Four digits of a drawn fraction: more say nothing, and would stand in the name of the run's folder."""
-    if isinstance(values, Choices) or not isinstance(value, float):
+    if hasattr(values, "choices") or not isinstance(value, float):
         return value
     return min(max(float(f"{value:.4g}"), values.low), values.high)
-
-
-def _lowest(values: Range | Choices) -> Value:
-    return values.values[0] if isinstance(values, Choices) else int(values.low) if values.whole else float(values.low)
 
 
 def _check(space: Space, fixed: Tweaks, trials: int, run_seeds: Sequence[int]) -> None:
@@ -250,7 +303,7 @@ def _check(space: Space, fixed: Tweaks, trials: int, run_seeds: Sequence[int]) -
         raise ValueError(f"{', '.join(both)} cannot be both fixed and searched; leave one out")
     check_tweaks(fixed)
     for name, values in space.items():
-        for value in values.values if isinstance(values, Choices) else (values.low, values.high):
+        for value in getattr(values, "choices", None) or (values.low, values.high):
             check_tweaks({name: value})
 
 

@@ -9,10 +9,9 @@ from confu.evaluation.plots import lines
 from confu.methods import Tweaks, Value
 from confu_paper.experiments.tables import Cell, ResultTable, bands
 from confu_paper.sweeps.figures import boxes, pareto, pareto_front
-from confu_paper.sweeps.grid import Point, SweepResult
+from confu_paper.sweeps.grid import Point, SweepResult, describe
 from confu_paper.sweeps.numbers import is_share, lower_is_better
-from confu_paper.sweeps.search import SearchResult
-from confu_paper.sweeps.space import describe
+from confu_paper.sweeps.search import SearchResult, space_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +124,7 @@ def curve_view(result: SweepResult, over: str, name: str) -> "tuple[ResultTable,
     rows: dict[str, dict[str, Cell]] = {}
     for point in result.points:
         others = {key: value for key, value in point.tweaks.items() if key != over and key in _varied(result)}
-        cell = _cell(name, [one.test[name] for one in point.measured if point.test(name)])
+        cell = _cell(name, point.values("test", name))
         rows.setdefault(describe(others) or name, {})[describe({over: point.tweaks[over]})] = cell
     columns = tuple(describe({over: value}) for value in values)
     unit = f"{name} (%)" if is_share(name) else name
@@ -143,13 +142,12 @@ def search_table(result: SearchResult, top: int = 10) -> ResultTable:
     rows = {
         f"trial {trial.number}: {describe(trial.tweaks)}": {columns[0]: _cell(name, [trial.value])} for trial in ranked
     }
-    test = [one.test[name] for one in best.measured if Point(best.tweaks, best.measured).test(name)]
-    rows[next(iter(rows))][columns[1]] = _cell(name, test)
+    rows[next(iter(rows))][columns[1]] = _cell(name, Point(best.tweaks, best.measured).values("test", name))
     seeds = ", ".join(map(str, result.run_seeds))
     notes = [
         f"the best {len(ranked)} of {len(result.trials)} trials by {columns[0]}, the first with {best.value:.4g}; "
         f"seeds {seeds}",
-        "drawn from " + ", ".join(f"{key}={values}" for key, values in result.space.items()),
+        "drawn from " + ", ".join(f"{key}={space_text(values)}" for key, values in result.space.items()),
         "test numbers are those of the best trial, looked at after the choice",
     ]
     if result.failed:
@@ -194,12 +192,9 @@ def _table(title: str, rows: dict[str, dict[str, Cell]], names: Sequence[str], n
 
 
 def _cells(point: Point, names: Sequence[str]) -> dict[str, Cell]:
-    cells = {}
-    for part, check in (("validation", point.validation), ("test", point.test)):
-        for name in names:
-            check(name)  # says which there are, if this is not
-            cells[f"{part} {name}"] = _cell(name, [getattr(one, part)[name] for one in point.measured])
-    return cells
+    return {
+        f"{part} {name}": _cell(name, point.values(part, name)) for part in ("validation", "test") for name in names
+    }
 
 
 def _cell(name: str, values: Sequence[float]) -> Cell:

@@ -5,9 +5,8 @@ from matplotlib.figure import Figure
 
 from confu.evaluation.plots import to_svg
 from confu_paper.sweeps.figures import search_figure
-from confu_paper.sweeps.grid import Measured, SweepResult
-from confu_paper.sweeps.search import SearchResult, Trial
-from confu_paper.sweeps.space import grid_points, parse_space
+from confu_paper.sweeps.grid import Measured, SweepResult, grid_points
+from confu_paper.sweeps.search import SearchResult, Trial, parse_space
 from confu_paper.sweeps.tables import curve_view, mask_differences, mask_view, pareto_view, sweep_table
 
 X, Y = "mean recall@10 1 -> 1", "mean recall@10 2 -> 1"

@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from confu_paper.experiments.benchmark import Request
-from confu_paper.sweeps.search import load_optuna, search
-from confu_paper.sweeps.space import parse_space
+from confu_paper.sweeps.search import load_optuna, parse_space, search
 from confu_paper.sweeps.tables import search_table
 from paper.sweeps.fake_recipe import FakeRecipe
 

@@ -3,7 +3,10 @@
 import pytest
 
 from confu.methods import DOMAINS, check_tweaks, tweaks
-from confu_paper.sweeps.space import Choices, Range, grid_points, parse_grid, parse_space
+from confu_paper.sweeps.grid import grid_points, parse_grid
+from confu_paper.sweeps.search import parse_space, space_text
+
+optuna = pytest.importorskip("optuna")
 
 
 def test_a_grid_is_read_with_its_kinds_of_numbers():
@@ -21,12 +24,13 @@ def test_grid_points_are_every_combination():
 
 def test_a_space_is_read():
     texts = ["lr=log:1e-4:1e-2", "mask_ratio=0:0.5", "fusion_dim=128|256|512", "fusion_depth=int:1:3", "dim=log:8:256"]
+    numbers, whole = optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution
     assert parse_space(texts) == {
-        "lr": Range(1e-4, 1e-2, log=True),
-        "mask_ratio": Range(0.0, 0.5),
-        "fusion_dim": Choices((128, 256, 512)),
-        "fusion_depth": Range(1, 3, whole=True),
-        "dim": Range(8, 256, log=True, whole=True),
+        "lr": numbers(1e-4, 1e-2, log=True),
+        "mask_ratio": numbers(0.0, 0.5),
+        "fusion_dim": optuna.distributions.CategoricalDistribution((128, 256, 512)),
+        "fusion_depth": whole(1, 3),
+        "dim": whole(8, 256, log=True),
     }
 
 
@@ -38,7 +42,7 @@ def test_a_space_prints_what_is_read_again():
         "fusion_depth=int:1:3",
         "dim=int:log:8:256",
     ]
-    assert [f"{name}={values}" for name, values in parse_space(texts).items()] == texts
+    assert [f"{name}={space_text(values)}" for name, values in parse_space(texts).items()] == texts
 
 
 @pytest.mark.parametrize(
