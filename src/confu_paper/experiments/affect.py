@@ -7,24 +7,21 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
-
 from confu.checks import check_known
 from confu.data import Splits
+from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, evaluate_linear_probe, evaluate_retrieval
 from confu.evaluation.linear_probe import Feature
 from confu.inference import embed
-from confu.methods import METHODS, Tweaks, build_objective, suffix, tweaked
-from confu.models import load_model
+from confu.methods import METHODS, Tweaks, build_objective
+from confu.models import MultimodalModel
 from confu.nn.encoders import build_encoder
 from confu.plan import Subset
 from confu.training import ContrastiveObjective, TrainSettings
 from confu_paper.datasets.affect import AFFECT, affect_facts, load_affect
-from confu_paper.experiments.av_mnist import single_target_pairs
-from confu_paper.experiments.benchmark import Benchmark, Request
+from confu_paper.experiments.benchmark import Benchmark, Recipe, Request, single_target_pairs
 from confu_paper.experiments.published import VALUES, Value
 from confu_paper.experiments.run import Budget, Run
-from confu_paper.sweeps.numbers import number_name
 
 Reading = Literal["masked", "released"]
 NAMES = ("vision", "audio", "text")
@@ -103,11 +100,12 @@ def affect_runs(
     budget, tweaks, file = budget or Budget(), dict(tweaks or {}), data / f"{name}.parquet"
     scale, facts = SCALES[budget.size], affect_facts(file)
     limits = scale.rows(budget.limit)
-    ending = ("" if reading == "masked" else f"-{reading}-reading") + budget.ending + suffix(tweaks)
+    ending = ("" if reading == "masked" else f"-{reading}-reading") + budget.ending
+    recipe = Recipe(method, seed, budget.train(scale.train, seed), tweaks, _recalls, _probe)
+    settings = {"kind": "sequence", **scale.encoder, **READINGS[reading]}
     runs = []
     for names in combinations(NAMES, 2) if method == "clip" else [NAMES]:
         own = "-".join([method, *(names if method == "clip" else ())])
-        settings = {"kind": "sequence", **scale.encoder, **READINGS[reading]}
         encoders = {modality: {**settings, "in_dim": facts["dims"][modality]} for modality in names}
         description = {
             "recipe": "affect",
@@ -120,14 +118,11 @@ def affect_runs(
             "reading": reading,
         }
         runs.append(
-            Run(
-                name=f"{name}/{budget.size}/{own}{ending}-s{seed}",
-                description=description | ({"tweaks": tweaks} if tweaks else {}),
-                train=tweaked(budget.train(scale.train, seed), method, tweaks),
-                splits=partial(load_affect, file, names, limits, padded=reading == "released"),
-                objective=partial(_objective, method, encoders, scale.dim, tweaks),
-                measure=partial(_measure, method, seed),
-                monitor=_monitor,
+            recipe.run(
+                f"{name}/{budget.size}/{own}{ending}",
+                description,
+                partial(load_affect, file, names, limits, padded=reading == "released"),
+                partial(_objective, method, encoders, scale.dim, tweaks),
             )
         )
     return runs
@@ -175,24 +170,18 @@ def _objective(
     return build_objective(method, tuple(encoders), built, dim, tweaks=tweaks)
 
 
-def _monitor(objective: nn.Module, splits: Splits) -> dict[str, float]:
-    """Recall@10 on validation rows, which λ and masks are chosen by."""
-    assert isinstance(objective, ContrastiveObjective)
-    table = embed(objective.model, splits.validation)
-    rows = evaluate_retrieval(table, (10,), single_target_pairs(table))
-    return {number_name(row): row.value for row in rows if row.metric == "recall@10"}
-
-
-def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
-    """Embed the test rows, keep the table beside the run; retrieval, and a probe on all embeddings side by side."""
-    model = load_model(folder / "best")
-    table = embed(model, splits.test)
-    table.save(folder / "test.parquet")
+def _recalls(model: MultimodalModel, table: EmbeddingTable, method: str, seed: int) -> list[ReportRow]:
+    """Recall, which λ and masks are chosen by."""
     rows = evaluate_retrieval(table, (1, 5, 10), single_target_pairs(table), method, seed)
+    return [row for row in rows if row.metric == "recall@10"] if not method else rows
+
+
+def _probe(model: MultimodalModel, table: EmbeddingTable, splits: Splits, method: str, seed: int) -> list[ReportRow]:
+    """A linear probe on all embeddings side by side."""
     train, validation = embed(model, splits.train), embed(model, splits.validation)
     singles = tuple(subset for subset in table.subsets if not subset.is_fused)
     features: list[Feature] = [*dict.fromkeys((singles, table.subsets))]  # what is fused adds one, for ConFu
-    return rows + evaluate_linear_probe(train, validation, table, features, method=method, seed=seed).rows
+    return evaluate_linear_probe(train, validation, table, features, method=method, seed=seed).rows
 
 
 def _published(name: str) -> dict[str, dict[str, Value]]:

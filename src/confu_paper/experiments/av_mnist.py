@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from confu.checks import check_known
 from confu.data import Dataset, Splits
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import ReportRow, evaluate_retrieval
-from confu.evaluation.scoring import answers, disjoint_pairs, queryable_subsets
-from confu.inference import embed
-from confu.methods import METHODS, Tweaks, build_objective, suffix, tweaked
-from confu.models import LateFusionClassifier, MultimodalModel, load_model
+from confu.methods import METHODS, Tweaks, build_objective
+from confu.models import LateFusionClassifier, MultimodalModel
 from confu.nn.encoders import build_encoder
 from confu.plan import Subset
 from confu.training import ContrastiveObjective, SupervisedObjective, TrainSettings
 from confu_paper.datasets import digit_prompt_dataset, digit_vocabulary, load_av_mnist
-from confu_paper.experiments.benchmark import Benchmark, Request, zero_shot
+from confu_paper.experiments.benchmark import Benchmark, Recipe, Request, asking_classes, single_target_pairs
 from confu_paper.experiments.published import AV_MNIST_SUPERVISED, by_method, published
 from confu_paper.experiments.run import Budget, Run
-from confu_paper.sweeps.numbers import number_name
 
 NAMES = ("image", "audio", "text")
 TEXT = Subset("text")
@@ -97,6 +93,7 @@ SCALES: dict[str, Scale] = {
 
 # The modalities of each model that a method trains: CLIP has a model for each of its two queries.
 MODELS: dict[str, dict[str, tuple[str, ...]]] = {"clip": {"-image": ("image", "text"), "-audio": ("audio", "text")}}
+ASK = asking_classes(digit_prompt_dataset, TEXT, QUERIES)
 SUPERVISED = {"-image": ("image",), "-audio": ("audio",), "-both": ("image", "audio")}
 
 
@@ -115,22 +112,16 @@ def contrastive_runs(
     check_known("method", method, METHODS)
     budget, tweaks = budget or Budget(), dict(tweaks or {})
     scale = SCALES[budget.size]
-    train = tweaked(budget.train(scale.train, seed), method, tweaks)
-    runs = []
-    for ending, names in MODELS.get(method, {"": NAMES}).items():
-        name = method + ending
-        runs.append(
-            Run(
-                name=f"av-mnist/{budget.size}/{name}{budget.ending}{suffix(tweaks)}-s{seed}",
-                description=_description(name, data, budget, names) | ({"tweaks": tweaks} if tweaks else {}),
-                train=train,
-                splits=_splits(data, budget, names),
-                objective=partial(contrastive_objective, scale, method, names, tweaks),
-                measure=partial(_measure_zero_shot, method, seed),
-                monitor=_monitor_zero_shot,
-            )
+    recipe = Recipe(method, seed, budget.train(scale.train, seed), tweaks, ASK, _retrieval)
+    return [
+        recipe.run(
+            f"av-mnist/{budget.size}/{method}{ending}{budget.ending}",
+            _description(method + ending, data, budget, names),
+            _splits(data, budget, names),
+            partial(contrastive_objective, scale, method, names, tweaks),
         )
-    return runs
+        for ending, names in MODELS.get(method, {"": NAMES}).items()
+    ]
 
 
 def supervised_run(which: str, data: Path, seed: int = 0, budget: Budget | None = None, name: str | None = None) -> Run:
@@ -223,40 +214,12 @@ def _supervised(scale: Scale, names: Sequence[str]) -> SupervisedObjective:
     return SupervisedObjective(LateFusionClassifier(encoders, num_classes=10))
 
 
-def _monitor_zero_shot(objective: nn.Module, splits: Splits) -> dict[str, float]:
-    """Zero-shot accuracy on validation rows, for the curves and for the time that an accuracy takes."""
-    assert isinstance(objective, ContrastiveObjective)
-    model = objective.model
-    table = embed(model, splits.validation)
-    return {number_name(row): row.value for row in zero_shot(model, table, *_question(model)).rows}
-
-
-def _question(model: MultimodalModel) -> tuple[Any, Subset, list[Subset]]:
-    """The prompts, the target, and the queries of a model's modalities."""
-    queries = [Subset(name) for name in model.plan.modalities if name != "text"]
-    return digit_prompt_dataset(), TEXT, queries + ([Subset("image", "audio")] if len(queries) == 2 else [])
-
-
-def measure_accuracy(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
-    """Embed the test rows, keep the table beside the run, and read the digit from every query."""
-    model = load_model(folder / "best")
-    table = embed(model, splits.test)
-    table.save(folder / "test.parquet")
-    return zero_shot(model, table, *_question(model), method=method, seed=seed).rows
-
-
-def _measure_zero_shot(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
-    rows = measure_accuracy(method, seed, folder, splits)
-    table = EmbeddingTable.load(folder / "test.parquet")
+def _retrieval(
+    model: MultimodalModel, table: EmbeddingTable, splits: Splits, method: str, seed: int
+) -> list[ReportRow]:
     # Of other scores those of Table 2; the fused targets would be twice as many, of 10,000 x 10,000 each.
     pairs = None if table.score == "cosine" else single_target_pairs(table)
-    return rows + evaluate_retrieval(table, pairs=pairs, method=method, seed=seed)
-
-
-def single_target_pairs(table: EmbeddingTable) -> list[tuple[Subset, Subset]]:
-    """Every query with every single modality that it can find; as Table 2, no fused targets."""
-    pairs = disjoint_pairs(queryable_subsets(table))
-    return [(query, target) for query, target in pairs if not target.is_fused and answers(table, query, target)]
+    return evaluate_retrieval(table, pairs=pairs, method=method, seed=seed)
 
 
 def _measure_supervised(scale: Scale, names: Sequence[str], seed: int, folder: Path, splits: Splits) -> list[ReportRow]:

@@ -14,14 +14,14 @@ from confu.data.gaps import FilledDataset, IncompleteDataset, random_gaps
 from confu.evaluation import summarise
 from confu.evaluation.plots import lines
 from confu_paper.experiments.av_mnist import (
+    ASK,
     LETTERS,
     NAMES,
     SCALES,
     contrastive_objective,
     contrastive_runs,
-    measure_accuracy,
 )
-from confu_paper.experiments.benchmark import Request
+from confu_paper.experiments.benchmark import Recipe, Request
 from confu_paper.experiments.run import Budget, Outcome, Run
 from confu_paper.experiments.tables import Cell, ResultTable, bands, percent, without_gaps
 
@@ -77,7 +77,7 @@ def gap_run(data: Path, share: float, way: str = "masks", seed: int = 0, budget:
         description={**run.description, "gaps": {"share": share, "way": way, "seed": seed}},
         train=run.train.model_copy(update={**length, **sampling}),
         splits=partial(_with_gaps, run.splits, share, way, seed),
-        measure=partial(measure_accuracy, "confu", seed),
+        measure=Recipe("confu", seed, run.train, {}, ASK).measure,
         monitor=None,
     )
 
@@ -167,7 +167,7 @@ def false_negatives_run(data: Path, option: str, seed: int = 0, budget: Budget |
         train=run.train.model_copy(update=unique),
         splits=partial(_grouped, run.splits),
         objective=partial(contrastive_objective, SCALES[budget.size], "confu", NAMES, {}, **alike),
-        measure=partial(measure_accuracy, "confu", seed),
+        measure=Recipe("confu", seed, run.train, {}, ASK).measure,
         monitor=None,
     )
 

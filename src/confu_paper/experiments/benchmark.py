@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from confu.checks import check_known
 from confu.data import Dataset, Splits
@@ -15,14 +16,19 @@ from confu.data.corruptions import CorruptedDataset, Corruption
 from confu.embeddings import EmbeddingTable
 from confu.evaluation import Report, ReportRow, Summary, ZeroShotResult, evaluate_zero_shot, summarise
 from confu.evaluation.few_shot import SHOTS
-from confu.evaluation.scoring import answers, singles_of
+from confu.evaluation.scoring import answers, disjoint_pairs, queryable_subsets, singles_of
 from confu.inference import embed
-from confu.methods import METHODS, VARIANTS, Tweaks
+from confu.methods import METHODS, VARIANTS, Tweaks, suffix, tweaked
 from confu.models import MultimodalModel, load_model
 from confu.plan import Subset
+from confu.training import ContrastiveObjective, TrainSettings
 from confu_paper.datasets.registry import data_set
 from confu_paper.experiments.published import Value
 from confu_paper.experiments.run import Budget, Outcome, Run, Size, execute, measured
+from confu_paper.sweeps.numbers import number_name
+
+if TYPE_CHECKING:
+    from confu_paper.experiments.birds_rows import BirdTestRows
 
 
 @dataclass(frozen=True)
@@ -90,34 +96,6 @@ Conditions = Mapping[str, tuple[str, Corruption]]
 """Name of a condition -> the modality that is disturbed, and how."""
 
 
-@runtime_checkable
-class OtherRows(Protocol):
-    """Rows of another data set than that of the runs, on which their models are evaluated."""
-
-    @property
-    def name(self) -> str:
-        """Of the measurements that are kept beside a run."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """What decides the rows and how they are embedded; JSON-able."""
-        ...
-
-    def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
-        ...
-
-    def tables(
-        self, model: MultimodalModel, folder: Path, changed: tuple[str, Corruption] | None = None, seed: int = 0
-    ) -> list[EmbeddingTable]:
-        """Embeddings of the rows, once for each view of them, e.g. each frame of a video; undisturbed ones are kept."""
-        ...
-
-    def snr_db(self, modality: str, how: Corruption) -> float | None:
-        """The signal-to-noise ratio that noise has on these rows, estimated; None if `how` is no such noise."""
-        ...
-
-
 @dataclass(frozen=True)
 class Benchmark:
     """A data set, and the queries and targets on it.
@@ -153,7 +131,7 @@ class Benchmark:
     published: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     weights: str = "best"
-    rows: OtherRows | None = None
+    rows: "BirdTestRows | None" = None
     shots: tuple[int, ...] = SHOTS
 
     @property
@@ -227,6 +205,82 @@ class Benchmark:
             touched = [subset for subset in clean.subsets if modality in subset]
             noisy = CorruptedDataset(test, {modality: how}, seed=seed)
             yield label, [replaced(clean, embed(model, noisy, subsets=touched))]
+
+
+Ask = Callable[[MultimodalModel, EmbeddingTable, str, int], list[ReportRow]]
+"""(model, embedded rows, method, seed) -> what is measured of them."""
+
+
+def asking_classes(prompts: Callable[[], Dataset], target: Subset, queries: Sequence[Subset]) -> Ask:
+    """Zero-shot accuracies of those queries whose modalities a model has."""
+
+    def ask(model: MultimodalModel, table: EmbeddingTable, method: str, seed: int) -> list[ReportRow]:
+        own = [query for query in queries if query <= set(model.plan.modalities)]
+        return zero_shot(model, table, prompts(), target, own, method, seed).rows
+
+    return ask
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is common to a method's runs on a benchmark, whatever model they train.
+
+    Attributes:
+        method: one of `confu.methods.METHODS`.
+        seed: of the weights and the order of the rows.
+        train: settings of the size.
+        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
+        ask: what is measured on validation rows in training, and on test rows after it.
+        more: what is measured of the test rows besides, of a model and its folder, the table and the splits.
+        weights: folder of the weights in that of a run.
+        batch_size: rows that are embedded at a time.
+        threads: see `Run`.
+    """
+
+    method: str
+    seed: int
+    train: TrainSettings
+    tweaks: Tweaks
+    ask: Ask
+    more: Callable[[MultimodalModel, EmbeddingTable, Splits, str, int], list[ReportRow]] | None = None
+    weights: str = "best"
+    batch_size: int = 1024
+    threads: int | None = None
+
+    def run(
+        self, name: str, description: dict[str, Any], splits: Callable[[], Splits], objective: Callable[[], nn.Module]
+    ) -> Run:
+        """One of the runs; its name and description get the tweaks."""
+        return Run(
+            name=f"{name}{suffix(self.tweaks)}-s{self.seed}",
+            description=description | ({"tweaks": dict(self.tweaks)} if self.tweaks else {}),
+            train=tweaked(self.train, self.method, self.tweaks),
+            splits=splits,
+            objective=objective,
+            measure=self.measure,
+            monitor=self.monitor,
+            threads=self.threads,
+        )
+
+    def monitor(self, objective: nn.Module, splits: Splits) -> dict[str, float]:
+        """Numbers of the validation rows by name: for the curves, and for λ and masks to be chosen by."""
+        assert isinstance(objective, ContrastiveObjective)
+        table = embed(objective.model, splits.validation, batch_size=self.batch_size)
+        return {number_name(row): row.value for row in self.ask(objective.model, table, "", 0)}
+
+    def measure(self, folder: Path, splits: Splits) -> list[ReportRow]:
+        """Embed the test rows, keep the table beside the run, and measure."""
+        model = load_model(folder / self.weights)
+        table = embed(model, splits.test, batch_size=self.batch_size)
+        table.save(folder / "test.parquet")
+        rows = self.ask(model, table, self.method, self.seed)
+        return rows if self.more is None else rows + self.more(model, table, splits, self.method, self.seed)
+
+
+def single_target_pairs(table: EmbeddingTable) -> list[tuple[Subset, Subset]]:
+    """Every query with every single modality that it can find; as Table 2, no fused targets."""
+    pairs = disjoint_pairs(queryable_subsets(table))
+    return [(query, target) for query, target in pairs if not target.is_fused and answers(table, query, target)]
 
 
 def summaries_by_method(

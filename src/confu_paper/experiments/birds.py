@@ -10,22 +10,18 @@ from torch import nn
 
 from confu.checks import check_known
 from confu.data import Splits
-from confu.evaluation import ReportRow
 from confu.evaluation.few_shot import RELEASED_SHOTS
-from confu.inference import embed
-from confu.methods import METHODS, Tweaks, build_objective, suffix, tweaked
-from confu.models import MultimodalModel, load_model
+from confu.methods import METHODS, Tweaks, build_objective
 from confu.plan import Subset
 from confu.training import ContrastiveObjective
 from confu_paper.datasets.registry import data_set
 from confu_paper.experiments.av_mnist import LETTERS, MODELS, QUERIES
-from confu_paper.experiments.benchmark import Benchmark, Request, zero_shot
+from confu_paper.experiments.benchmark import Benchmark, Recipe, Request, asking_classes
 from confu_paper.experiments.birds_data import NAMES, SCALES, BirdMML, Pairing
 from confu_paper.experiments.birds_rows import EIGHT, READ, BirdTestRows, bird_conditions
 from confu_paper.experiments.published import by_method, published
 from confu_paper.experiments.run import Budget, Run
 from confu_paper.protocols.noise import Disturbance
-from confu_paper.sweeps.numbers import number_name
 
 TEXT = Subset("text")
 LAST = "last"
@@ -134,20 +130,21 @@ def _runs(method: str, data: BirdMML, seed: int, budget: Budget, tweaks: Tweaks)
     """Each run with the modalities of its model."""
     check_known("method", method, METHODS)
     pairing = f"-{data.pairing}" if data.pairing != data.scale.pairing else ""
-    ending = budget.ending + pairing + suffix(tweaks)
-
-    def run(name: str, modalities: tuple[str, ...]) -> Run:
-        return Run(
-            name=f"bird-mml/{budget.size}/{name}{ending}-s{seed}",
-            description=_description(name, modalities, data, budget) | ({"tweaks": dict(tweaks)} if tweaks else {}),
-            train=tweaked(budget.train(data.scale.train, seed), method, tweaks),
-            splits=partial(data.splits, modalities),
-            objective=partial(_objective, method, modalities, data, dict(tweaks)),
-            measure=partial(_measure, method, seed, data),
-            monitor=partial(_monitor, data),
+    ask = asking_classes(lambda: data.prompts(data.rows.class_names), TEXT, QUERIES)  # Bird-MML's own species
+    train = budget.train(data.scale.train, seed)
+    recipe = Recipe(method, seed, train, dict(tweaks), ask, weights=LAST, batch_size=256)
+    return [
+        (
+            names,
+            recipe.run(
+                f"bird-mml/{budget.size}/{method}{part}{budget.ending}{pairing}",
+                _description(method + part, names, data, budget),
+                partial(data.splits, names),
+                partial(_objective, method, names, data, dict(tweaks)),
+            ),
         )
-
-    return [(names, run(method + part, names)) for part, names in MODELS.get(method, {"": NAMES}).items()]
+        for part, names in MODELS.get(method, {"": NAMES}).items()
+    ]
 
 
 def _description(name: str, modalities: Sequence[str], data: BirdMML, budget: Budget) -> dict[str, Any]:
@@ -171,28 +168,6 @@ def _description(name: str, modalities: Sequence[str], data: BirdMML, budget: Bu
 def _objective(method: str, names: Sequence[str], data: BirdMML, tweaks: Tweaks) -> ContrastiveObjective:
     encoders: Mapping[str, nn.Module] = {name: data.encoder(name) for name in names}
     return build_objective(method, names, encoders, data.scale.dim, data.scale.learned_temperature, tweaks)
-
-
-def _question(model: MultimodalModel, data: BirdMML) -> tuple[Any, Subset, list[Subset]]:
-    """The prompts, the target, and the queries of a model's modalities, on Bird-MML's own species."""
-    queries = [query for query in QUERIES if query <= set(model.plan.modalities)]
-    return data.prompts(data.rows.class_names), TEXT, queries
-
-
-def _monitor(data: BirdMML, objective: nn.Module, splits: Splits) -> dict[str, float]:
-    """Zero-shot accuracy on held-out rows of Bird-MML, for the curves."""
-    assert isinstance(objective, ContrastiveObjective)
-    table = embed(objective.model, splits.validation, batch_size=256)
-    rows = zero_shot(objective.model, table, *_question(objective.model, data)).rows
-    return {number_name(row): row.value for row in rows}
-
-
-def _measure(method: str, seed: int, data: BirdMML, folder: Path, splits: Splits) -> list[ReportRow]:
-    """Zero-shot accuracy on Bird-MML's own test rows, of the last epoch's model."""
-    model = load_model(folder / LAST)
-    table = embed(model, splits.test, batch_size=256)
-    table.save(folder / "test.parquet")
-    return zero_shot(model, table, *_question(model, data), method=method, seed=seed).rows
 
 
 def _notes(name: str, budget: Budget, frames: str, data: BirdMML) -> tuple[str, ...]:

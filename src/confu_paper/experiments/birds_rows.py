@@ -58,7 +58,7 @@ class BirdTestRows:
 
     @property
     def name(self) -> str:
-        """See `OtherRows`."""
+        """Of the measurements that are kept beside a run."""
         return f"{self.data_set}-single" if self.frames == "single" else self.data_set
 
     @cached_property
@@ -67,11 +67,11 @@ class BirdTestRows:
         return evenly(READ[self.data_set](self.folder), self.trained_on.scale.clips)
 
     def settings(self) -> dict[str, Any]:
-        """See `OtherRows`."""
+        """What decides the rows and how they are embedded; JSON-able."""
         return {"data": self.data_set, "frames": self.frames, "rows": len(self.rows), "digest": digest(self.rows)}
 
     def class_names(self) -> tuple[str, ...]:
-        """See `OtherRows`."""
+        """What each label means."""
         return self.rows.class_names
 
     @cached_property
@@ -90,7 +90,7 @@ class BirdTestRows:
     def tables(
         self, model: MultimodalModel, folder: Path, changed: tuple[str, Corruption] | None = None, seed: int = 0
     ) -> list[EmbeddingTable]:
-        """See `OtherRows`. Undisturbed tables are kept in the run's folder.
+        """Embeddings of the rows, once for each view of them, e.g. each frame of a video; undisturbed ones are kept.
 
         Raises:
             ValueError: if the rows have none of the model's modalities.
@@ -114,7 +114,7 @@ class BirdTestRows:
         return [replaced(old, new) for old, new in zip(clean, self._embedded(model, views, touched), strict=True)]
 
     def snr_db(self, modality: str, how: Corruption) -> float | None:
-        """See `OtherRows`."""
+        """The signal-to-noise ratio that noise has on these rows, estimated; None if `how` is no such noise."""
         return estimated_snr_db(self.views.data, modality, how)
 
     def _files(self, model: MultimodalModel, folder: Path) -> list[Path]:

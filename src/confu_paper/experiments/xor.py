@@ -3,27 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from confu.checks import check_known
 from confu.data import Splits
-from confu.evaluation import ReportRow, summarise
+from confu.evaluation import summarise
 from confu.evaluation.plots import lines
-from confu.inference import embed
-from confu.methods import METHODS, Tweaks, build_objective, suffix, tweaked
-from confu.models import load_model
+from confu.methods import METHODS, Tweaks, build_objective
 from confu.nn.encoders import MLPEncoder
 from confu.plan import Plan, Subset
 from confu.training import ContrastiveObjective, TrainSettings
 from confu_paper.datasets import xor, xor_candidates, xor_ceiling
-from confu_paper.experiments.benchmark import Benchmark, Request, zero_shot
+from confu_paper.experiments.benchmark import Benchmark, Recipe, Request, asking_classes
 from confu_paper.experiments.published import XOR_SMALLEST_DIMENSION
 from confu_paper.experiments.run import Outcome, Run, Size
 from confu_paper.experiments.tables import Cell, ResultTable, bands, percent, without_gaps
-from confu_paper.sweeps.numbers import number_name
 
 NAMES = ("x1", "x2", "x3")
 QUERY, TARGET = Subset("x1", "x3"), Subset("x2")
@@ -86,36 +80,19 @@ def xor_run(
     lr = max(LR.get(method, 1e-4), scale.lr_at_least)
     train = TrainSettings(epochs=scale.epochs, batch_size=scale.batch_size, lr=lr, seed=seed, log_every=20)
     description: dict[str, Any] = {"recipe": "xor", "size": size, "method": method, "p": p, "dim": dim}
-    description |= {"fusion": METHODS[method].fusion} | ({"tweaks": tweaks} if tweaks else {})
-    return Run(
-        name=f"xor/{size}/{method}-p{p:g}-d{dim}{suffix(tweaks)}-s{seed}",
-        description=description,
-        train=tweaked(train, method, tweaks),
-        splits=partial(xor, p, *scale.rows, seed=seed),
-        objective=partial(_objective, method, dim, tweaks),
-        measure=partial(_measure, method, seed),
-        monitor=_monitor,
-        threads=1,  # more only slow these small products down
+    ask = asking_classes(xor_candidates, TARGET, QUERIES)
+    recipe = Recipe(method, seed, train, tweaks, ask, threads=1)  # more only slow these small products down
+    return recipe.run(
+        f"xor/{size}/{method}-p{p:g}-d{dim}",
+        description | {"fusion": METHODS[method].fusion},
+        partial(xor, p, *scale.rows, seed=seed),
+        partial(_objective, method, dim, tweaks),
     )
 
 
 def _objective(method: str, dim: int, tweaks: Tweaks) -> ContrastiveObjective:
     encoders = {name: MLPEncoder(5, [128], 128) for name in NAMES}
     return build_objective(method, NAMES, encoders, dim, tweaks=tweaks, plan=PLANS.get(method))
-
-
-def _monitor(objective: nn.Module, splits: Splits) -> dict[str, float]:
-    assert isinstance(objective, ContrastiveObjective)
-    table = embed(objective.model, splits.validation)
-    rows = zero_shot(objective.model, table, xor_candidates(), TARGET, QUERIES).rows
-    return {number_name(row): row.value for row in rows}
-
-
-def _measure(method: str, seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
-    model = load_model(folder / "best")
-    table = embed(model, splits.test)
-    table.save(folder / "test.parquet")
-    return zero_shot(model, table, xor_candidates(), TARGET, QUERIES, method, seed).rows
 
 
 def xor_benchmark(name: str, request: Request, frames: str = "eight") -> Benchmark:
