@@ -127,7 +127,6 @@ def ask(job: Collection, step: str, questions: Sequence[Question], prompt: str, 
     next batch; after the last attempt the item is stored with that as its outcome, and its last text as `rejected`.
 
     Args:
-        job: says the model, the seed, and how many prompts come at a time.
         step: its log gets a record an item: what `about` holds, text, outcome, attempts and model.
         questions: one an item.
         prompt: that the questions fill in.

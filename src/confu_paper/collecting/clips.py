@@ -29,7 +29,6 @@ def cut_clips(job: Collection, workers: int = 2) -> StepLog:
     0.1 s and there are others.
 
     Args:
-        job: the collection.
         workers: threads that decode.
 
     Returns:

@@ -90,7 +90,6 @@ def fetch_files(
     """Fetch files of each species until those that are there are worth `per_species`, or none is left.
 
     Args:
-        job: the collection.
         log: of the files; its name is that of their folder.
         limits: what a file has to be.
         candidates: the files of a species that may be fetched, in the order in which they are.

@@ -72,7 +72,6 @@ def decode(
         pieces: the first axis of what the reader gives, e.g. frames, each of which is an item; None is one item a
             source.
         workers: threads that read; 0 reads in the caller's.
-        progress: draw a progress bar.
         hashes: what files hold by their path, where that is known; it is added to. Files that are decoded for several
             modalities are so read no more often than needed.
 
@@ -134,7 +133,6 @@ def with_features(
         columns: by modality, captions or with the keys of the cache; `reader` or `tokenizer` says how they were read.
         encoders: by modality; they stay where and as they are.
         cache: as for `decode`.
-        progress: draw a progress bar.
 
     Raises:
         ValueError: NaN among the features, with the row.
@@ -186,7 +184,6 @@ def media_dataset(
         rows: with a source for each of the readers.
         readers: by modality, in the order that the data set shall have, e.g. {"image": ..., "audio": ..., "text": ...}.
         cache, workers: as for `decode`.
-        progress: draw progress bars; the problems are summed up beside them.
 
     Returns:
         The data set, and one line for each file that could not be read. Its row lacks that modality; a row of which

@@ -145,7 +145,6 @@ def check_files(info: DataSet, folder: Path | str, checksums: bool = True, progr
         info: the data set.
         folder: of this data set.
         checksums: compute those that are published, for the downloads that lie in the folder; minutes for a large one.
-        progress: draw a bar for that.
     """
     folder = Path(folder)
     if not info.files and not info.rows:

@@ -110,7 +110,6 @@ def spoken(coefficients: Sequence[Float[np.ndarray, "_ coefficients"]], seed: in
 
     Args:
         coefficients: of each sound, as `confu.data.readers.mfcc` has them with the settings of this module.
-        seed: of the phases.
 
     Returns:
         at 8 kHz, the largest sample of each 0.5.

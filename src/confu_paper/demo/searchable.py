@@ -35,9 +35,6 @@ def make_searchable(demo: Path, run: Path, seed: int, splits: Splits, report: Re
     Args:
         demo: folder to write them in.
         run: of the training.
-        seed: of the data.
-        splits: the data.
-        report: what was measured.
 
     Returns:
         commands that open the page and ask an example, each with what it shows.
@@ -73,9 +70,6 @@ def reading_model(best: Path, sources: DigitSources, seed: int, report: Report) 
 
     Args:
         best: folder of the trained weights.
-        sources: what the data were standardised by.
-        seed: of the training.
-        report: what was measured.
     """
     model = load_model(best)
     fold_mean(model, torch.from_numpy(sources.image_mean / sources.image_std).float())
@@ -206,9 +200,6 @@ def make_examples(
         folder: where; other files in it stay.
         index: whose captions are searched.
         embedder: the model with its readers.
-        splits: the data of the demo.
-        sources: what lies behind them.
-        seed: of the sounds' noise.
 
     Returns:
         at most three; fewer, down to none, of a model that has learnt little.

@@ -83,12 +83,9 @@ def affect_runs(
     """The runs of a method on a data set: one model, or for CLIP one for each pair.
 
     Args:
-        method: one of `confu.methods.METHODS`.
         name: one of `confu_paper.datasets.affect.AFFECT`.
         data: folder that holds NAME.parquet, as `confu data affect` writes it.
         seed: of the weights and the order of the rows.
-        budget: size, training rows (at even distances) and epochs.
-        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
         reading: how an encoder sees a sequence: "masked", its mean over real steps with their places; or "released".
 
     Raises:

@@ -103,11 +103,8 @@ def contrastive_runs(
     """The runs of a contrastive method: one model, or for CLIP one for each pair with text.
 
     Args:
-        method: one of `confu.methods.METHODS`.
         data: folder of AV-MNIST, as `confu data av-mnist` builds it or MultiBench distributes it.
         seed: of the weights and the order of the rows.
-        budget: size, training rows (the first ones) and epochs.
-        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
     """
     check_known("method", method, METHODS)
     budget, tweaks = budget or Budget(), dict(tweaks or {})

@@ -55,7 +55,6 @@ def gap_run(data: Path, share: float, way: str = "masks", seed: int = 0, budget:
         share: of the rows that lack one modality, drawn by the seed.
         way: how they are treated, a key of `WAYS`.
         seed: of the gaps, the weights and the order of the rows.
-        budget: size, training rows and epochs.
     """
     check_known("way", way, WAYS)
     check_fraction("share", share)
@@ -150,7 +149,6 @@ def false_negatives_run(data: Path, option: str, seed: int = 0, budget: Budget |
         data: folder of AV-MNIST.
         option: what rows of one caption are to one another, a key of `OPTIONS`.
         seed: of the weights and the order of the rows.
-        budget: size, training rows and epochs.
     """
     check_known("option", option, OPTIONS)
     budget = budget or Budget()

@@ -101,11 +101,8 @@ def bird_runs(
     """The runs of a method on Bird-MML (see `bird_mml`): one model, or for CLIP one for each pair with text.
 
     Args:
-        method: one of `confu.methods.METHODS`.
         data: with the size of the budget.
         seed: of the weights, the order of the rows and their pairing.
-        budget: size, training rows and epochs.
-        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
     """
     return [run for _, run in _runs(method, data, seed, budget or Budget(), tweaks or {})]
 
@@ -118,9 +115,7 @@ def bird_mml(
     Args:
         folder: or csv, or manifest.
         cache: a folder for what is decoded and for frozen networks' features.
-        budget: size and training rows.
         pairing: of the modalities, "afresh" by species in every batch or "fixed"; None is the size's.
-        progress: draw progress bars.
     """
     workers = min(8, os.cpu_count() or 1)
     return BirdMML(folder, SCALES[budget.size], cache, budget.limit, pairing, workers, progress)

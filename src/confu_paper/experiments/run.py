@@ -220,11 +220,9 @@ def measured(
 
     Args:
         run: to measure.
-        runs: folder of the runs.
         name: of the measurement.
         settings: what decides it; a stored one with other settings is measured again.
         measure: reads the best weights from the run folder.
-        progress: draw progress bars.
     """
     execute(run, runs, progress)
     folder = runs / run.name

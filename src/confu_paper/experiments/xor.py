@@ -67,12 +67,10 @@ def xor_run(
     validation draw of its own.
 
     Args:
-        method: one of `confu.methods.METHODS`.
         p: the probability that a row is an XOR (Eq. 14).
         dim: size of the common space.
         seed: of the data, the weights and the order of the rows.
         size: of the data and the training.
-        tweaks: changed settings, by the names in `confu.methods.DOMAINS`.
     """
     check_known("method", method, METHODS)
     scale, tweaks = SCALES[size], dict(tweaks or {})

@@ -1,1 +1,4 @@
-"""The paper's measurements, each a function of a benchmark and a request: what a table or a figure runs."""
+"""The paper's measurements, each a function that makes what a table or a figure shows.
+
+All take the benchmark to measure on, the request (methods, seeds, runs) and the name of their table.
+"""

@@ -27,8 +27,6 @@ def reproduce_lambda(
 
     Args:
         benchmark: to measure on; the means of its `score` over 1 -> 1 and over 2 -> 1 are the two objectives.
-        request: seeds, runs.
-        name: of the table and of the sweep.
         lambdas: weights of the fused terms, in [0, 1]; None for those of the benchmark's score.
     """
     recall = benchmark.score != "accuracy"
@@ -67,9 +65,6 @@ def reproduce_mask(
     and the figure (Fig 7) is of both means and of a linear probe, over all λ and mask ratios.
 
     Args:
-        benchmark: to measure on.
-        request: seeds, runs.
-        name: of the table and of the sweep.
         masks: shares that are dropped, 0 among them; None for those of the benchmark's score.
         lambdas: weights of the fused terms.
     """

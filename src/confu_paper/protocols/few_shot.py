@@ -23,9 +23,6 @@ def reproduce_few_shot(
     """Probes on n rows a class, the same rows for every method and seed, with zero-shot accuracy as n = 0.
 
     Args:
-        benchmark: to measure on.
-        request: methods, seeds, runs.
-        name: of the table.
         shots: labelled rows a class; None for the benchmark's. On rows of other data those that the smallest class
             has no row left for are left out.
     """

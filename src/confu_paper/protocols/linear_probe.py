@@ -25,9 +25,6 @@ def reproduce_linear_probe(
     a probe, that is read.
 
     Args:
-        benchmark: to measure on.
-        request: methods, seeds, runs.
-        name: of the table.
         metric: the other is `"linear probe macro accuracy"`, that of the released code.
     """
     outcome = Outcome(benchmark.size)

@@ -19,11 +19,6 @@ def reproduce_overlap(benchmark: Benchmark, request: Request, name: str = "overl
 
     Methods that answer fewer than all queries are left out. A method without fusion answers the fused one with the
     mean of its embeddings.
-
-    Args:
-        benchmark: to measure on.
-        request: methods, seeds, runs.
-        name: of the table.
     """
     outcome = Outcome(benchmark.size)
     class_names = benchmark.class_names

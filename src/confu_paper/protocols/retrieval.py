@@ -21,9 +21,6 @@ def reproduce_retrieval(
     from its cells.
 
     Args:
-        benchmark: to measure on.
-        request: methods, seeds, runs.
-        name: of the table.
         metric: another of `evaluate_retrieval`'s, e.g. `"recall@1"`, `"mean reciprocal rank"`, `"median rank"`.
     """
     outcome = Outcome(benchmark.size)

@@ -25,9 +25,6 @@ def reproduce_zero_shot(
     """Accuracy of each query that a method can answer, a dash where it cannot.
 
     Args:
-        benchmark: to measure on.
-        request: methods, seeds, runs.
-        name: of the table.
         references: further rows that do not compete, e.g. supervised classifiers.
         notes: what the table has to say beside the benchmark's own notes.
     """
