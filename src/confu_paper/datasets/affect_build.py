@@ -187,7 +187,7 @@ class Window:
         """(s,) the row of each kept step."""
         return np.nonzero(self.kept)[0]
 
-    def any_of_row(self, of_step: np.ndarray) -> np.ndarray:
+    def any_of_row(self, of_step: Any) -> np.ndarray:
         """(n,) bool, rows in which any kept step is True."""
         return np.bincount(self.row[of_step], minlength=len(self.kept)) > 0
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from confu_paper.datasets.birds import BirdRows, Listing, RowList, read_csv
+from confu_paper.datasets.birds import BirdRows, RowList, read_csv
 from confu_paper.datasets.registry import DataSet
 
 COLUMNS = ("scientific_name", "audio_file", "photo_file", "combined_caption")
@@ -34,20 +34,17 @@ def read_bird_mml(folder_or_csv: Path | str, taxa: Path | str | None = None) -> 
     """
     file = _file(Path(folder_or_csv))
     read = list(_manifest(file) if file.suffix == ".parquet" else read_csv(file, COLUMNS))
-    names, unnamed = _common_names(file, taxa, read)
+    rows = RowList("image", "audio", "text")
+    names = _common_names(file, taxa, read, rows.problems)
     species = sorted({cells["scientific_name"] for _, cells in read if cells["scientific_name"]})
     index = {name: label for label, name in enumerate(species)}
-    rows = RowList("image", "audio", "text")
-    rows.problems += unnamed
-    files = Listing()
     used: set[str] = set()
     for number, (where, cells) in enumerate(read):
         if not cells["scientific_name"]:
             rows.problems.append(f"{where}: no scientific_name; the row is left out")
             continue
         photo, sound = (
-            _locate(cells[name], file.parent, files, f"{where}, {name}", rows.problems)
-            for name in ("photo_file", "audio_file")
+            _locate(cells[name], file.parent, rows, f"{where}, {name}") for name in ("photo_file", "audio_file")
         )
         text = cells["combined_caption"] or None
         if text is None:
@@ -55,9 +52,9 @@ def read_bird_mml(folder_or_csv: Path | str, taxa: Path | str | None = None) -> 
         row = cells.get("id") or f"{PurePosixPath(cells['photo_file']).stem}:{PurePosixPath(cells['audio_file']).stem}"
         row = f"{row}:{number}" if row in used else row
         used.add(row)
-        label = index[cells["scientific_name"]]
         if photo is not None or sound is not None:  # a caption alone says nothing that the species does not
-            rows.add(row, label, cells.get("split") or "train", image=photo, audio=sound, text=text)
+            split = cells.get("split") or "train"
+            rows.add(row, index[cells["scientific_name"]], split, image=photo, audio=sound, text=text)
     called = [names.get(name.lower(), name) for name in species]
     twice = {name for name in called if called.count(name) > 1}
     return rows.finish([f"{name} ({one})" if name in twice else name for name, one in zip(called, species)], file)
@@ -90,20 +87,18 @@ def _manifest(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         table = parquet.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file}: not readable as Parquet ({error}); make it again") from error
-    known = (*COLUMNS, "id", "common_name", "split")
-    lacking = [name for name in COLUMNS if name not in table.column_names]
-    if lacking:
+    if lacking := [name for name in COLUMNS if name not in table.column_names]:
         raise ValueError(f"{file}: expected the columns {', '.join(COLUMNS)}; {', '.join(lacking)} is not there")
-    rows = table.select([name for name in known if name in table.column_names]).to_pylist()
-    for number, row in enumerate(rows):
+    known = [name for name in (*COLUMNS, "id", "common_name", "split") if name in table.column_names]
+    for number, row in enumerate(table.select(known).to_pylist()):
         cells = {name: "" if value is None else str(value).strip() for name, value in row.items()}
         yield f"{file.name}, row {number}", cells
 
 
 def _common_names(
-    file: Path, taxa: Path | str | None, read: list[tuple[str, dict[str, str]]]
-) -> tuple[dict[str, str], list[str]]:
-    """Common names by scientific ones in small letters, as the lists differ in capitals; and what has none."""
+    file: Path, taxa: Path | str | None, read: list[tuple[str, dict[str, str]]], problems: list[str]
+) -> dict[str, str]:
+    """Common names by scientific ones in small letters, as the lists differ in capitals; what has none is a problem."""
     names = {cells["scientific_name"].lower(): cells["common_name"] for _, cells in read if cells.get("common_name")}
     beside = [file.parent / name for name in TAXA]
     sources = [Path(taxa)] if taxa is not None else [path for path in beside if path.is_file()]
@@ -111,25 +106,24 @@ def _common_names(
         for _, cells in read_csv(source, ("scientific_name", "common_name")):
             if cells["common_name"]:
                 names.setdefault(cells["scientific_name"].lower(), cells["common_name"])
-    listed = {cells["scientific_name"] for _, cells in read if cells["scientific_name"]}
-    unnamed = sorted(name for name in listed if name.lower() not in names)
     where = ", ".join(source.name for source in sources) or "no taxa.csv"
-    return names, [f"{where}: {name}: no common name; the class is called by its scientific one" for name in unnamed]
+    unnamed = sorted({name for _, cells in read if (name := cells["scientific_name"]) and name.lower() not in names})
+    problems += [f"{where}: {name}: no common name; the class is called by its scientific one" for name in unnamed]
+    return names
 
 
-def _locate(written: str, folder: Path, files: Listing, where: str, problems: list[str]) -> Path | None:
+def _locate(written: str, folder: Path, rows: RowList, where: str) -> Path | None:
     if not written:
-        problems.append(f"{where}: empty")
+        rows.problems.append(f"{where}: empty")
         return None
     parts = PurePosixPath(written).parts
     places = [folder / written]  # an absolute path stays as it is
     if _TOP in parts:
         tail = parts[len(parts) - parts[::-1].index(_TOP) :]
         places += [folder.joinpath(*tail), folder.joinpath(_TOP, *tail)]
-    for place in places:
-        if place in files:
-            return place
-    problems.append(f"{where}: no file {written}")
+    if file := next((place for place in places if place in rows.files), None):
+        return file
+    rows.problems.append(f"{where}: no file {written}")
     return None
 
 

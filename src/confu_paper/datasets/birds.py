@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,17 +66,22 @@ class RowList:
         self.splits: list[str] = []
         self.sources: dict[str, list[str | None]] = {name: [] for name in modalities}
         self.problems: list[str] = []
+        self.files = Listing()
+
+    def has(self, file: Path, where: str, name: str) -> bool:
+        """Whether there is a file; one that is gone is a problem, and its row is left out."""
+        if file not in self.files:
+            self.problems.append(f"{where}: no file {name}; the row is left out")
+        return file in self.files
 
     def add(self, row: str, label: int, split: str, **sources: str | Path | None) -> None:
         """Add a row, unless it has nothing."""
-        if all(source is None for source in sources.values()):
-            return
-        self.ids.append(row)
-        self.labels.append(label)
-        self.splits.append(split)
-        for name, values in self.sources.items():
-            source = sources.get(name)
-            values.append(None if source is None else str(source))
+        if any(source is not None for source in sources.values()):
+            self.ids.append(row)
+            self.labels.append(label)
+            self.splits.append(split)
+            for name, values in self.sources.items():
+                values.append(None if sources.get(name) is None else str(sources[name]))
 
     def finish(self, class_names: Sequence[str], where: Path) -> BirdRows:
         """The rows, with a problem for each class that lacks a modality altogether.
@@ -88,13 +94,8 @@ class RowList:
             raise ValueError(f"{where}: not one of the listed files is there{first}; unpack the download again")
         labels = np.array(self.labels, dtype=np.int64)
         for name, values in self.sources.items():
-            present = np.array([source is not None for source in values])
-            counts = np.bincount(labels[present], minlength=len(class_names))
-            self.problems += [
-                f"{where.name}: {species}: no {name}"
-                for species, count in zip(class_names, counts.tolist())
-                if not count
-            ]
+            known = set(labels[[source is not None for source in values]].tolist())
+            self.problems += [f"{where.name}: {one}: no {name}" for i, one in enumerate(class_names) if i not in known]
         return BirdRows(self.ids, labels, tuple(class_names), self.splits, self.sources, self.problems)
 
 
@@ -132,8 +133,7 @@ def read_csv(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
     with file.open(encoding="utf-8-sig", newline="") as lines:
         rows = csv.DictReader(lines)
         try:
-            lacking = [name for name in columns if name not in (rows.fieldnames or [])]
-            if lacking:
+            if lacking := [name for name in columns if name not in (rows.fieldnames or [])]:
                 raise ValueError(
                     f"{file}: expected the columns {', '.join(columns)}; {', '.join(lacking)} is not in the header "
                     f"({', '.join(rows.fieldnames or []) or 'empty'})"
@@ -144,23 +144,47 @@ def read_csv(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str
             raise ValueError(f"{file}: not readable as csv in UTF-8 ({error}); fetch it again") from error
 
 
-def root_of(folder: Path | str, marker: str, title: str, inside: Sequence[str] = ()) -> Path:
-    """The folder that holds a file or folder of this name: the one given, or one of those in it.
+def read_pairs(file: Path, pattern: str, expected: str) -> Iterator[tuple[str, str, str]]:
+    """Where each line of a list stands, and the two groups that a pattern finds in it; empty lines are passed over.
 
-    Args:
-        folder: where to look.
-        marker: what the data set's folder holds.
-        title: of the data set, for the message.
-        inside: further places, relative to the folder; folders directly in it are looked at anyway.
+    Raises:
+        ValueError: no such file, or a line that the pattern does not fit.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; unpack the whole download, lists and media beside each other")
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            if (match := re.fullmatch(pattern, line.strip())) is None:
+                raise ValueError(f"{file}: line {number}: expected {expected}; got {line!r}")
+            yield f"{file.name}, line {number}", match[1], match[2]
+
+
+def unpacked(folder: Path, files: Sequence[str]) -> Path:
+    """Where most of these files lie, in a folder or up to two levels deeper: archives often hold a folder of their own.
+
+    Where none does it is the folder itself.
+    """
+    places = [folder]
+    for _ in range(3):
+        best = max(places, key=lambda place: sum((place / name).exists() for name in files))
+        if any((best / name).exists() for name in files):
+            return best
+        places = [path for place in places if place.is_dir() for path in sorted(place.iterdir()) if path.is_dir()]
+        if not places:
+            break
+    return folder
+
+
+def root_of(folder: Path | str, marker: str, title: str) -> Path:
+    """The folder that holds a file or folder of this name (see `unpacked`); `title` is that of the data set.
 
     Raises:
         ValueError: nowhere.
     """
     folder = Path(folder)
-    deeper = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    for place in [folder, *(folder / name for name in inside), *deeper]:
-        if (place / marker).exists():
-            return place
+    root = unpacked(folder, [marker])
+    if (root / marker).exists():
+        return root
     what = f"no {marker} in it" if folder.is_dir() else "no such folder"
     raise ValueError(
         f"{folder}: {what}; give the folder of {title}, unpacked (`confu data list` says where it is from)"

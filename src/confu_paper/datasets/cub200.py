@@ -3,11 +3,11 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from confu_paper.datasets.birds import BirdRows, Listing, RowList, root_of
+from confu_paper.datasets.birds import BirdRows, RowList, read_pairs, root_of
 from confu_paper.datasets.registry import DataSet
 
-_NUMBER = re.compile(r"^\d+\.")
 _ENDINGS = (".jpg", ".jpeg", ".png")
+_PAIR = (r"(\S+)\s+(.+)", "'<image number> <value>'")
 
 
 def read_cub200(folder: Path | str) -> BirdRows:
@@ -24,38 +24,22 @@ def read_cub200(folder: Path | str) -> BirdRows:
     Raises:
         ValueError: no `images/`, a list that cannot be read, or nothing is left.
     """
-    root = root_of(folder, "images", "CUB-200-2011", ["CUB_200_2011", "CUB_200_2011/CUB_200_2011"])
+    root = root_of(folder, "images", "CUB-200-2011")
     images = root / "images"
-    rows = RowList("image")
-    listed: dict[str, str] = {}  # path -> number, "" without a list
+    rows, training = RowList("image"), {}
     if (root / "images.txt").is_file():
-        listed = {path: number for number, path in _pairs(root / "images.txt").items()}
+        listed = {path: number for _, number, path in read_pairs(root / "images.txt", *_PAIR)}
+        if (root / "train_test_split.txt").is_file():
+            training = {number: value for _, number, value in read_pairs(root / "train_test_split.txt", *_PAIR)}
     else:
-        for path in sorted(images.glob("*/*")):
-            if path.suffix.lower() in _ENDINGS:
-                listed[path.relative_to(images).as_posix()] = ""
-    training = _pairs(root / "train_test_split.txt") if listed and (root / "train_test_split.txt").is_file() else {}
+        photos = (path for path in images.glob("*/*") if path.suffix.lower() in _ENDINGS)
+        listed = {path.relative_to(images).as_posix(): "" for path in photos}
     folders = sorted({PurePosixPath(path).parts[0] for path in listed})
-    files = Listing()
     for path in sorted(listed):
-        if images / path not in files:
-            rows.problems.append(f"images.txt, image {listed[path]}: no file images/{path}; the row is left out")
-            continue
-        split = {"1": "train", "0": "test"}.get(training.get(listed[path], ""), "")
-        rows.add(path, folders.index(PurePosixPath(path).parts[0]), split, image=images / path)
-    return rows.finish([_NUMBER.sub("", name).replace("_", " ") for name in folders], root)
-
-
-def _pairs(file: Path) -> dict[str, str]:
-    """The two words of each line, the second by the first."""
-    pairs = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        words = line.split(maxsplit=1)
-        if len(words) == 2:
-            pairs[words[0]] = words[1].strip()
-        elif words:
-            raise ValueError(f"{file}: line {number}: expected '<image number> <value>'; got {line!r}")
-    return pairs
+        if rows.has(images / path, f"images.txt, image {listed[path]}", f"images/{path}"):
+            split = {"1": "train", "0": "test"}.get(training.get(listed[path], ""), "")
+            rows.add(path, folders.index(PurePosixPath(path).parts[0]), split, image=images / path)
+    return rows.finish([re.sub(r"^\d+\.", "", name).replace("_", " ") for name in folders], root)
 
 
 DATA_SETS = (

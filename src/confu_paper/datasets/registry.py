@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import Progress
@@ -21,9 +21,7 @@ from rich.text import Text
 
 from confu.checks import check_known
 from confu.data.media import HEAD, format_of, format_of_name
-
-if TYPE_CHECKING:
-    from confu_paper.datasets.birds import BirdRows
+from confu_paper.datasets.birds import BirdRows, unpacked
 
 MODULES = ("xor_task", "av_mnist", "affect", "bird_mml", "ssw60", "vb100", "cub200")
 """The files in this folder that register data sets, in the order of printing."""
@@ -70,7 +68,7 @@ class DataSet:
     downloads: tuple[str, ...] = ()
     unpack: str = ""
     folder: str = ""
-    rows: tuple[Callable[[Path], "BirdRows"], ...] = ()
+    rows: tuple[Callable[[Path], BirdRows], ...] = ()
     benchmark: str | Callable[..., Any] = ""
 
     def folder_in(self, data: Path | str) -> Path:
@@ -150,7 +148,7 @@ def check_files(info: DataSet, folder: Path | str, checksums: bool = True, progr
     if not info.files and not info.rows:
         return Availability("found", ["needs no files"])
     downloads = [name for name in info.downloads if (folder / name).is_file()]
-    root = _unpacked(folder, info.files)
+    root = unpacked(folder, info.files)
     present = [name for name in info.files if (root / name).exists()]
     if not downloads and not present and (info.files or not folder.is_dir() or not any(folder.iterdir())):
         return Availability("missing", [f"nothing of it in {folder}"])
@@ -176,19 +174,8 @@ def check_files(info: DataSet, folder: Path | str, checksums: bool = True, progr
     return Availability(state, [*damaged, *gone, *notes])
 
 
-def _unpacked(folder: Path, files: tuple[str, ...]) -> Path:
-    """Where the files lie: archives often hold a folder of their own."""
-    places = [folder]
-    for _ in range(2):
-        places += [path for place in places if place.is_dir() for path in sorted(place.iterdir()) if path.is_dir()]
-        best = max(dict.fromkeys(places), key=lambda place: sum((place / name).exists() for name in files))
-        if any((best / name).exists() for name in files):
-            return best
-    return folder
-
-
 def _check_rows(
-    read: Callable[[Path], "BirdRows"], folder: Path, gone: list[str], damaged: list[str], notes: list[str]
+    read: Callable[[Path], BirdRows], folder: Path, gone: list[str], damaged: list[str], notes: list[str]
 ) -> None:
     """Look for the files that the rows name."""
     try:
@@ -199,18 +186,22 @@ def _check_rows(
         return
     absent = [problem for problem in rows.problems if ": no file " in problem]
     others = [problem for problem in rows.problems if ": no file " not in problem]
-    gone += absent[:MAX_NAMED] + ([f"and {len(absent) - MAX_NAMED} more files"] if len(absent) > MAX_NAMED else [])
-    notes += others[:MAX_NAMED] + ([f"and {len(others) - MAX_NAMED} more"] if len(others) > MAX_NAMED else [])
+    gone += _first(absent, "more files")
+    notes += _first(others, "more")
     counts = []
     for kind, sources in rows.sources.items():
         if kind == "text":
             continue
         files = sorted({source for source in sources if source is not None})
         counts.append(f"{len(files):,} {kind} files")
-        for file in files[:: max(1, -(-len(files) // SAMPLE))]:
-            problem = _problem_of(Path(file))
-            damaged += [] if problem is None or problem in damaged else [problem]
+        problems = (_problem_of(Path(file)) for file in files[:: max(1, -(-len(files) // SAMPLE))])
+        damaged += [one for one in dict.fromkeys(problems) if one is not None and one not in damaged]
     notes.append(f"{len(rows):,} rows of {len(rows.class_names)} classes: {', '.join(counts)}")
+
+
+def _first(problems: list[str], what: str) -> list[str]:
+    more = len(problems) - MAX_NAMED
+    return problems[:MAX_NAMED] + ([f"and {more} {what}"] if more > 0 else [])
 
 
 def _problem_of(path: Path) -> str | None:

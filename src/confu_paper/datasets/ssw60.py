@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from confu.checks import check_known
-from confu_paper.datasets.birds import BirdRows, Listing, RowList, read_csv, root_of
+from confu_paper.datasets.birds import BirdRows, RowList, read_csv, root_of
 from confu_paper.datasets.registry import DataSet
 
 _COLUMNS = ("asset_id", "label", "split")
@@ -16,6 +16,7 @@ _FILES = {
     "image": (("images_inat", ".jpg", "inat-"), ("images_nabirds", ".jpg", "nabirds-")),
     "audio": (("audio_ml", ".wav", ""),),
 }
+_FOLDERS = ("video_ml", "audio_ml", "images_inat", "images_nabirds")
 
 
 def read_ssw60(folder: Path | str, part: Literal["video", "image", "audio"] = "video") -> BirdRows:
@@ -38,20 +39,17 @@ def read_ssw60(folder: Path | str, part: Literal["video", "image", "audio"] = "v
     root = root_of(folder, f"{_FILES[part][0][0]}.csv", "SSW60")
     numbers, names = _classes(root / "taxa.csv")
     rows = RowList("video", "audio") if part == "video" else RowList(part)
-    files = Listing()
     for stem, ending, prefix in _FILES[part]:
         for where, cells in read_csv(root / f"{stem}.csv", _COLUMNS):
             asset, label = cells["asset_id"], numbers.get(cells["label"])
             file = root / stem / f"{asset}{ending}"
             if label is None:
                 rows.problems.append(f"{where}: label {cells['label']!r} is not in taxa.csv; the row is left out")
-            elif file not in files:
-                rows.problems.append(f"{where}: no file {stem}/{file.name}; the row is left out")
-            else:
+            elif rows.has(file, where, f"{stem}/{file.name}"):
                 sources = {part: file}
                 if part == "video":
                     own = root / "audio_ml" / f"{asset}.wav"
-                    sources["audio"] = own if own in files else file
+                    sources["audio"] = own if own in rows.files else file
                 rows.add(prefix + asset, label, _SPLITS.get(cells["split"], cells["split"]), **sources)
     return rows.finish(names, root)
 
@@ -77,17 +75,7 @@ DATA_SETS = (
         "https://github.com/visipedia/ssw60 says",
         licence="for research in computer vision only, not to be passed on; the terms of use are in the archive",
         size="31.1 GB, unpacked about 32 GB",
-        files=(
-            "taxa.csv",
-            "video_ml.csv",
-            "audio_ml.csv",
-            "images_inat.csv",
-            "images_nabirds.csv",
-            "video_ml",
-            "audio_ml",
-            "images_inat",
-            "images_nabirds",
-        ),
+        files=("taxa.csv", *(f"{name}.csv" for name in _FOLDERS), *_FOLDERS),
         checksums={"ssw60.tar.gz": ("md5", "af0a54ea1a897d130d91be8ffe0de81c")},
         downloads=("ssw60.tar.gz",),
         unpack="tar xzf ssw60.tar.gz",

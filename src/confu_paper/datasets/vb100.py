@@ -2,10 +2,11 @@
 
 from pathlib import Path, PurePosixPath
 
-from confu_paper.datasets.birds import BirdRows, Listing, RowList, root_of
+from confu_paper.datasets.birds import BirdRows, RowList, read_pairs, root_of
 from confu_paper.datasets.registry import DataSet
 
 _LISTS, _VIDEOS = "vb100_annotations_v1", "vb100_all_videos"
+_LINE = (r"(.*/.*?)\s+(-?\d+)", "'<Species_Name>/<file> <whole number>'")
 
 
 def read_vb100(folder: Path | str) -> BirdRows:
@@ -23,46 +24,26 @@ def read_vb100(folder: Path | str) -> BirdRows:
         ValueError: a list is not there, a line that is not `<Species_Name>/<file> <number>`, or nothing is left.
     """
     root = root_of(folder, _LISTS, "VB100")
-    listed: list[tuple[str, str, int, str, str]] = []
-    seen: dict[str, str] = {}
+    listed: dict[str, tuple[str, str, str]] = {}  # path -> species, split and where
     rows = RowList("video", "audio")
-    for split in ("train", "test"):
-        for where, path, number in _lines(root / _LISTS / f"{split}_video.txt"):
-            if path in seen:
-                rows.problems.append(f"{where}: {path} stands in {seen[path]} already; the row is left out")
-                continue
-            seen[path] = where
-            listed.append((path, PurePosixPath(path).parent.name.replace("_", " "), number, split, where))
     order: dict[str, int] = {}
-    for _, species, number, _, where in listed:
-        if order.setdefault(species, number) != number:
-            rows.problems.append(f"{where}: {species} has the label {number} here, {order[species]} before; by name")
+    for split in ("train", "test"):
+        for where, path, number in read_pairs(root / _LISTS / f"{split}_video.txt", *_LINE):
+            if path in listed:
+                rows.problems.append(f"{where}: {path} stands in {listed[path][2]} already; the row is left out")
+                continue
+            species = PurePosixPath(path).parent.name.replace("_", " ")
+            listed[path] = (species, split, where)
+            if order.setdefault(species, int(number)) != int(number):
+                rows.problems.append(
+                    f"{where}: {species} has the label {number} here, {order[species]} before; by name"
+                )
     names = sorted(order, key=lambda species: (order[species], species))
-    index = {species: label for label, species in enumerate(names)}
-    files = Listing()
-    for path, species, _, split, where in listed:
+    for path, (species, split, where) in listed.items():
         file = root / _VIDEOS / path
-        if file in files:
-            rows.add(path, index[species], split, video=file, audio=file)
-        else:
-            rows.problems.append(f"{where}: no file {_VIDEOS}/{path}; the row is left out")
+        if rows.has(file, where, f"{_VIDEOS}/{path}"):
+            rows.add(path, names.index(species), split, video=file, audio=file)
     return rows.finish(names, root)
-
-
-def _lines(file: Path) -> list[tuple[str, str, int]]:
-    """Where each line stands, its path and its number."""
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file; unpack VB100's annotations beside its videos")
-    lines = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        path, _, label = line.strip().rpartition(" ")
-        path = path.strip()
-        if "/" not in path or not label.lstrip("-").isdigit():
-            raise ValueError(f"{file}: line {number}: expected '<Species_Name>/<file> <whole number>'; got {line!r}")
-        lines.append((f"{file.name}, line {number}", path, int(label)))
-    return lines
 
 
 DATA_SETS = (

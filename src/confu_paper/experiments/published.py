@@ -76,18 +76,14 @@ def _load() -> tuple[tuple[Published, ...], tuple[Statement, ...]]:
     content = tomllib.loads(Path(__file__).with_name("published.toml").read_text(encoding="utf-8"))
     values = []
     for table in content["tables"]:
+        about = {key: table[key] for key in ("source", "data", "metric", "condition") if key in table}
         for method, row in table["rows"].items():
             for column, text in zip(table["columns"], row, strict=True):
-                if text == "-":
-                    continue
-                about = {key: table[key] for key in ("source", "data", "metric")}
                 query, target = column.rsplit(" -> ", 1)
                 mean, _, std = text.partition(" ± ")
-                numbers = {"mean": float(mean), "std": float(std) if std else None}
-                condition = table.get("condition", "")
-                values.append(
-                    Published(method=method, query=query, target=target, condition=condition, **about, **numbers)
-                )
+                if text != "-":
+                    key = {"method": method, "query": query, "target": target}
+                    values.append(Published(**about, **key, mean=float(mean), std=float(std) if std else None))
     statements = [Statement(**{"low": None, "high": None, **statement}) for statement in content["statements"]]
     return tuple(values), tuple(statements)
 
@@ -106,10 +102,8 @@ def published(
 ) -> tuple[Published, ...]:
     """The numbers of the paper's tables that match, in the paper's order; None matches everything.
 
-    Args:
-        source, data, method, metric, condition: as the attributes of `Published`.
-        query, target: subsets; the order of their modalities does not matter. One that the paper does not have
-            matches nothing.
+    Arguments are as the attributes of `Published`. Of `query` and `target` the order of their modalities does not
+    matter, and one that the paper does not have matches nothing.
 
     Raises:
         ValueError: if the paper has no such source, data set, method, metric or condition at all.
@@ -117,21 +111,16 @@ def published(
     >>> [(number.query, number.mean) for number in published("table1", method="gram")]
     [('audio', 9.8), ('image', 63.9), ('image+audio', 64.4)]
     """
-    fields = {"source": source, "data": data, "method": method, "metric": metric, "condition": condition}
-    fields = {name: value for name, value in fields.items() if value is not None}
+    fields = {name: value for name, value in locals().items() if value is not None}
     for name, value in fields.items():
-        check_known(name, value, dict.fromkeys(getattr(number, name) for number in VALUES))
+        if name not in ("query", "target"):
+            check_known(name, value, dict.fromkeys(getattr(number, name) for number in VALUES))
 
-    def same(subset: str | None, other: str) -> bool:
-        return subset is None or set(subset.split("+")) == set(other.split("+"))
+    def matches(number: Published, name: str, value: str) -> bool:
+        own = getattr(number, name)
+        return set(own.split("+")) == set(value.split("+")) if name in ("query", "target") else own == value
 
-    return tuple(
-        number
-        for number in VALUES
-        if all(getattr(number, name) == value for name, value in fields.items())
-        and same(query, number.query)
-        and same(target, number.target)
-    )
+    return tuple(number for number in VALUES if all(matches(number, *field) for field in fields.items()))
 
 
 def by_method(numbers: tuple[Published, ...]) -> dict[str, dict[str, Value]]:

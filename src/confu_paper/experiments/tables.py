@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -119,6 +119,14 @@ class ResultTable:
         """The row's cells as text, in the order of the columns."""
         return [str(self.rows[label][column]) if column in self.rows[label] else "-" for column in self.columns]
 
+    def _lines(self, missing: str, text: Callable[[Cell, bool], str], bold: bool = True) -> list[list[str]]:
+        """Each row's label and cells; `text` is told whether a cell is the best of its column."""
+        best = {column: self.best(column) if bold else () for column in self.columns}
+        return [
+            [label, *(text(cells[name], label in best[name]) if name in cells else missing for name in self.columns)]
+            for label, cells in self.rows.items()
+        ]
+
     def best(self, column: str) -> tuple[str, ...]:
         """Labels of the best rows of a column: several if they print the same, none if fewer than two compete."""
         competing = {
@@ -143,16 +151,11 @@ class ResultTable:
 
     def to_markdown(self, bold_best: bool = False) -> str:
         """For a README; `bold_best` prints the best cells of each column in bold."""
-        best = {column: self.best(column) if bold_best else () for column in self.columns}
 
-        def text(label: str, column: str) -> str:
-            cell = self.rows[label].get(column)
-            if cell is None:
-                return "-"
-            return f"**{cell.ours}**{cell.paper}" if label in best[column] else str(cell)
+        def text(cell: Cell, best: bool) -> str:
+            return f"**{cell.ours}**{cell.paper}" if best else str(cell)
 
-        rows = [[self.row_header, *self.columns]]
-        rows += [[label, *(text(label, column) for column in self.columns)] for label in self.rows]
+        rows = [[self.row_header, *self.columns], *self._lines("-", text, bold_best)]
         lines = ["| " + " | ".join(part.replace("|", r"\|") for part in row) + " |" for row in rows]
         lines.insert(1, f"|---|{'---:|' * len(self.columns)}")
         return "\n".join([f"**{self.title}**", "", *lines, "", *(f"- {note}" for note in self.notes)]) + "\n"
@@ -163,19 +166,15 @@ class ResultTable:
         Args:
             label: for `\ref`.
         """
-        best = {column: self.best(column) for column in self.columns}
 
-        def text(row: str, column: str) -> str:
-            cell = self.rows[row].get(column)
-            if cell is None:
-                return "--"
+        def text(cell: Cell, best: bool) -> str:
             ours = escape_latex(cell.ours)
             # \boldmath for the ±, \textbf for the digits
-            return (rf"{{\boldmath\textbf{{{ours}}}}}" if row in best[column] else ours) + escape_latex(cell.paper)
+            return (rf"{{\boldmath\textbf{{{ours}}}}}" if best else ours) + escape_latex(cell.paper)
 
         heads = [self.groups.get(column, ("", column)) for column in self.columns]
         header = [escape_latex(name) for name in (self.row_header, *(name for _, name in heads))]
-        rows = [[escape_latex(row), *(text(row, column) for column in self.columns)] for row in self.rows]
+        rows = [[escape_latex(label), *cells] for label, *cells in self._lines("--", text)]
         lines = [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
@@ -257,21 +256,20 @@ def without_gaps(cells: Mapping[str, Cell | None]) -> dict[str, Cell]:
     return {name: cell for name, cell in cells.items() if cell is not None}
 
 
-def means_and_stds(rows: Rows, columns: Sequence[str]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def means_and_stds(
+    rows: Rows, columns: Sequence[str], no_std: float = float("nan")
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """The numbers of each row, for `confu.evaluation.plots.bars`; NaN where there is none."""
-    nan = float("nan")
-    means = {label: [cells[c].mean if c in cells else nan for c in columns] for label, cells in rows.items()}
-    stds = {label: [(cells[c].std or nan) if c in cells else nan for c in columns] for label, cells in rows.items()}
-    return means, stds
+    nan = Cell(float("nan"), float("nan"))
+    in_order = {label: [cells.get(column, nan) for column in columns] for label, cells in rows.items()}
+    means = {label: [cell.mean for cell in cells] for label, cells in in_order.items()}
+    return means, {label: [cell.std or no_std for cell in cells] for label, cells in in_order.items()}
 
 
 def bands(rows: Rows, columns: Sequence[str]) -> dict[str, tuple[list[float], list[float]]]:
     """The numbers of each row, for `confu.evaluation.plots.lines`; a single seed has the deviation 0."""
-    means, _ = means_and_stds(rows, columns)
-    return {
-        label: (means[label], [(cells[c].std or 0.0) if c in cells else float("nan") for c in columns])
-        for label, cells in rows.items()
-    }
+    means, stds = means_and_stds(rows, columns, 0.0)
+    return {label: (means[label], stds[label]) for label in rows}
 
 
 def escape_latex(text: str) -> str:
