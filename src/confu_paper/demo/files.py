@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from confu.data import ArrayDataset, Splits
-from confu.data.columns import CaptionColumn, SequenceColumn, TensorColumn
-from confu.data.readers import ImageReader, MfccReader, WordsReader
+from confu.data.columns import SourceColumn
 from confu.data.readers.mfcc import cosines, htk_filters
 from confu.embeddings import EmbeddingTable
 from confu.inference import Embedder, embed
@@ -67,26 +66,19 @@ def files_of(splits: Splits, sources: DigitSources, rows: range, seed: int) -> F
     captions = [digit_prompts()[0][len(DIGIT_WORDS) * random.integers(3) + label] for label in labels.tolist()]
     sounds = weakened(spoken([sources.sounds[recording][:STEPS] for recording in sound_of], seed), NOISE_DB, seed)
     return Files(
-        [_png(pixels) for pixels in grey], [_wav(samples) for samples in sounds], captions, labels, image_of, sound_of
+        [png(pixels) for pixels in grey], [_wav(samples) for samples in sounds], captions, labels, image_of, sound_of
     )
 
 
 def embedded(embedder: Embedder, files: Files, ids: list[str]) -> EmbeddingTable:
     """Every subset of every row, from the files as anybody's files are read."""
-    image, audio, text = (embedder.readers[name] for name in ("image", "audio", "text"))
-    assert isinstance(image, ImageReader) and isinstance(audio, MfccReader) and isinstance(text, WordsReader)
-    pixels = image.collate([image.read(picture) for picture in files.pictures])
-    prompts = digit_prompts()[0]
-    index = torch.tensor([prompts.index(caption) for caption in files.captions])
-    columns = {
-        "image": TensorColumn(pixels),
-        "audio": SequenceColumn([audio.read(sound).numpy() for sound in files.sounds]),
-        "text": CaptionColumn(prompts, index, text),
-    }
+    sources = {"image": files.pictures, "audio": files.sounds, "text": files.captions}
+    columns = {name: SourceColumn(contents, embedder.readers[name]) for name, contents in sources.items()}
     return embed(embedder.model, ArrayDataset(columns, files.labels, ids, DIGIT_WORDS))
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """A grey picture (height, width) uint8 as a file."""
     from PIL import Image
 
     buffer = io.BytesIO()

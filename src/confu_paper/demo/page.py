@@ -1,6 +1,5 @@
 """The demo: ConFu on small real images, sounds and words, in two minutes, with a page about what it found."""
 
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,6 @@ from confu.evaluation import (
     ReportRow,
     ZeroShotResult,
     evaluate_retrieval,
-    evaluate_zero_shot,
     summarise,
     versions,
 )
@@ -42,8 +40,10 @@ from confu.plan import Subset, confu_plan
 from confu.training import ContrastiveObjective, SupervisedObjective, TrainSettings
 from confu.training.log import read_log
 from confu_paper.datasets import digit_prompt_dataset, digit_vocabulary, digits
+from confu_paper.demo.files import png
 from confu_paper.demo.searchable import make_searchable
 from confu_paper.experiments.av_mnist import supervised_row
+from confu_paper.experiments.benchmark import zero_shot
 from confu_paper.experiments.run import Run, execute
 from confu_paper.experiments.tables import ResultTable, percent, without_gaps
 
@@ -121,9 +121,9 @@ def _measure(seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
 
 
 def _zero_shot(model: MultimodalModel, table: EmbeddingTable, seed: int) -> ZeroShotResult:
-    prompts = embed(model, digit_prompt_dataset(), subsets=[TEXT])
-    assert prompts.labels is not None
-    return evaluate_zero_shot(table, prompts[TEXT], prompts.labels, TEXT, method="confu", seed=seed)
+    return zero_shot(
+        model, table, digit_prompt_dataset(), TEXT, [Subset("image"), Subset("audio"), BOTH], "confu", seed
+    )
 
 
 def _measure_supervised(seed: int, folder: Path, splits: Splits) -> list[ReportRow]:
@@ -248,8 +248,8 @@ def _cards(splits: Splits, result: ZeroShotResult, rows: Tensor) -> list[Card]:
         picture = batch.inputs["image"].values
         assert isinstance(picture, Tensor)
         images = [
-            Image(_png(picture[0].reshape(8, 8), 12), f"a weakened picture of a {names[label]}"),
-            Image(_png(sound["values"][0].T.flip(0), 6), f"the sound of the word {names[label]}, weakened"),
+            Image(_enlarged(picture[0].reshape(8, 8), 12), f"a weakened picture of a {names[label]}"),
+            Image(_enlarged(sound["values"][0].T.flip(0), 6), f"the sound of the word {names[label]}, weakened"),
         ]
         predictions = [
             Prediction(query, names[int(result.predictions[query][row])], bool(result.credit[query][row] == 1))
@@ -259,12 +259,8 @@ def _cards(splits: Splits, result: ZeroShotResult, rows: Tensor) -> list[Card]:
     return cards
 
 
-def _png(values: Tensor, scale: int) -> bytes:
+def _enlarged(values: Tensor, scale: int) -> bytes:
     """A grey picture of a matrix, its extremes black and white, enlarged without smoothing."""
     low, high = values.min(), values.max()
     pixels = (255 * (values - low) / (high - low).clamp_min(1e-9)).to(torch.uint8).numpy()
-    from PIL import Image as PillowImage
-
-    buffer = io.BytesIO()
-    PillowImage.fromarray(np.kron(pixels, np.ones((scale, scale), np.uint8))).save(buffer, "PNG")
-    return buffer.getvalue()
+    return png(np.kron(pixels, np.ones((scale, scale), np.uint8)))

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -25,6 +24,7 @@ from confu.models import MultimodalModel, load_model
 from confu.nn.encoders.mlp import MLPEncoder
 from confu.plan import Subset
 from confu_paper.datasets import DigitSources, digit_prompts, digit_sources
+from confu_paper.datasets.av_mnist_build import whole_folder
 from confu_paper.datasets.spoken_digits import DIGIT_WORDS
 from confu_paper.demo.files import INK, NOISE_DB, STEPS, embedded, files_of
 
@@ -137,27 +137,20 @@ def make_index(
         with Index.open(folder) as index:
             if index.about == about:
                 return
+        shutil.rmtree(folder)
     files = files_of(splits, sources, range(rows), seed)
     words = [DIGIT_WORDS[label] for label in files.labels.tolist()]
     table = embedded(embedder, files, [f"{row:03d}-{word}" for row, word in enumerate(words)])
     metadata = pa.table(
         {"label": words, "digit": files.labels.tolist(), "picture": files.image_of, "recording": files.sound_of}
     )
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        with Index.create(temporary, about) as index:
-            media = {
-                "image": [_stored(content, temporary, ".png") for content in files.pictures],
-                "audio": [_stored(content, temporary, ".wav") for content in files.sounds],
-                "text": files.captions,
-            }
-            index.add(Items(table, metadata, media))
-        temporary.chmod(folder.parent.stat().st_mode & 0o777)  # mkdtemp's is for its owner alone
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with whole_folder(folder) as temporary, Index.create(temporary, about) as index:
+        media = {
+            "image": [_stored(content, temporary, ".png") for content in files.pictures],
+            "audio": [_stored(content, temporary, ".wav") for content in files.sounds],
+            "text": files.captions,
+        }
+        index.add(Items(table, metadata, media))
 
 
 def _stored(content: bytes, index: Path, suffix: str) -> str:

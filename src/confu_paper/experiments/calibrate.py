@@ -1,7 +1,7 @@
 """Find the noise level of AV-MNIST at which a supervised audio classifier is as accurate as the published one."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, linear_regression, pstdev
@@ -16,6 +16,7 @@ from confu_paper.experiments.av_mnist import supervised_run
 from confu_paper.experiments.benchmark import Request
 from confu_paper.experiments.run import execute
 
+MOST_LEVELS = 8
 STEP_DB = 0.25  # levels are rounded to this: a finer one moves the accuracy less than a seed does
 
 
@@ -84,24 +85,6 @@ def crossing(points: Sequence[tuple[float, float]], target: float) -> float:
     return round(min(max(guess, min(levels) - 4), max(levels) + 4) / STEP_DB) * STEP_DB
 
 
-def search(
-    measure: Callable[[float], float], target: float, tolerance: float, levels: Sequence[float], most: int = 8
-) -> list[tuple[float, float]]:
-    """Measure the first levels, then where the line through all of them reaches the target, until that level was
-    measured within the tolerance, `most` are measured, or the line points to a level that was measured before.
-    """
-    points: list[tuple[float, float]] = []
-    pending = list(levels)
-    while len(points) < most:
-        level = pending.pop(0) if pending else crossing(points, target)
-        if level in (known for known, _ in points):
-            break
-        points.append((level, measure(level)))
-        if not pending and abs(points[-1][1] - target) <= tolerance:
-            break
-    return points
-
-
 def calibrate(
     sources: Mapping[str, Path],
     out: Path,
@@ -131,21 +114,29 @@ def calibrate(
             f"calibration starts from two or more different levels in dB, e.g. -12,-14; got {list(levels)}"
         )
     calibration = Calibration(target, {}, request.size)
-
-    def measure(level: float) -> float:
-        data = out / f"build{level:g}dB"
-        folders = sources["mnist"], sources["speech"], sources["noise"]
-        build_av_mnist(*folders, data, level, progress=request.progress)
-        accuracies = []
-        for seed in request.seeds:
-            run = supervised_run("-audio", data, seed, request.budget, name=f"calibrate{level:g}dB")
-            accuracies.append(100 * execute(run, request.runs, request.progress).rows[0].value)
-        calibration.points[level] = accuracies
-        if request.progress:
-            Console(stderr=True).print(f"{level:g} dB: audio accuracy {fmean(accuracies):.1f} %", highlight=False)
+    pending = list(levels)
+    while len(calibration.points) < MOST_LEVELS:
+        # The line through all that is measured points to the next level, until it does so to a known one.
+        level = pending.pop(0) if pending else calibration.snr_db
+        if level in calibration.points:
+            break
+        accuracies = calibration.points[level] = _accuracies(sources, out / f"build{level:g}dB", level, request)
         calibration.save(out)
-        shutil.rmtree(data)
-        return fmean(accuracies)
-
-    search(measure, target, tolerance, levels)
+        if request.progress:
+            text = f"{level:g} dB: audio accuracy {fmean(accuracies):.1f} %"
+            Console(stderr=True).print(text, highlight=False)
+        if not pending and abs(fmean(accuracies) - target) <= tolerance:
+            break
     return calibration
+
+
+def _accuracies(sources: Mapping[str, Path], data: Path, level: float, request: Request) -> list[float]:
+    """The test accuracies in percent of the audio classifier on a build, which is removed afterwards."""
+    folders = sources["mnist"], sources["speech"], sources["noise"]
+    build_av_mnist(*folders, data, level, progress=request.progress)
+    accuracies = []
+    for seed in request.seeds:
+        run = supervised_run("-audio", data, seed, request.budget, name=f"calibrate{level:g}dB")
+        accuracies.append(100 * execute(run, request.runs, request.progress).rows[0].value)
+    shutil.rmtree(data)
+    return accuracies

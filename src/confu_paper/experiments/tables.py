@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,14 @@ class ResultTable:
             return ()
         best = (min if column in self.lower_is_better else max)(competing.values())
         return tuple(label for label, mean in competing.items() if mean == best)
+
+    def beside(self, published: Mapping[tuple[str, str], Value]) -> "ResultTable":
+        """The same cells with the paper's values by label and column."""
+        rows = {
+            label: {column: replace(cell, published=published.get((label, column))) for column, cell in cells.items()}
+            for label, cells in self.rows.items()
+        }
+        return replace(self, rows=rows)
 
     def to_rich(self) -> Table:
         """The rows for the terminal; the title and the notes are printed around it, where they do not wrap."""

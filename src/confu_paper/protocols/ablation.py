@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from confu.evaluation import Report
-from confu.methods import Tweaks
 from confu_paper.experiments.benchmark import Benchmark, Request
 from confu_paper.experiments.published import VALUES
-from confu_paper.experiments.run import Outcome, Run
+from confu_paper.experiments.run import Outcome
 from confu_paper.experiments.tables import ResultTable
-from confu_paper.sweeps.grid import Factory, SweepResult, describe, sweep
+from confu_paper.sweeps.grid import SweepResult, describe, sweep
 from confu_paper.sweeps.numbers import report_numbers
 from confu_paper.sweeps.tables import MASK_COLUMNS, mask_view, pareto_view
 
@@ -31,23 +30,24 @@ def reproduce_lambda(
     """
     recall = benchmark.score != "accuracy"
     lambdas = (RECALL_LAMBDAS if recall else LAMBDAS) if lambdas is None else lambdas
-    result = sweep(_factory(benchmark), {"fused_weight": list(lambdas)}, _folder(benchmark, name), request)
+    result = sweep(
+        lambda tweaks, seed: benchmark.runs("confu", seed, tweaks),
+        {"fused_weight": list(lambdas)},
+        _folder(benchmark, name),
+        request,
+    )
     table, figure = pareto_view(result, *_means(benchmark))
     published = {
         (number.condition, f"test mean {number.metric} {number.query}"): number.value
         for number in VALUES
         if (number.source, number.data) == ("table7", benchmark.name)
     }
-    rows = {
-        label: {
-            column: replace(cell, published=published.get((label.removesuffix(" *"), column)))
-            for column, cell in cells.items()
-        }
-        for label, cells in table.rows.items()
-    }
+    for label in list(table.rows):  # a star marks the front
+        published |= {(label, column): value for (row, column), value in published.items() if label == f"{row} *"}
+    table = table.beside(published)
     notes = (_choice(result, benchmark), *table.notes, *(benchmark.notes if recall else ()))
     outcome = Outcome(benchmark.size)
-    outcome.add(name, replace(table, rows=rows, notes=notes), figure)
+    outcome.add(name, replace(table, notes=notes), figure)
     return outcome
 
 
@@ -72,7 +72,9 @@ def reproduce_mask(
     masks = (RECALL_MASKS if recall else MASKS) if masks is None else masks
     grid = {"fused_weight": list(lambdas), "mask_ratio": list(masks)}
     read = _with_probe if recall else report_numbers
-    result = sweep(_factory(benchmark), grid, _folder(benchmark, name), request, read)
+    result = sweep(
+        lambda tweaks, seed: benchmark.runs("confu", seed, tweaks), grid, _folder(benchmark, name), request, read
+    )
     outcome = Outcome(benchmark.size)
     if not recall:
         outcome.add(name, *mask_view(result, [f"accuracy {query}" for query in benchmark.queries]))
@@ -127,15 +129,4 @@ def _beside_table8(table: ResultTable, data: str) -> ResultTable:
             column = without if number.condition == "mask_ratio=0" else masked
             column = difference if number.metric.endswith("difference") else column
             published[f"recall@10 {number.query} -> {number.target}", column] = number.value
-    rows = {
-        label: {column: replace(cell, published=published.get((label, column))) for column, cell in cells.items()}
-        for label, cells in table.rows.items()
-    }
-    return replace(table, rows=rows)
-
-
-def _factory(benchmark: Benchmark) -> Factory:
-    def make(tweaks: Tweaks, seed: int) -> list[Run]:
-        return benchmark.runs("confu", seed, tweaks)
-
-    return make
+    return table.beside(published)

@@ -5,24 +5,35 @@ import math
 
 import pytest
 
+from confu_paper.experiments import calibrate as calibration
 from confu_paper.experiments.benchmark import Request
-from confu_paper.experiments.calibrate import calibrate, crossing, search
+from confu_paper.experiments.calibrate import calibrate, crossing
 from data.fixtures import write_sources
 
 
-@pytest.mark.parametrize("first", [(-12.0, -14.0), (-5.0, -6.0), (-20.0, -19.0), (-10.0, -13.0)])
-def test_search_finds_the_level_of_a_rising_curve(first):
-    def accuracy(level: float) -> float:
-        return 10 + 80 / (1 + math.exp(-(level + 11) / 2.5))
+@pytest.fixture
+def search(monkeypatch, tmp_path):
+    """The levels that are measured where the accuracy is a function of them, with it."""
+    monkeypatch.setattr(calibration.Calibration, "save", lambda found, out: None)
 
-    points = search(accuracy, target=42.0, tolerance=1.5, levels=first)
-    assert min(abs(value - 42.0) for _, value in points) <= 1.5
+    def search(accuracy, tolerance, levels):
+        monkeypatch.setattr(calibration, "_accuracies", lambda sources, data, level, request: [accuracy(level)])
+        found = calibrate({}, tmp_path, levels, Request(runs=tmp_path, progress=False), 42.0, tolerance)
+        return {level: accuracy for level, (accuracy,) in found.points.items()}
+
+    return search
+
+
+@pytest.mark.parametrize("first", [(-12.0, -14.0), (-5.0, -6.0), (-20.0, -19.0), (-10.0, -13.0)])
+def test_search_finds_the_level_of_a_rising_curve(first, search):
+    points = search(lambda level: 10 + 80 / (1 + math.exp(-(level + 11) / 2.5)), 1.5, first)
+    assert min(abs(value - 42.0) for value in points.values()) <= 1.5
     assert len(points) <= 8
 
 
-def test_calibration_stops_near_the_target():
-    points = search(lambda level: 6 * (level + 20), target=42.0, tolerance=0.5, levels=(-12.0, -14.0))
-    assert points == [(-12.0, 48.0), (-14.0, 36.0), (-13.0, 42.0)]
+def test_calibration_stops_near_the_target(search):
+    points = search(lambda level: 6 * (level + 20), 0.5, (-12.0, -14.0))
+    assert points == {-12.0: 48.0, -14.0: 36.0, -13.0: 42.0}
 
 
 def test_one_bad_training_does_not_mislead_the_line():
@@ -32,14 +43,14 @@ def test_one_bad_training_does_not_mislead_the_line():
     assert abs(crossing([*true[:1], (-13.5, 36.5), *true[2:]], 42.0) - -13.0) <= 0.25
 
 
-def test_search_never_measures_a_level_twice():
+def test_search_never_measures_a_level_twice(search):
     measured = []
 
     def noisy(level: float) -> float:
         measured.append(level)
         return 60.0 if level > -12 else 20.0  # a step: no level comes near the target
 
-    search(noisy, target=42.0, tolerance=0.1, levels=(-10.0, -14.0))
+    search(noisy, 0.1, (-10.0, -14.0))
     assert len(measured) == len(set(measured)) <= 8
 
 
