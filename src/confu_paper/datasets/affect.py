@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from confu.checks import check_known
-from confu_paper.datasets.registry import DataSet
 
 if TYPE_CHECKING:
     import confu.data
@@ -23,80 +22,26 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class AffectSet:
-    """One of the data sets.
+    """How the labels of one of the data sets are read.
 
     Attributes:
         title: as people write it.
         classes: what label 0 and label 1 mean.
         scored: whether its labels are numbers from -3 to 3, class 0 below 0; else they are -1 or 0, and 1.
-        what: is in it.
-        download: the pickle.
-        licence: what its publisher says.
     """
 
     title: str
     classes: tuple[str, str]
     scored: bool
-    what: str
-    download: str
-    licence: str = ""
 
 
-_FEATURES = "features of vision (371), audio (81) and words (300)"
 AFFECT_SETS: dict[str, AffectSet] = {
-    "mosi": AffectSet(
-        "MOSI",
-        ("negative", "positive"),
-        scored=True,
-        what="2,199 clips of opinions: features of vision (20), audio (5) and words (300), sentiment",
-        download="mosi_data.pkl",
-    ),
-    "ur-funny": AffectSet(
-        "UR-FUNNY",
-        ("not funny", "funny"),
-        scored=False,
-        what=f"16,514 clips of talks: {_FEATURES}, funny or not",
-        download="humor.pkl",
-    ),
-    "mustard": AffectSet(
-        "MUStARD",
-        ("not sarcastic", "sarcastic"),
-        scored=False,
-        what=f"690 clips of television: {_FEATURES}, sarcastic or not",
-        download="sarcasm.pkl",
-        licence="MIT (https://github.com/soujanyaporia/MUStARD; the clips are of television shows)",
-    ),
-    "mosei": AffectSet(
-        "MOSEI",
-        ("negative", "positive"),
-        scored=True,
-        what="clips of opinions as in MOSI, ten times as many: features of vision, audio and words, sentiment",
-        download="mosei_senti_data.pkl",
-    ),
+    "mosi": AffectSet("MOSI", ("negative", "positive"), scored=True),
+    "ur-funny": AffectSet("UR-FUNNY", ("not funny", "funny"), scored=False),
+    "mustard": AffectSet("MUStARD", ("not sarcastic", "sarcastic"), scored=False),
+    "mosei": AffectSet("MOSEI", ("negative", "positive"), scored=True),
 }
 AFFECT = tuple(AFFECT_SETS)
-
-_MULTIBENCH = "the processed affect data sets, a folder linked by the README of https://github.com/pliang279/MultiBench"
-DATA_SETS = tuple(
-    DataSet(
-        name=name,
-        title=affect.title,
-        what=affect.what,
-        get=f"{affect.download}: {_MULTIBENCH}",
-        licence=affect.licence,
-        files=(f"{name}.parquet",),
-        layout=(
-            "one pickle: train, valid and test, each with arrays vision, audio and text (N, T, features), labels, id",
-            "labels of MOSI and MOSEI are sentiments, below 0 negative; the others' are {0, 1} or {-1, 1}; of shape "
-            "(N,), (N, 1) or (N, 1, 1); audio of MOSI holds minus infinity in places",
-        ),
-        downloads=(affect.download,),
-        unpack=f"confu data affect {affect.download} --name {name}",
-        folder="affect",
-        benchmark="confu_paper.experiments.affect:affect_benchmark",
-    )
-    for name, affect in AFFECT_SETS.items()
-)
 
 
 def affect_facts(file: Path | str) -> dict[str, Any]:
@@ -158,16 +103,17 @@ def load_affect(
         raise ValueError(f"{file}: damaged ({error}); build it again with `confu data affect`") from error
     if empty := [split for split, rows in rows_of.items() if not len(rows)]:
         raise ValueError(f"{file}: holds no rows of {', '.join(empty)}; build it again from the whole pickle")
-    parts = []
-    for rows in rows_of.values():
+
+    def part(rows: np.ndarray) -> ArrayDataset:
         columns = {}
         for name in modalities:
             of_rows = [sequences[name][row] for row in rows]
             size = (facts["max_steps"], facts["dims"][name])
             columns[name] = _padded(of_rows, *size) if padded else SequenceColumn(of_rows)
         labels = torch.tensor([int(roles["label"][row]) for row in rows])
-        parts.append(ArrayDataset(columns, labels, [roles["id"][row] for row in rows], facts["classes"]))
-    return Splits(*parts)
+        return ArrayDataset(columns, labels, [roles["id"][row] for row in rows], facts["classes"])
+
+    return Splits(*map(part, rows_of.values()))
 
 
 def _open(file: Path) -> tuple[Any, dict[str, Any]]:

@@ -6,39 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from confu_paper.datasets.registry import DataSet
-
 if TYPE_CHECKING:
     import confu.data
 
 MODALITIES = ("image", "audio", "text")
 _PIXELS = {"image": 28 * 28, "audio": 112 * 112}
 _SHAPES = {"image": (1, 28, 28), "audio": (1, 112, 112)}
-
-DATA_SETS = (
-    DataSet(
-        name="av-mnist",
-        title="AV-MNIST",
-        what="weakened digits and spoken digits in noise: 60,000 rows for training and validation, 10,000 for test",
-        get="avmnist.tar.gz, linked by the README of https://github.com/pliang279/MultiBench; or built from MNIST, the "
-        "Free Spoken Digit Dataset and ESC-50 by `confu data av-mnist`",
-        licence="of MultiBench's archive and of MNIST none was found; the Free Spoken Digit Dataset is CC BY-SA 4.0, "
-        "ESC-50 CC BY-NC",
-        files=tuple(
-            name.format(split=split)
-            for split in ("train", "test")
-            for name in ("image/{split}_data.npy", "audio/{split}_data.npy", "{split}_labels.npy")
-        ),
-        downloads=("avmnist.tar.gz",),
-        unpack="tar xzf avmnist.tar.gz",
-        layout=(
-            "image/{train,test}_data.npy  (60000 | 10000, 784) numbers from 0 to 255",
-            "audio/{train,test}_data.npy  (60000 | 10000, 112, 112) numbers from 0 to 255",
-            "{train,test}_labels.npy  (60000 | 10000,)",
-        ),
-        benchmark="confu_paper.experiments.av_mnist:av_mnist_benchmark",
-    ),
-)
 
 
 def num_validation(rows: int) -> int:

@@ -80,8 +80,7 @@ def read_speech(folder: Path | str) -> dict[str, Sounds]:
         sounds[split].waveforms.append(waveform * np.float32(SPEECH_RMS / level))
         digits[split].add(int(name[1]))
     for split, found in digits.items():
-        missing = sorted(set(range(10)) - found)
-        if missing:
+        if missing := sorted(set(range(10)) - found):
             raise ValueError(
                 f"speech: {folder}: no recording of digit {missing[0]} for {split}; each digit needs one with an index "
                 "of 0 to 4 (test), one of 5 to 9 (validation) and one of 10 or more (train)"

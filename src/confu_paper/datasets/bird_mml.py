@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from confu_paper.datasets.birds import BirdRows, RowList, read_csv
-from confu_paper.datasets.registry import DataSet
 
 COLUMNS = ("scientific_name", "audio_file", "photo_file", "combined_caption")
 MANIFEST = "manifest.parquet"
@@ -125,23 +124,3 @@ def _locate(written: str, folder: Path, rows: RowList, where: str) -> Path | Non
         return file
     rows.problems.append(f"{where}: no file {written}")
     return None
-
-
-DATA_SETS = (
-    DataSet(
-        name="bird-mml",
-        title="Bird-MML",
-        what="149,681 triplets of photo, 10 s of sound and caption for 150 species; what the bird models learn from",
-        get="https://zenodo.org/records/18920487; a set for other species is made by `confu data bird-mml`. The common "
-        "names are in taxa_ssw60_vb100_all.csv of https://github.com/estafons/confu: put it beside the csv",
-        licence="for research without commerce; each photo, recording and text keeps the Creative Commons licence of "
-        "its author",
-        rows=(read_bird_mml,),
-        layout=(
-            "a csv with scientific_name, audio_file, photo_file, combined_caption; its paths are opened as they stand",
-            "photos/<taxon>.0/<id>.JPG",
-            "audio/<Genus_species>/<Common_Name>_<xeno-canto id>_clip<k>.wav",
-            "taxa.csv (60 species) and taxa_ssw60_vb100_all.csv (150; the labels skip 88 and 119)",
-        ),
-    ),
-)

@@ -4,7 +4,6 @@ import re
 from pathlib import Path, PurePosixPath
 
 from confu_paper.datasets.birds import BirdRows, RowList, read_pairs, root_of
-from confu_paper.datasets.registry import DataSet
 
 _ENDINGS = (".jpg", ".jpeg", ".png")
 _PAIR = (r"(\S+)\s+(.+)", "'<image number> <value>'")
@@ -40,23 +39,3 @@ def read_cub200(folder: Path | str) -> BirdRows:
             split = {"1": "train", "0": "test"}.get(training.get(listed[path], ""), "")
             rows.add(path, folders.index(PurePosixPath(path).parts[0]), split, image=images / path)
     return rows.finish([re.sub(r"^\d+\.", "", name).replace("_", " ") for name in folders], root)
-
-
-DATA_SETS = (
-    DataSet(
-        name="cub200",
-        title="CUB-200-2011",
-        what="11,788 photos of 200 species; no sound",
-        get="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz, as "
-        "https://www.vision.caltech.edu/datasets/cub_200_2011/ says",
-        size="1.1 GB",
-        files=("images", "images.txt", "train_test_split.txt"),
-        # That of the download at data.caltech.edu, as many public programs that fetch it there have it.
-        checksums={"CUB_200_2011.tgz": ("md5", "97eceeb196236b17998738112f37df78")},
-        downloads=("CUB_200_2011.tgz",),
-        unpack="tar xzf CUB_200_2011.tgz",
-        rows=(read_cub200,),
-        layout=("CUB_200_2011/images/<class>/<file>.jpg",),
-        benchmark="confu_paper.experiments.birds:bird_benchmark",
-    ),
-)

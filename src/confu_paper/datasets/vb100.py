@@ -3,7 +3,6 @@
 from pathlib import Path, PurePosixPath
 
 from confu_paper.datasets.birds import BirdRows, RowList, read_pairs, root_of
-from confu_paper.datasets.registry import DataSet
 
 _LISTS, _VIDEOS = "vb100_annotations_v1", "vb100_all_videos"
 _LINE = (r"(.*/.*?)\s+(-?\d+)", "'<Species_Name>/<file> <whole number>'")
@@ -44,20 +43,3 @@ def read_vb100(folder: Path | str) -> BirdRows:
         if rows.has(file, where, f"{_VIDEOS}/{path}"):
             rows.add(path, names.index(species), split, video=file, audio=file)
     return rows.finish(names, root)
-
-
-DATA_SETS = (
-    DataSet(
-        name="vb100",
-        title="VB100",
-        what="videos of 100 species, with their own sound",
-        get="http://arma.sourceforge.net/vb100/: the videos and the annotations, unpacked beside each other",
-        files=(f"{_LISTS}/train_video.txt", f"{_LISTS}/test_video.txt", _VIDEOS),
-        rows=(read_vb100,),
-        layout=(
-            f"{_LISTS}/{{train,test}}_video.txt: lines of <Species_Name>/<file> and a whole number, the label",
-            f"{_VIDEOS}/<Species_Name>/<file>",
-        ),
-        benchmark="confu_paper.experiments.birds:bird_benchmark",
-    ),
-)

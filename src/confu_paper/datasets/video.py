@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from confu.data.media import format_of_name
 from confu.data.readers.audio import MelReader, WaveformReader
-from confu.data.readers.image import Picture, normalised, pixels_of
-from confu.data.readers.source import Source, is_file, name_of, opened, stacked
+from confu.data.readers.image import ImageReader, pixels_of
+from confu.data.readers.source import Source, is_file, name_of, opened
 from confu.data.readers.video import (
     announced_frames,
     check_frame_count,
@@ -32,32 +32,27 @@ class FramesReader:
     """Videos as some of their frames; each is an input of its own for an encoder of images.
 
     Args:
-        picture: what each frame is made to be.
+        image: what each frame is made to be.
         frames: the middle frames of so many equal segments.
         seconds: the frames that are seen at these times instead; a time after the last frame means the last frame.
 
-    >>> FramesReader(Picture(size=8), frames=2).count
+    >>> FramesReader(ImageReader(8), frames=2).count
     2
     """
 
     stackable = True
     modality_kind = "video"
 
-    def __init__(self, picture: Picture, frames: int = 8, seconds: Sequence[float] | None = None) -> None:
+    def __init__(self, image: ImageReader, frames: int = 8, seconds: Sequence[float] | None = None) -> None:
         if frames < 1:
             raise ValueError(f"frames: expected 1 or more; got {frames}")
         if seconds is not None and (not len(seconds) or not all(0 <= second < float("inf") for second in seconds)):
             raise ValueError(f"seconds: expected times of 0 or more; got {list(seconds)}")
-        self.picture = picture
-        self.frames = frames
+        self.frames, self.picture, self.collate = frames, image.picture, image.collate
         self.seconds = None if seconds is None else [float(second) for second in seconds]
+        self.count = frames if self.seconds is None else len(self.seconds)  # frames of each video
         chosen = {"frames": frames} if self.seconds is None else {"seconds": self.seconds}
-        self.settings: dict[str, Any] = {"kind": "frames", **chosen, **asdict(picture)}
-
-    @property
-    def count(self) -> int:
-        """Frames of each video."""
-        return self.frames if self.seconds is None else len(self.seconds)
+        self.settings: dict[str, Any] = {"kind": "frames", **chosen, **asdict(self.picture)}
 
     def read(self, source: Source) -> UInt8[Tensor, "frames channels size size"]:
         """The chosen frames of one video.
@@ -71,13 +66,6 @@ class FramesReader:
             raise ValueError(f"{name}: expected a video's file or its bytes; got {type(source).__name__}")
         images = decoded_frames(source, self.frames) if self.seconds is None else frames_at(source, self.seconds)
         return torch.stack([pixels_of(image, self.picture, name) for image in images])
-
-    def collate(
-        self, items: Sequence[Tensor] | UInt8[Tensor, "n channels size size"]
-    ) -> Float[Tensor, "n channels size size"]:
-        """What the encoder gets for single frames: `(pixels / 255 - mean) / std`."""
-        size, channels = self.picture.size, self.picture.channels
-        return normalised(stacked(items, (channels, size, size), torch.uint8), self.picture)
 
 
 def frames_at(source: Source, seconds: Sequence[float]) -> list[Image.Image]:

@@ -4,24 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from confu_paper.datasets.registry import DataSet
-
 if TYPE_CHECKING:
     import torch
 
     import confu.data
-
-DATA_SETS = (
-    DataSet(
-        name="xor",
-        title="XOR of bits",
-        what="three vectors of bits a row, drawn from a seed",
-        get="nothing to fetch, it is generated",
-        licence="none is needed",
-        size="no files",
-        benchmark="confu_paper.experiments.xor:xor_benchmark",
-    ),
-)
 
 
 def xor(

@@ -82,20 +82,16 @@ def gap_run(data: Path, share: float, way: str = "masks", seed: int = 0, budget:
 
 
 def _with_gaps(complete: Callable[[], Splits], share: float, way: str, seed: int) -> Splits:
+    def holed(dataset: Dataset, part: int) -> Dataset:
+        present = random_gaps(len(dataset), NAMES, share, (seed, part))
+        if way == "drop":
+            whole = torch.stack(list(present.values())).all(dim=0)
+            return RowsOf(dataset, whole.nonzero().squeeze(1))
+        incomplete = IncompleteDataset(dataset, present)
+        return FilledDataset(incomplete) if way == "zeros" else incomplete
+
     splits = complete()
-    train, validation = (
-        _holed(part, share, way, (seed, i)) for i, part in enumerate((splits.train, splits.validation))
-    )
-    return Splits(train, validation, splits.test)
-
-
-def _holed(dataset: Dataset, share: float, way: str, seed: Sequence[int]) -> Dataset:
-    present = random_gaps(len(dataset), NAMES, share, seed)
-    if way == "drop":
-        whole = torch.stack(list(present.values())).all(dim=0)
-        return RowsOf(dataset, whole.nonzero().squeeze(1))
-    holed = IncompleteDataset(dataset, present)
-    return FilledDataset(holed) if way == "zeros" else holed
+    return Splits(holed(splits.train, 0), holed(splits.validation, 1), splits.test)
 
 
 def reproduce_gaps(request: Request) -> Outcome:
@@ -110,12 +106,12 @@ def reproduce_gaps(request: Request) -> Outcome:
                 run = gap_run(data, share, way, seed, budget)
                 if run.name not in reports:
                     (reports[run.name],) = outcome.execute([run], request.runs, request.progress)
-    cells: dict[str, dict[float, dict[str, Cell]]] = {way: {} for way in WAYS}
-    for share in shares:
-        for way in WAYS:
-            names = [gap_run(data, share, way, seed, budget).name for seed in request.seeds]
-            summaries = summarise([reports[name] for name in names])
-            cells[way][share] = _accuracies(summaries)
+
+    def cells_of(share: float, way: str) -> dict[str, Cell]:
+        names = [gap_run(data, share, way, seed, budget).name for seed in request.seeds]
+        return _accuracies(summarise([reports[name] for name in names]))
+
+    cells = {way: {share: cells_of(share, way) for share in shares} for way in WAYS}
     notes = (
         *(f"{way}: {what}" for way, what in WAYS.items()),
         f"size {budget.size}; a share of the training and validation rows lacks one of image, audio and text, any "
@@ -171,15 +167,14 @@ def false_negatives_run(data: Path, option: str, seed: int = 0, budget: Budget |
 
 
 def _grouped(load: Callable[[], Splits]) -> Splits:
+    def by_caption(dataset: Dataset) -> ArrayDataset:
+        assert isinstance(dataset, ArrayDataset)
+        captions = dataset.columns["text"]
+        assert isinstance(captions, CaptionColumn)
+        return ArrayDataset(dataset.columns, dataset.labels, dataset.ids, dataset.class_names, groups=captions.index)
+
     splits = load()
-    return Splits(_by_caption(splits.train), _by_caption(splits.validation), splits.test)
-
-
-def _by_caption(dataset: Dataset) -> ArrayDataset:
-    assert isinstance(dataset, ArrayDataset)
-    captions = dataset.columns["text"]
-    assert isinstance(captions, CaptionColumn)
-    return ArrayDataset(dataset.columns, dataset.labels, dataset.ids, dataset.class_names, groups=captions.index)
+    return Splits(by_caption(splits.train), by_caption(splits.validation), splits.test)
 
 
 def reproduce_false_negatives(request: Request) -> Outcome:

@@ -10,7 +10,6 @@ import torch
 from confu.data import Dataset
 from confu.data.corruptions import CorruptedDataset, GaussianNoise
 from confu.data.readers import ImageReader, MelReader, VectorReader, WaveformReader, WordsReader
-from confu.data.readers.image import Picture
 from confu_paper.datasets import media
 from confu_paper.datasets.birds import RowList
 from confu_paper.datasets.media import SECONDS, decode, frame_dataset, media_dataset, with_features
@@ -118,8 +117,8 @@ def test_frames_at_times_are_those_that_are_seen_then(clips, tmp_path):
     image = data.batch(torch.arange(15)).inputs["image"]
     assert frame_numbers(image.values[image.rows]) == [*(0, 5, 5, 9, 9), *(0, 5, 5, 12, 19), *(0, 2, 2, 2, 2)]
     assert len(SECONDS) == 19 and SECONDS[0] == 0.5 and SECONDS[-1] == 9.5
-    assert FramesReader(Picture(8), seconds=[0.55, 0.0]).read(clips.sources["video"][0]).shape == (2, 3, 8, 8)
-    assert frame_numbers(FramesReader(Picture(8), seconds=[0.55, 0.0]).read(clips.sources["video"][0])) == [5, 0]
+    assert FramesReader(ImageReader(8), seconds=[0.55, 0.0]).read(clips.sources["video"][0]).shape == (2, 3, 8, 8)
+    assert frame_numbers(FramesReader(ImageReader(8), seconds=[0.55, 0.0]).read(clips.sources["video"][0])) == [5, 0]
 
 
 def test_features_of_frames_are_cached_frame_by_frame(frames, tmp_path):
@@ -206,12 +205,12 @@ def test_no_more_of_a_sound_is_decoded_than_is_needed(tmp_path):
 
 def test_readers_say_what_is_wrong_with_them(clips, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="frames: expected 1 or more; got 0"):
-        FramesReader(Picture(8), frames=0)
+        FramesReader(ImageReader(8), frames=0)
     for seconds in ([], [-1.0], [float("nan")]):
         with pytest.raises(ValueError, match="seconds: expected times of 0 or more"):
-            FramesReader(Picture(8), seconds=seconds)
+            FramesReader(ImageReader(8), seconds=seconds)
     with pytest.raises(ValueError, match="expected a video's file or its bytes; got list"):
-        FramesReader(Picture(8)).read([1, 2])
+        FramesReader(ImageReader(8)).read([1, 2])
     photos = RowList("image")
     photos.add("a", 0, "", image="a.jpg")
     with pytest.raises(ValueError, match=r"rows: expected the sources \['audio', 'video'\] too; got image"):
