@@ -174,6 +174,8 @@ def test_embeddings_that_are_not_finite_are_refused():
     table.vectors[Subset("b")][7] = math.nan
     with pytest.raises(ValueError, match=r"the embeddings of b must be finite.*row 7"):
         information(table)
+    with pytest.raises(ValueError, match="max_gallery must be at least 8 rows"):
+        information(table, max_gallery=4)
 
 
 def test_scores_of_all_modalities_are_told_as_they_can_be_asked():

@@ -194,7 +194,7 @@ def information(
         than 50.
 
     Raises:
-        ValueError: if an embedding is not finite.
+        ValueError: if an embedding is not finite, or `max_gallery` is less than 8.
 
     Example:
         >>> codes = torch.nn.functional.normalize(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
@@ -203,6 +203,8 @@ def information(
         >>> pair.query, pair.target, round(pair.bound, 1), round(pair.cap, 1)
         ('a', 'b', 5.3, 5.3)
     """
+    if max_gallery < 2 * _LEAST:  # so that none of the parts of a larger table has fewer than 4 rows
+        raise ValueError(f"max_gallery must be at least {2 * _LEAST} rows, better 1000 or more; got {max_gallery}")
     measure = _Measure(table, table if fit is None else fit, confidence, max_gallery, seed)
     account, few = InformationAccount(confidence=confidence), {}
     for query, target in _asked(table):

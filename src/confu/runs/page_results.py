@@ -151,14 +151,12 @@ def information_section(account: InformationAccount) -> Group | None:
     labels, told = [label for label, _ in shown], [one for _, one in shown]
     values, lows, highs = ([getattr(one, end) for one in told] for end in ("nats", "low", "high"))
     half = min(one.cap for one in told) / 2
-    figure = interval_bars(
-        labels, values, lows, highs, "information (nats)", "{:.2f}", {f"half of ln N, {half:.2f}": half}
-    )
+    figure = interval_bars(labels, values, lows, highs, "information (nats)", "{:.2f}", {"half of ln N": half})
     caption = (
         f"InfoNCE bounds on mutual information among N = {min(one.gallery for one in told):,} rows or more, "
         "extrapolated to a gallery without end, with 95 % bootstrap intervals over rows. A gallery of N rows cannot "
-        "show more than ln N; above half of that numbers are too low. They are what this model tells: the data may "
-        "hold more."
+        f"show more than ln N; above half of that (dashed, {half:.2f}) numbers are too low. They are what this model "
+        "tells: the data may hold more."
     )
     alt = "; ".join(f"{label}: {one.nats:.2f} nats" for label, one in shown)
     parts: list[Part] = [Figure("", to_svg(figure), alt, caption)]
