@@ -238,3 +238,21 @@ def test_a_flat_model_folder_knows_its_columns_too(run, tmp_path):
     embed_manifest(tmp_path / "flat", manifest, tmp_path / "b", progress=False)
     first, second = load_shards(tmp_path / "a" / "birds"), load_shards(tmp_path / "b")
     assert all(torch.equal(first[subset], second[subset]) for subset in first.subsets)
+
+
+@pytest.mark.parametrize(
+    "bad", [[0], [11], [N - 1], range(0, N, 2), range(N)], ids=["first", "middle", "last", "half", "all"]
+)
+def test_ids_keep_their_vectors_whatever_rows_are_bad(run, tmp_path, bad):
+    options = {"shard_rows": 5, "progress": False}
+    embed_manifest(run, write_manifest(tmp_path), tmp_path / "whole", **options)
+    sensors = [[1.0] if row in bad else vector for row, vector in enumerate(rows()["sensor"])]
+    manifest = write_manifest(tmp_path, sensor=sensors)
+    assert embed_manifest(run, manifest, tmp_path / "out", on_error="skip", **options).skipped == len(bad)
+    whole, found = load_shards(tmp_path / "whole"), load_shards(tmp_path / "out")
+    kept = [row for row in range(N) if row not in bad]
+    assert found.ids == tuple(f"row{row}" for row in kept)
+    for subset in whole.subsets if kept else ():
+        assert torch.equal(found.complete[subset], whole.complete[subset][kept])
+        complete = found.complete[subset]
+        torch.testing.assert_close(found[subset][complete], whole[subset][kept][complete], atol=1e-6, rtol=0)

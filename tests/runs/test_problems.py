@@ -11,6 +11,7 @@ import soundfile
 
 from confu.runs.checking import check
 from confu.runs.prepare import open_run
+from confu.runs.proposal import init
 from confu.runs.training import train
 from runs.own_data import RUN, make_rows, write_table
 from runs.own_data import write_run as write_run_file
@@ -214,3 +215,11 @@ def test_cells_that_show_nothing_are_told_each_time(tmp_path, capsys):
         flat, silent = (next(note for note in found.notes if note.startswith(name)) for name in ("image", "audio"))
         assert flat.endswith("shows nothing: its pixels are all nearly alike as the model gets them; rows 3, 11")
         assert "1 of " in silent and "is silent" in silent and silent.endswith("rows 5")
+
+
+def test_addresses_that_may_not_be_followed_are_named_at_once(tmp_path):
+    rows = [{"photo": f"https://a.org/{n}.png?w=2", "text": f"a {n}"} for n in range(20)]
+    made = init(write_table(tmp_path, rows), tmp_path / "run.yaml")
+    assert any("20 of 20 cells of 'photo'" in note and "--allow-outside" in note for note in made.notes)
+    with pytest.raises(ValueError, match=r"photo: none of its cells can be read: row \d+ .*--allow-outside"):
+        check(tmp_path / "run.yaml", progress=False)

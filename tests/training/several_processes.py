@@ -42,6 +42,8 @@ WAYS = {
         "ring/confu-equal": ("confu-equal", {"negatives": "ring"}),
     },
 }
+# Batches of other sizes for three processes: they hold 2, 1 and 1 rows, or 1, 1 and none.
+SIZES = {"size 4": 4, "size 2": 2}
 SHARD = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 WRAP = {"FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
 
@@ -143,6 +145,7 @@ def train_alone(place):
     results = {"selections": selections(Path(place) / "selections")}
     for name in METHODS:
         train(objective(name), Path(place) / name)
+    train_sizes(Path(place))
     train_layers(with_layers(), Path(place) / "layers")
     train_layers(with_layers(), Path(place) / "rare", rare=True)
     return results
@@ -154,6 +157,8 @@ def train_together(place):
     for folder, (method, changes) in WAYS[world_size()].items():
         train(objective(method), place / folder, **changes)
     results = {"refusals": refusals(place / "refused"), "selections": selections(place / "selections")}
+    if world_size() == 3:
+        train_sizes(place)
     if world_size() == 2:
         torch.manual_seed(0)
         norms = {name: Normed(norm=True) for name in NAMES}
@@ -163,6 +168,12 @@ def train_together(place):
         os.environ.update(SHARD)
         results |= train_sharded(place / "sharded")
     return results
+
+
+def train_sizes(place):
+    for name, size in SIZES.items():
+        settings = TrainSettings(epochs=EPOCHS, steps_per_epoch=STEPS, batch_size=size, lr=1e-2, log_every=1)
+        fit(objective("confu"), rows(64, 1, gaps=0), rows(8, 2, gaps=0), settings, place / name, progress=False)
 
 
 def train_one(place):

@@ -17,7 +17,7 @@ from confu.training.state import shard_like, unsharded
 from confu.types import Embeddings
 from together import Started, started_by_torchrun
 from training import several_processes
-from training.several_processes import EPOCHS, SHARD, STEPS, WAYS, WRAP, Layers, difference, with_layers
+from training.several_processes import EPOCHS, SHARD, SIZES, STEPS, WAYS, WRAP, Layers, difference, with_layers
 
 pytestmark = pytest.mark.usefixtures("without_tensorboard")
 
@@ -47,6 +47,11 @@ def assert_same_training(one, two):
 @pytest.mark.parametrize(("count", "way"), [(count, way) for count, ways in WAYS.items() for way in ways])
 def test_several_processes_train_what_one_trains(trained, count, way):
     assert_same_training(trained[1][0] / WAYS[count][way][0], trained[count][0] / way)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_rows_need_not_divide_nor_reach_every_process(trained, name):
+    assert_same_training(trained[1][0] / name, trained[3][0] / name)
 
 
 @pytest.mark.parametrize("count", WAYS)

@@ -21,7 +21,14 @@ from confu.data.manifest import (
 )
 from confu.data.manifest.cells import joined_name
 from confu.data.media import FILE_KINDS, kind_of_name
-from confu.runs.columns import constant_features, modality_name, readable_sources, some_numbers, spread
+from confu.runs.columns import (
+    constant_features,
+    modality_name,
+    read_sources,
+    readable_sources,
+    some_numbers,
+    spread,
+)
 
 _REPEATED = 0.5  # with fewer distinct texts than this share of the rows, texts are captions that repeat
 _SEEN_ONCE = 0.9  # with more classes than this share that have one row, labels are hardly classes
@@ -100,6 +107,13 @@ def table_notes(table: Manifest, guesses: Mapping[str, ColumnGuess]) -> list[str
         for (column, text), count in table.emptied.items()
     ]
     notes = [*emptied, *_label_notes(table), *_repeated_texts(table, guesses), *_constant_notes(table, guesses)]
+    for guess in guesses.values():
+        rows = spread(np.flatnonzero(table.present(guess.column)).tolist(), LOOKED_AT)
+        if guess.kind in FILE_KINDS and (problems := read_sources(table, guess.column, guess.kind, rows)[1]):
+            notes.append(
+                f"{len(problems):,} of {len(rows):,} cells of {guess.column!r} that were looked at are no files that "
+                f"may be read, such as {problems[0].source!r}: {problems[0].what}."
+            )
     if files := [name for name in table.table.column_names if kind_of_name(name) in FILE_KINDS]:
         notes.append(
             f"The column {files[0]!r} is named as a file is: is the first line of the table a row, and no header? "

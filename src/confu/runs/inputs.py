@@ -14,7 +14,7 @@ from confu.data.readers.scaling import scaling_of
 from confu.data.readers.text import limit_lengths
 from confu.nn.encoders import build_encoder, encoder_for, encoder_row, input_sizes
 from confu.nn.encoders.wrappers import ListEncoder
-from confu.runs.columns import proposed_reader, readable_sources, spread
+from confu.runs.columns import proposed_reader, read_sources, readable_sources, spread
 from confu.runs.run_file import ModalitySettings, RunFile
 from confu.runs.start import Start
 
@@ -49,7 +49,9 @@ def build_inputs(
         try:
             sources = readable_sources(manifest, modality.column, modality.kind, rows)
             if not sources:
-                raise ValueError(f"no training row has anything in the column {modality.column!r}")
+                problems = read_sources(manifest, modality.column, modality.kind, rows)[1]
+                empty = f"no training row has anything in the column {modality.column!r}"
+                raise ValueError(f"none of its cells can be read: {problems[0]}" if problems else empty)
             stored = readers or (None if start is None else start.readers)
             fixed = (None if start is None else start.encoders[name]) or {}
             fixed = fixed["encoder"] or {} if fixed.get("kind") == "list" else fixed

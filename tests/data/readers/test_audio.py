@@ -162,7 +162,12 @@ def test_a_file_cut_short_is_named(tmp_path, form, share):
         ((np.zeros(RATE, np.uint8), RATE), "expected floats from -1 to 1, or int8, int16 or int32; got uint8"),
         ((np.zeros((2, 2, 2)), RATE), r"expected \(samples,\)"),
         (tone(), r"expected a sound's file, its bytes, or a tuple \(samples, rate in Hz\); got ndarray"),
-        (b"not a sound", "not readable as sound"),
+        ((tone(), str(RATE)), r"got \(ndarray, str\)"),
+        (b"not a sound", r"not readable as sound \(Format not recognised\.\); WAV, FLAC, OGG and MP3 are, convert"),
+        (
+            sound_bytes(tone(), form="FLAC")[:-2000],
+            r"not readable as sound: damaged or cut short \((?!.*0x).*; fetch the",
+        ),
         ("nowhere.wav", "nowhere.wav: cannot be read: no such file"),
     ],
 )

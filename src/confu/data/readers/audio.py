@@ -145,9 +145,10 @@ def _sound_with_rate(source: Source, name: str) -> tuple[Source, float]:
             return source[0], float(source[1])
         if numbers == [True, False]:
             return source[1], float(source[0])
-    raise ValueError(
-        f"{name}: expected a sound's file, its bytes, or a tuple (samples, rate in Hz); got {type(source).__name__}"
-    )
+    got = type(source).__name__
+    if isinstance(source, tuple):
+        got = f"({', '.join(type(part).__name__ for part in source[:4])})"
+    raise ValueError(f"{name}: expected a sound's file, its bytes, or a tuple (samples, rate in Hz); got {got}")
 
 
 def _samples(source: Source, name: str) -> np.ndarray:

@@ -24,6 +24,7 @@ _UNKNOWN_WAV_BYTES = 0x7FFF0000
 
 # A frame's header of MPEG 1, 2 and 2.5, layer III: neither a free nor a reserved bit rate, no reserved sampling rate.
 _MP3_RATES = re.escape(bytes(byte for byte in range(0x10, 0xF0) if byte & 0x0C < 0x0C))
+_NO_REASON = re.compile(r"Error opening <.*?>: |Error : ")  # of libsndfile's messages
 _MP3_FRAME = re.compile(rb"\xff[\xfa\xfb\xf2\xf3\xe2\xe3][" + _MP3_RATES + rb"].", re.DOTALL)
 # Sampling rates by the two bits that tell the version. Bit rate number 9 is 128 or 80 kbit/s.
 _MP3_VERSIONS = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
@@ -70,7 +71,10 @@ def open_sound(file: BufferedReader | BytesIO, name: str) -> Iterator[tuple[Any,
             # Of a FLAC whose header holds no length libsndfile says the largest number that there is.
             yield sound, (math.inf if sound.frames > 2**40 else sound.frames) if length is None else length
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        words = f"not readable as sound ({error}); WAV, FLAC, OGG and MP3 are, convert other files"
+        reason = _NO_REASON.sub("", str(error))
+        words = f"not readable as sound ({reason}); WAV, FLAC, OGG and MP3 are, convert other files"
+        if known is not None and known.kind == "audio":
+            words = f"not readable as sound: damaged or cut short ({reason}); fetch the file again"
         raise ValueError(f"{name}: {why_unreadable('audio', head) or words}") from error
 
 
