@@ -1,5 +1,6 @@
 """The k best inner products: against a sort in loops, with ties, and whatever the tiles."""
 
+import math
 import sys
 
 import pytest
@@ -115,4 +116,14 @@ def test_the_choice_of_a_backend_never_changes_the_precision(monkeypatch):
     products.matmul_backend.cache_clear()
     with pytest.raises(ValueError, match="CONFU_MATMUL must be 'default' or 'onednn'; got 'bf16'"):
         products.matmul_backend()
+    products.matmul_backend.cache_clear()
+
+
+def test_a_run_goes_on_with_the_backend_that_it_began_with(monkeypatch):
+    monkeypatch.delenv("CONFU_MATMUL", raising=False)
+    for name in ("default", "onednn", "default"):
+        products.keep_backend(name)
+        assert products.matmul_backend().name in (name, "default")  # oneDNN only where it is as exact
+        assert math.isnan(products.matmul_backend().ratio)  # nothing is measured
+    monkeypatch.setattr(products, "_kept", "")
     products.matmul_backend.cache_clear()

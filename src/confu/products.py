@@ -23,6 +23,7 @@ from confu.checks import check_finite
 
 _log = logging.getLogger(__name__)
 _SIZE = 384
+_kept = ""  # the backend of a run that goes on
 _GAIN = 1.15  # less is within the noise of measuring, and not worth a switch
 
 
@@ -48,9 +49,19 @@ def matmul_backend() -> Backend:
     The environment variable CONFU_MATMUL, `default` or `onednn`, decides without measuring; `onednn` is still checked
     for its precision.
     """
-    found = _choose(os.environ.get("CONFU_MATMUL", ""))
+    found = _choose(os.environ.get("CONFU_MATMUL", "") or _kept)
     _log.info("float32 products on the CPU: %s (%s)", found.name, found.why)
     return found
+
+
+def keep_backend(name: str) -> None:
+    """Multiply from here on with the library that a run began with, unless CONFU_MATMUL names another.
+
+    Measured anew on a busy machine the choice can be the other one, whose sums are rounded otherwise.
+    """
+    global _kept
+    _kept = name
+    matmul_backend.cache_clear()
 
 
 @contextlib.contextmanager
@@ -72,7 +83,7 @@ def _choose(asked: str) -> Backend:
     if asked not in ("", "default", "onednn"):
         raise ValueError(f"CONFU_MATMUL must be 'default' or 'onednn'; got {asked!r}")
     if asked == "default":
-        return Backend("default", nothing, "asked for by CONFU_MATMUL")
+        return Backend("default", nothing, "asked for by CONFU_MATMUL, or by the run that goes on")
     if _switch() is None or not torch.backends.mkldnn.is_available():
         return Backend("default", nothing, "this torch cannot choose")
     generator = torch.Generator().manual_seed(0)
@@ -88,7 +99,7 @@ def _choose(asked: str) -> Backend:
     if not other <= 4 * usual:
         return Backend("default", nothing, f"oneDNN is less exact here: {other:.1e} off, not {usual:.1e}")
     if asked:
-        return Backend("onednn", nothing, "asked for by CONFU_MATMUL")
+        return Backend("onednn", nothing, "asked for by CONFU_MATMUL, or by the run that goes on")
     times: dict[str, list[float]] = {"default": [], "onednn": []}
     for _ in range(5):  # in turn, so that a busy machine slows both
         times["default"].append(_seconds(a, b))

@@ -27,6 +27,7 @@ from confu.evaluation.report import versions
 from confu.files import write_json
 from confu.losses import LossOutput
 from confu.plan import Plan, Subset
+from confu.products import keep_backend, matmul_backend
 from confu.training.cached_gradients import Autocast, cached_backward
 from confu.training.log import Display, RunLog
 from confu.training.objective import ContrastiveObjective, clamp_temperatures, compile_encoders, use_channels_last
@@ -181,6 +182,10 @@ def _train(
             log.write("precision", 0, precision=precision.name, reason=precision.reason)
             display.note(f"precision: {precision.name} ({precision.reason})")
         at["precision"] = precision.name
+        if "matmul" in at:
+            keep_backend(at["matmul"])
+        elif accelerator.device.type == "cpu":
+            at["matmul"] = matmul_backend().name
         while not _is_done(at, settings):
             epoch_rows = batches.epoch(settings.seed, at["epoch"])
             objective.train()
