@@ -179,12 +179,13 @@ def test_a_term_that_no_row_completes_is_named(tmp_path):
 
 
 def test_check_lists_problems_of_manifest_and_run_file(broken):
-    for address in (broken / "clips.csv", write_run(broken)):
+    # A text of spaces is a missing cell, but not for a run file that does not say `data.missing`.
+    for address, rows in {broken / "clips.csv": {3, 5, 7, 10}, write_run(broken): {3, 5, 7, 8, 10}}.items():
         found = check(address, broken / "out", progress=False)
         assert not found.sound
-        assert {problem.row for problem in found.problems.broken} == {3, 5, 7, 8, 10}
+        assert {problem.row for problem in found.problems.broken} == rows
         assert found.listed == broken / "out" / "problems.csv"
-        assert found.problems.to_rich().row_count == 5
+        assert found.problems.to_rich().row_count == len(rows)
         assert found.coverage.rows == 60
     rows = make_rows(broken / "sound")
     found = check(write_table(broken / "sound", rows), broken / "sound", progress=False)
