@@ -229,6 +229,21 @@ def test_bad_encoders_say_what_to_do():
         MultimodalModel(pairwise_plan(("values", "text")), named)
 
 
+@pytest.mark.parametrize(
+    ("stacking", "message"),
+    [
+        ({"image+audio": [0.5, 0.5]}, r"image\+audio takes 3 weights, of it and of each modality; got \[0\.5, 0\.5\]"),
+        ({"image": [0.5, 0.5]}, r"weighs a fused subset with its modalities, .*; got image with"),
+    ],
+)
+def test_stacking_that_does_not_fit_is_refused(stacking, message):
+    with pytest.raises(ValueError, match=message):
+        model(stacking=stacking)
+    plan = Plan.parse({"image+audio ~ text": 1}, NAMES)
+    with pytest.raises(ValueError, match=r"each of which is a side of a term; got image\+audio"):
+        model(plan, stacking={"image+audio": [0.5, 0.3, 0.2]})
+
+
 def test_stacking_weighs_fused_vectors_with_their_parts():
     net, batch = model(stacking={"audio+image": [0.5, 0.3, 0.2]}).eval(), dataset().batch(ALL)
     z, alone = net(batch), model().eval()

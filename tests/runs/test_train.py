@@ -321,7 +321,7 @@ def test_a_finished_run_goes_on_to_more_epochs(clips):
         more("grown", 2)
 
 
-def test_fused_embeddings_are_weighed_after_training(tmp_path, monkeypatch):
+def test_fused_embeddings_are_weighed_after_training(tmp_path, monkeypatch, capsys):
     write_table(tmp_path, make_rows(tmp_path, gaps=False))
     file, shares = write_run(tmp_path), "data.shares=[0.5, 0.4, 0.1]"
 
@@ -340,6 +340,8 @@ def test_fused_embeddings_are_weighed_after_training(tmp_path, monkeypatch):
     assert confu.load(stack()).parts.model.settings["stacking"] == stacking  # once
     assert equal(weights(folder, "best"), before)
     assert confu.load(stack(2)).parts.model.settings["stacking"] != stacking  # the second epoch is better
+    train(file, ["out=runs/few", "model.stacking=true", "train.epochs=1"])  # six validation rows
+    assert "image+text, audio+text stay as they were trained; weights need 20 validation" in capsys.readouterr().err
     new = train(file, [shares, "out=runs/from", f"start_from={folder}", "train.epochs=1"], progress=False)
     assert "stacking" not in confu.load(new).parts.model.settings
 

@@ -1,8 +1,10 @@
 """The model of a plan: an encoder and a projection per modality, and fusion networks for the fused subsets."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from confu.checks import check_known
@@ -85,7 +87,7 @@ class MultimodalModel(nn.Module):
         if feature_norm:
             self.settings["feature_norm"] = True
         if stacking:
-            self.settings["stacking"] = {str(plan.subset(subset)): list(one) for subset, one in stacking.items()}
+            self.settings["stacking"] = check_stacking(plan, stacking)
         self.encoders = nn.ModuleDict({name: encoders[name] for name in held})
         self.norms = nn.ModuleDict(
             {name: FeatureNorm(width) if feature_norm else nn.Identity() for name, width in widths.items()}
@@ -226,6 +228,24 @@ def check_encoders(encoders: Mapping[str, nn.Module], modalities: Iterable[str])
     return widths
 
 
+def check_stacking(plan: Plan, stacking: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Check that each subset is fused, and that it and each of its modalities have an embedding and a weight."""
+    checked = {}
+    for name, weights in stacking.items():
+        subset = plan.subset(name)
+        if not subset.is_fused or any(Subset(part) not in plan.subsets for part in subset):
+            raise ValueError(
+                f"stacking weighs a fused subset with its modalities, each of which is a side of a term; got {subset} "
+                f"with the plan's {', '.join(map(str, plan.subsets))}"
+            )
+        if len(weights) != 1 + len(subset):
+            raise ValueError(
+                f"stacking of {subset} takes {1 + len(subset)} weights, of it and of each modality; got {weights}"
+            )
+        checked[str(subset)] = list(weights)
+    return checked
+
+
 class SharedFusers(nn.Module):
     """One `SetFusion` of all modalities that some fused subset holds, read like a dict of a network for each."""
 
@@ -247,7 +267,7 @@ class SharedFusers(nn.Module):
 
 def stacked(weights: Sequence[float], vectors: Sequence[Tensor]) -> Tensor:
     """Unit vectors (batch, dim) along the weighted sum of a fused subset's and its modalities' unit vectors."""
-    return unit(sum((weight * one for weight, one in zip(weights, vectors, strict=True)), start=vectors[0] * 0))
+    return unit(reduce(torch.add, (weight * one for weight, one in zip(weights, vectors, strict=True))))
 
 
 def spread(vectors: Tensor, rows: Tensor, complete: Mask | None) -> Tensor:

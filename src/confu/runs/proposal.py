@@ -279,12 +279,16 @@ def _proposed_modality(
     return {**settings, "encoder": encoder, "augment": default_augment(guess.kind, frozen)}
 
 
+def _has_sentence_encoder() -> bool:
+    return MINILM.installed and find_spec("transformers") is not None
+
+
 def _knows_words(texts: Sequence[str]) -> bool:
     """Whether the sentence encoder is to read texts: it is installed, they hold many words, and it knows most of them.
 
     Words that few rows have are not learned from these rows; of a small vocabulary each one is.
     """
-    if not MINILM.installed or find_spec("transformers") is None:
+    if not _has_sentence_encoder():
         return False
     vocabulary = (MINILM.locate() / "vocab.txt").read_text(encoding="utf-8").split()
     different, known = count_words(texts, set(vocabulary))
@@ -293,7 +297,7 @@ def _knows_words(texts: Sequence[str]) -> bool:
 
 def _words_notes(table: Manifest, guesses: Mapping[str, ColumnGuess], opts: InitOptions) -> list[str]:
     """Notes on texts of many words whose pretrained encoder is not installed."""
-    if opts.pretrained is not None or (MINILM.installed and find_spec("transformers") is not None):
+    if opts.pretrained is not None or _has_sentence_encoder():
         return []
     notes = []
     for guess in guesses.values():

@@ -36,7 +36,7 @@ from confu.runs.start import Start
 from confu.runs.summary import summarise, summary_sentences, summary_table
 from confu.training import ContrastiveObjective, TrainSettings, fit
 from confu.training.precision import check_environment
-from confu.training.stacking import fit_stacking
+from confu.training.stacking import FEWEST, fit_stacking
 from confu.training.state import SETTINGS, STATE, claim_folder, exclusive
 
 _RANKED = 2000  # validation rows whose retrieval is printed
@@ -96,7 +96,7 @@ def train(run: RunFile | Path | str, sets: Sequence[str] = (), progress: bool = 
         result = fit(objective, splits.train, splits.validation, train_settings, folder, described, progress=progress)
         if rank() == 0:
             if run.model.stacking:
-                _stack(run, splits.validation)
+                _stack(run, splits.validation, console)
             record_fingerprint(folder)
     best = f"the lowest validation loss, {result.best_loss:.3f}"
     if result.best_mrr is not None:
@@ -230,7 +230,7 @@ def _print_summary(prepared: Prepared, console: Console) -> None:
     console.print(str(run_plan(prepared.run)))
 
 
-def _stack(run: RunFile, validation: Dataset) -> None:
+def _stack(run: RunFile, validation: Dataset, console: Console) -> None:
     """Weigh the fused embeddings of the best weights, unless that is done."""
     best = Path(run.out) / "best"
     _, stored = read_weights(best / WEIGHTS, ())
@@ -241,8 +241,13 @@ def _stack(run: RunFile, validation: Dataset) -> None:
         return
     rows = RowsOf(validation, sampled(len(validation), _RANKED))
     table = embed(model.to("cuda" if torch.cuda.is_available() else "cpu"), rows)
-    model.settings["stacking"] = fit_stacking(model, table, run_contents(run, rows))
+    weights = model.settings["stacking"] = fit_stacking(model, table, run_contents(run, rows))
     save_model(model, best)
+    if alone := [str(subset) for subset in model.plan.fused_subsets if str(subset) not in weights]:
+        console.print(
+            f"model.stacking: {', '.join(alone)} stay as they were trained; weights need {FEWEST} validation rows that "
+            "are complete for a term with a single target, and an embedding of each modality"
+        )
 
 
 def _print_retrieval(run: RunFile, validation: Dataset, console: Console) -> None:
