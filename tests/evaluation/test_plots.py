@@ -230,3 +230,10 @@ def test_save_figure_writes_both_files(tmp_path):
 def test_wrong_lengths_are_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_a_total_does_not_flatten_the_curves_of_its_terms():
+    terms = {"image ~ text": ([1, 2], [5.0, 4.0]), "audio ~ text": ([1, 2], [4.0, 3.0])}
+    for curves, alike in ((terms, True), ({"total": ([1, 2], [50.0, 20.0]), **terms}, False)):
+        tops = {axes.get_ylim()[1] for axes in plots.training_curves(curves).axes[: len(curves)]}
+        assert (len(tops) == 1) is alike

@@ -63,6 +63,8 @@ def training_curves(
 ) -> Figure:
     """The loss of each term over training, one panel a term, train thin and validation thick.
 
+    Panels share their axis unless one, such as a total, would flatten the others.
+
     Example:
         >>> "image ~ text" in to_svg(training_curves({"image ~ text": ([1, 2], [5.5, 4.9])}))
         True
@@ -73,9 +75,14 @@ def training_curves(
         raise ValueError("train must hold at least one term's curve; got none")
     columns = 1 if len(terms) == 1 else 2 if len(terms) <= 4 else 3
     rows = math.ceil(len(terms) / columns)
+    highest = [
+        max(max(y, default=0.0) for curves in (train, validation) for _, y in [curves.get(term, ((), ()))])
+        for term in terms
+    ]
     with styled():
         figure = new_figure(min(WIDTH, 1.7 + 1.95 * columns), 0.9 + 1.9 * rows)
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        alike = max(highest) <= 3 * min(highest)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=alike, squeeze=False)
         for axes, term in zip(grid.flat, terms):
             for part, curves, width, colour in (("train", train, 1.1, 0), ("validation", validation, 2.2, 1)):
                 if term in curves:
@@ -83,7 +90,7 @@ def training_curves(
                     check_lengths(f"{part} curve of {term}", len(x), y, "x")
                     marker = "o" if len(x) == 1 else None
                     axes.plot(x, y, color=PALETTE[colour], linewidth=width, label=part, marker=marker)
-            fitting = (40, 26, 22)[columns - 1]  # characters above a panel
+            fitting = (40, 26, 17)[columns - 1]  # characters above a panel
             axes.set_title(shortened(term, fitting * 11 // 8), fontsize=11 if len(term) <= fitting else 8)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         for axes in grid.flat[len(terms) :]:
